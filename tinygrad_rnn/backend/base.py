@@ -1,0 +1,62 @@
+"""What a backend is: an array namespace, a few named kernels, one way in and one way out.
+
+Derivatives live above, in the table of primitives; nothing here knows of tensors or gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+Array = Any
+"""A bare array of whichever backend: numpy.ndarray, a NumPy scalar, cupy.ndarray."""
+
+
+class Namespace:
+    """An array module, the functions that it lacks, and the primitives that the backend does better.
+
+    This is the `xp` that every forward kernel receives. Names are looked up in the module once.
+    kernels: replacements for the forward kernels of primitives, by the primitive's name and without `xp`.
+    """
+
+    def __init__(self, module: Any, kernels: dict[str, Callable[..., Array]], **extra: Callable[..., Any]) -> None:
+        self.__dict__.update(extra, _module=module, kernels=kernels)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._module, name)
+        self.__dict__[name] = found
+        return found
+
+
+class Backend:
+    """Arrays of one kind. A backend of your own: subclass, fill in the blanks, `register()` it.
+
+    name: what `use_backend` and `Tensor.to` call it.
+    xp: the namespace that forward kernels compute with.
+    types: the array types that belong to it; the first one is what operations make.
+    """
+
+    name: str
+    xp: Namespace
+    types: tuple[type, ...]
+
+    def asarray(self, data: Any, dtype: DTypeLike = None, device: int | None = None) -> Array:
+        """A fresh array of this backend from host data or from an array of this backend; always a copy."""
+        with self.on(device):
+            return self.xp.array(data, dtype=dtype)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """The numbers as a read-only NumPy array: a view where the memory is shared, else a copy."""
+        raise NotImplementedError
+
+    def name_of(self, array: Array) -> str:
+        """The name that leads back to where `array` lies, such as "numpy" or "cupy:1"."""
+        return self.name
+
+    def on(self, device: int | None) -> AbstractContextManager[Any]:
+        """A context in which arrays are made on `device`; None is the current one."""
+        return nullcontext()

@@ -1,0 +1,2 @@
+def status(): raise NotImplementedError
+def connect(): raise NotImplementedError

@@ -1,0 +1,113 @@
+"""Which backend an array belongs to (one dictionary look-up on its type), and which one is the default."""
+
+from __future__ import annotations
+
+import os
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+
+from ..errors import BackendError, BackendUnavailable
+from .base import Array, Backend, Namespace
+from .numpy_ import NumpyBackend
+
+BACKENDS: dict[str, Backend] = {}
+BACKEND_OF: dict[type, Backend] = {}
+NAMESPACE_OF: dict[type, Namespace] = {}
+
+_default: ContextVar[str | None] = ContextVar("tinygrad_rnn_backend", default=None)
+
+
+def register(backend: Backend) -> Backend:
+    """Make a backend known by its name and its array types; the last registration of a name wins."""
+    BACKENDS[backend.name] = backend
+    for array_type in backend.types:
+        BACKEND_OF[array_type] = backend
+        NAMESPACE_OF[array_type] = backend.xp
+    return backend
+
+
+def unregister(name: str) -> None:
+    """Forget a backend, such as one that a test has made."""
+    backend = BACKENDS.pop(name)
+    for array_type in backend.types:
+        del BACKEND_OF[array_type], NAMESPACE_OF[array_type]
+
+
+def backend_of(array: Array) -> Backend:
+    """The backend of a bare array.
+
+    Raises: BackendError, if its type belongs to none.
+    """
+    found = BACKEND_OF.get(type(array))
+    if found is None:
+        raise BackendError(
+            f"{type(array).__module__}.{type(array).__qualname__} is no array of a known backend "
+            f"({', '.join(BACKENDS)}); make a tensor of it with tg.tensor(numpy.asarray(...))"
+        )
+    return found
+
+
+def resolve(name: str | None = None) -> tuple[Backend, int | None]:
+    """The backend and the device number behind a name such as "numpy", "cupy" or "cupy:1"; None is the default.
+
+    Raises: BackendUnavailable, with the reason and what to install. There is no silent fall-back.
+    """
+    name = name or _default.get() or os.environ.get("TINYGRAD_RNN_BACKEND") or "numpy"
+    family, _, device = name.partition(":")
+    if family not in BACKENDS and family == "cupy":
+        from .cupy_ import connect  # CuPy is imported only when somebody asks for it
+
+        register(connect())
+    if family not in BACKENDS or (device and not device.isdigit()):
+        known = ", ".join(sorted({*BACKENDS, "cupy"}))
+        raise BackendUnavailable(f"there is no backend {name!r}; the known ones are {known}, with a device as in cupy:1")
+    return BACKENDS[family], int(device) if device else None
+
+
+class use_backend:
+    """Make a backend the default for new tensors: from here on as a call, or inside a `with`.
+
+    name: "numpy", "cupy" or "cupy:1" (which also makes that GPU the current one).
+    Raises: BackendUnavailable.
+    """
+
+    def __init__(self, name: str) -> None:
+        backend, device = resolve(name)
+        self._device = backend.on(device)
+        self._device.__enter__()
+        self._token: Token[str | None] = _default.set(name)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        _default.reset(self._token)
+        self._device.__exit__(None, None, None)
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """Whether a backend can be used here and, if not, why and what to install."""
+
+    name: str
+    usable: bool
+    detail: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.name}: {'usable' if self.usable else 'not usable'}, {self.detail}"
+        return f"{line}\n  {self.remedy}" if self.remedy else line
+
+
+def backends() -> dict[str, BackendStatus]:
+    """Every backend by name and whether it can be used here; CuPy is tried out once, down to a first kernel."""
+    import numpy
+
+    from .cupy_ import status
+
+    found = {"numpy": BackendStatus("numpy", True, f"NumPy {numpy.__version__}"), "cupy": status()}
+    others = {name: BackendStatus(name, True, "registered") for name in BACKENDS if name not in found}
+    return {**found, **others}
+
+
+register(NumpyBackend())

@@ -1,0 +1,318 @@
+"""The tape and the two ways along it: gradients from the youngest to the oldest, tangents the other way.
+
+A value used in two places gets a gradient from both, and they add up: by the chain rule, dy/dx sums over all
+paths from x to y. Taking the tape youngest first makes that sum complete before anybody passes it on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from ..backend import NAMESPACE_OF
+from ..errors import DtypeError, GraphError, ShapeError
+from .broadcasting import broadcast_to, fitted
+from .modes import current, enable_grad, inspect_result, no_grad
+from .primitive import Primitive, unchanged
+from .tensor import Tensor, as_array
+
+Sink = Callable[[Tensor, Any, bool], None]
+
+
+class Tape(Sequence[Tensor]):
+    """Everything that had a part in making some results, youngest first. Iterate it, index it, print it."""
+
+    def __init__(self, *results: Tensor) -> None:
+        found = {y.age: y for y in results}
+        waiting = list(results)
+        while waiting:
+            for x in living_inputs(waiting.pop()):
+                if type(x) is Tensor and x.age not in found:
+                    found[x.age] = x
+                    waiting.append(x)
+        self._nodes = [found[age] for age in sorted(found, reverse=True)]
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._nodes[index]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._nodes)
+
+    def __repr__(self) -> str:
+        """A table: age, op, inputs by name or age, shape, scope, and the source line where `debug()` kept it."""
+        rows = [("age", "op", "name", "inputs", "shape", "scope", "source")]
+        for t in self._nodes:
+            inputs = ", ".join((x.name or f"#{x.age}") if type(x) is Tensor else repr(x) for x in t.inputs or ())
+            path = t.scope.path if t.scope else ""
+            rows.append((f"#{t.age}", t.op.name if t.op else "leaf", t.name or "", inputs, str(t.shape), path, t.source or ""))
+        widths = [max(len(row[i]) for row in rows) for i in range(7)]
+        shown = [i for i in range(7) if any(row[i] for row in rows[1:])]
+        return "\n".join("  ".join(row[i].ljust(widths[i]) for i in shown).rstrip() for row in rows)
+
+
+def tape(*results: Tensor) -> Tape:
+    """The tape of one or more results: what they were made from, youngest first; `print` shows it as a table.
+
+    Raises: GraphError, if a part of it was freed by `backward(retain_graph=False)`.
+    """
+    return Tape(*results)
+
+
+def living_inputs(node: Tensor) -> tuple[Any, ...]:
+    """The inputs of a node of the tape, provided that they are still there."""
+    if node.inputs is None:
+        raise _freed(node)
+    return node.inputs
+
+
+def _freed(node: Tensor) -> GraphError:
+    return GraphError(
+        f"the graph behind {node.label} was freed by backward(retain_graph=False); "
+        "run the forward computation again, or keep the graph with retain_graph=True"
+    )
+
+
+class Part:
+    """A gradient that is zero outside of an index: the accumulator adds it in place, so that slices stay cheap.
+
+    Without it T slices of an array of length T would cost T arrays of length T.
+    """
+
+    __slots__ = ("g", "index", "unique")
+
+    def __init__(self, g: Any, index: Any, unique: bool) -> None:
+        self.g, self.index, self.unique = g, index, unique
+
+    def added_to(self, total: Any) -> Any:
+        """total after total[index] += g, where an element that is named twice receives both."""
+        if self.unique:
+            total[self.index] += self.g
+        else:
+            NAMESPACE_OF[type(total)].add_at(total, self.index, self.g)
+        return total
+
+
+def pull(
+    seeds: Sequence[tuple[Tensor, Any]],
+    sink: Sink,
+    *,
+    targets: Sequence[Tensor] = (),
+    since: int = 0,
+    recorded: bool = False,
+    retain: bool = True,
+) -> None:
+    """Reverse mode. Hands each leaf (or each target) its whole gradient, and whether that array is nobody else's.
+
+    seeds: results with the gradients that come in for them, as bare arrays, or as Tensors if `recorded`.
+    targets: the tensors whose gradients are wanted; () is every leaf that requires one. Nothing else is visited.
+    since: results no younger than this age count as leaves.
+    retain: False frees every node once it has passed its gradient on.
+    """
+    wanted = {x.age for x in targets}
+    useful = concerned([y for y, _ in seeds], targets, since) if targets else None
+    pending: dict[int, Any] = {}  # the gradients so far, by the age of the tensor that they belong to
+    queue: list[tuple[int, Tensor]] = []  # those tensors by negative age: a heap with the youngest on top
+    ours: set[int] = set()  # the gradients that were summed here, so that we may add to them in place
+    debug = current().debug
+
+    for y, g in seeds:
+        if y.age in pending:
+            pending[y.age] = pending[y.age] + g
+        elif y._requires_grad and (useful is None or y.age in useful):
+            pending[y.age] = g
+            heappush(queue, (-y.age, y))
+    while queue:
+        node = heappop(queue)[1]
+        age, array = node.age, node._array
+        g = pending.pop(age)
+        if g.dtype is not array.dtype or g.shape != array.shape:
+            g = fitted(g, node)
+        if node.hooks:
+            g = _hooked(node, g, recorded)
+            ours.discard(age)
+        op = node.op
+        if op is None or age in wanted or age <= since:
+            sink(node, g, age in ours)
+            if op is None or age <= since:
+                continue
+        rules = op.recorded_pulls if recorded else op.pulls
+        inputs = living_inputs(node) if node.inputs is None else node.inputs
+        if op.variadic:
+            rules = [lambda g, node, d=d: d for d in rules[0](g, node)]  # type: ignore[assignment, misc]
+        for x, rule in zip(inputs, rules):
+            if type(x) is not Tensor or not x._requires_grad or rule is None:
+                continue
+            at = x.age
+            if useful is not None and at not in useful:
+                continue
+            d = g if rule is unchanged else rule(g, node)
+            if debug:
+                _inspect(d, op, x, node)
+            before = pending.get(at)
+            if before is None:
+                heappush(queue, (-at, x))
+                if type(d) is Part:
+                    d = d.added_to(NAMESPACE_OF[type(x._array)].zeros(x._array.shape, x._array.dtype))
+                    ours.add(at)
+                pending[at] = d
+            elif type(d) is Part:
+                before = fitted(before, x)
+                pending[at] = d.added_to(before if at in ours else before.copy())
+                ours.add(at)
+            else:
+                if d.shape != before.shape:  # one of them was broadcast
+                    d, before = fitted(d, x), fitted(before, x)
+                if at in ours:
+                    before += d
+                    pending[at] = before  # a NumPy scalar cannot change in place
+                else:
+                    pending[at] = before + d
+                    if not recorded:
+                        ours.add(at)
+        if not retain:
+            node.inputs = None
+
+
+def concerned(results: Sequence[Tensor], targets: Sequence[Tensor] = (), since: int = 0) -> dict[int, Tensor]:
+    """The part of the tape that gradients have to visit, by age; what is no younger than `since` counts as a leaf."""
+    found = {y.age: y for y in results if y._requires_grad}
+    waiting = list(found.values())
+    while waiting:
+        node = waiting.pop()
+        if node.age > since:
+            for x in living_inputs(node):
+                if type(x) is Tensor and x._requires_grad and x.age not in found:
+                    found[x.age] = x
+                    waiting.append(x)
+    if not targets:
+        return found
+    kept = {x.age: x for x in targets if x.age in found}
+    for age in sorted(found):
+        if age > since and any([type(x) is Tensor and x.age in kept for x in found[age].inputs or ()]):
+            kept[age] = found[age]
+    return kept
+
+
+def _inspect(d: Any, op: Primitive, x: Tensor, node: Tensor) -> None:
+    bare = d.g if type(d) is Part else d._array if type(d) is Tensor else d
+    inspect_result(bare, f"the derivative of {op.name} for {x.label}", node.source)
+
+
+def _hooked(node: Tensor, g: Any, recorded: bool) -> Any:
+    for hook in list(node.hooks or ()):
+        replaced = hook(node, g if recorded else Tensor(g.copy()))
+        if replaced is not None:
+            g = replaced if recorded else fitted(replaced._array, node)
+    return g
+
+
+def _seed(y: Tensor, grad: Any) -> Tensor:
+    """The gradient that comes in for y: `grad`, or 1 if y is a scalar."""
+    if not y._requires_grad:
+        raise GraphError(
+            f"{y.label} has no graph to go back through: nothing that it was made from requires a gradient, "
+            "or it was made under no_grad(); set requires_grad=True on the tensors to learn"
+        )
+    if grad is None:
+        if y.size != 1:
+            raise GraphError(f"{y.label} is no scalar: reduce it first, as in y.sum(), or say grad= of its shape")
+        return Tensor(NAMESPACE_OF[type(y._array)].ones(y.shape, y.dtype))
+    seed = grad if isinstance(grad, Tensor) else Tensor(as_array(grad, y.backend, y.dtype))
+    if seed.shape != y.shape:
+        raise ShapeError(f"grad has shape {seed.shape}, but it belongs to {y.label}; the shapes must be equal")
+    return seed
+
+
+def _accumulate(leaf: Tensor, g: Any, ours: bool) -> None:
+    """Add into `.grad`; no two leaves ever share an array."""
+    xp = NAMESPACE_OF[type(g)]
+    if leaf._grad is None:
+        leaf._grad = Tensor(xp.asarray(g) if ours else xp.array(g))
+    else:
+        leaf._grad = Tensor(xp.asarray(leaf._grad._array + g))
+
+
+def backward(y: Tensor, grad: Any = None, retain_graph: bool = True) -> None:
+    """Add dy/dx into `x.grad` for every leaf x that requires it.
+
+    grad: the gradient that comes in for y, of y's shape; may be left out if y has one element.
+    retain_graph: keep the graph, so that it can be drawn, explained and run again (a second call adds the same
+        gradients once more); False frees it on the way.
+
+    Raises: GraphError without a graph, after it was freed, or for a non-scalar without `grad`;
+        ShapeError, if `grad` has another shape; ModifiedError, if a value was overwritten since.
+    """
+    pull([(y, _seed(y, grad)._array)], _accumulate, retain=retain_graph)
+
+
+def pullback(y: Tensor, wrt: Sequence[Tensor], grad: Any = None, create_graph: bool = False) -> list[Tensor]:
+    """The gradients of y for the tensors `wrt`, leaves or results, without touching anybody's `.grad`.
+
+    grad: the gradient that comes in for y, of y's shape; may be left out if y has one element.
+    create_graph: record the computation of the gradients, so that they have gradients themselves.
+    Returns one Tensor for each of `wrt`; zeros where y does not depend on it.
+
+    Raises: as `backward`; GraphError, if one of `wrt` does not require a gradient.
+    """
+    for x in wrt:
+        if not x._requires_grad:
+            raise GraphError(f"{x.label} does not require a gradient; make it with requires_grad=True")
+    found: dict[int, Any] = {}
+    seed = _seed(y, grad)
+    with enable_grad() if create_graph else no_grad():
+        pull(
+            [(y, seed if create_graph else seed._array)],
+            lambda x, g, ours: found.update({x.age: g}),
+            targets=wrt,
+            recorded=create_graph,
+        )
+    return [_as_gradient(found.get(x.age), x) for x in wrt]
+
+
+def _as_gradient(g: Any, x: Tensor) -> Tensor:
+    if g is None:
+        return Tensor(NAMESPACE_OF[type(x._array)].zeros(x.shape, x.dtype))
+    return g if type(g) is Tensor else Tensor(NAMESPACE_OF[type(g)].asarray(g))
+
+
+def push(y: Tensor, starts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Forward mode: the tangent of y when each start moves with its tangent; the tape is walked oldest first."""
+    tangents = {x.age: t for x, t in starts}
+    for node in reversed(Tape(y)):
+        if node.op is not None and node.age not in tangents:
+            moving = [(i, tangents[x.age]) for i, x in enumerate(node.inputs or ()) if type(x) is Tensor and x.age in tangents]
+            if moving:
+                tangents[node.age] = _tangent(node, moving)
+    return tangents.get(y.age, _as_gradient(None, y))
+
+
+def _tangent(node: Tensor, moving: list[tuple[int, Tensor]]) -> Tensor:
+    """The tangent of one node, from the kind of its primitive; no primitive needs a second rule for it."""
+    op, inputs = node.op, node.inputs
+    assert op is not None and inputs is not None
+    if op.kind == "linear":
+        still = [x if rule is None else x * 0 for x, rule in zip(inputs, op.pulls * len(inputs), strict=False)]
+        args = [dict(moving).get(i, x) for i, x in enumerate(still)]
+        return op.function(*args, **node.options)
+    parts = []
+    for i, t in moving:
+        if op.kind == "bilinear":
+            parts.append(op.function(*inputs[:i], t, *inputs[i + 1 :], **node.options))
+            continue
+        rule = op.recorded_pulls[0 if op.variadic else i]
+        if op.kind == "elementwise":  # its Jacobian is diagonal, hence its own transpose
+            parts.append(rule(broadcast_to(t, shape=node.shape), node))  # type: ignore[misc]
+        else:  # g -> rule(g) is linear: transpose it once more, at any point, to have it the other way round
+            with enable_grad():
+                g = Tensor(NAMESPACE_OF[type(node._array)].zeros(node.shape, node.dtype), requires_grad=True)
+                back = rule(g, node)  # type: ignore[misc]
+                back = fitted(back[i] if op.variadic else back, inputs[i])
+            parts += pullback(back, [g], t, create_graph=current().recording)
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

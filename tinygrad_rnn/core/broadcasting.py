@@ -1,0 +1,47 @@
+"""Broadcasting and its transpose, in one place: no derivative rule ever mentions it.
+
+NumPy copies a value along the axes in which it is stretched; so its gradient is the sum over those copies.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..backend import Array
+from ..errors import PrimitiveError
+from .primitive import primitive, unchanged
+from .tensor import Tensor
+
+
+@primitive("linear", latex=r"\mathrm{broadcast}({x})", dx=lambda g, x: sum_to(g, shape=x.shape))
+def broadcast_to(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
+    """x stretched to `shape`, as NumPy broadcasts."""
+    return xp.broadcast_to(x, shape)
+
+
+@primitive("linear", latex=r"\mathrm{sum\ to\ shape}({x})", dx=lambda g, x: broadcast_to(g, shape=x.shape))
+def sum_to(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
+    """The transpose of `broadcast_to`: x summed over the axes that were stretched to make it from `shape`."""
+    lead = x.ndim - len(shape)
+    axes = (*range(lead), *[lead + i for i, size in enumerate(shape) if size == 1 != x.shape[lead + i]])
+    return x.sum(axes).reshape(shape)
+
+
+@primitive("linear", latex="{x}", dx=unchanged)
+def astype(xp: Any, x: Array, *, dtype: Any) -> Array:
+    """x in another dtype (a copy). Between floating dtypes gradients flow; to integers they stop."""
+    return x.astype(dtype)
+
+
+def fitted(d: Any, x: Tensor) -> Any:
+    """A gradient for x in x's own shape and dtype: the copies that broadcasting made of x are summed up.
+
+    Raises: PrimitiveError, if a rule gave a shape that no broadcasting of x can explain.
+    """
+    shape, dtype = x._array.shape, x._array.dtype
+    if d.shape != shape:
+        lead = len(d.shape) - len(shape)
+        if lead < 0 or any([have != want != 1 for have, want in zip(d.shape[lead:], shape, strict=True)]):
+            raise PrimitiveError(f"a derivative rule gave a gradient of shape {d.shape} for {x.label}")
+        d = sum_to(d, shape=shape) if type(d) is Tensor else sum_to.primitive.kernel(None, d, shape=shape)
+    return d if d.dtype == dtype else astype(d, dtype=dtype)

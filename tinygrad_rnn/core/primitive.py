@@ -1,0 +1,339 @@
+"""The one definition form: a primitive is a forward kernel with the derivative of each argument above it.
+
+    @primitive("elementwise", dx=lambda g, y: g * (1 - y * y))
+    def tanh(xp, x):
+        return xp.tanh(x)
+
+Positional parameters are arrays, keyword-only ones are options; a parameter without a `d...` has no derivative.
+A rule names what it needs: `g` (the incoming gradient) first, then `y` (the result), arrays or options by name.
+It is written with operators and other primitives only, because the same rule runs on bare arrays (training),
+on Tensors (higher derivatives) and on symbols (the formulas in docs and pictures).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Concatenate, ParamSpec
+
+from ..backend import BACKEND_OF, NAMESPACE_OF, Array, backend_of
+from ..errors import BackendError, IndexOutOfRange, ModifiedError, PrimitiveError, ShapeError, TinygradError
+from .modes import current, inspect_result, place
+from .tensor import Tensor, as_array, next_age
+
+P = ParamSpec("P")
+Pull = Callable[[Any, Tensor], Any]
+KINDS = ("linear", "bilinear", "elementwise", "general")
+PRIMITIVES: dict[str, Primitive] = {}
+NUMBERS = frozenset({float, int, bool, complex})
+_new = object.__new__
+
+
+def unchanged(g: Any) -> Any:
+    """The rule of sums and their like: the gradient passes as it is."""
+    return g
+
+
+class _Kernels(dict[type, Callable[..., Array]]):
+    """The kernel of one primitive for each type of array: the backend's own by that name, else the primitive's."""
+
+    def __init__(self, op: Primitive) -> None:
+        self.op = op
+
+    def __missing__(self, array_type: type) -> Callable[..., Array]:
+        xp = NAMESPACE_OF[array_type]
+        self[array_type] = xp.kernels.get(self.op.name) or partial(self.op.kernel, xp)
+        return self[array_type]
+
+
+class Primitive:
+    """What is known of one primitive: the row of the table that everything else is derived from.
+
+    function: what users call. kernel: the forward computation on bare arrays. rules: by the array's name.
+    kind: "linear" (in all its arrays together), "bilinear" (in each array while the others stand still),
+        "elementwise" (element by element, arrays broadcast) or "general". Forward mode follows from it.
+    analytic: whether it is differentiable in the complex sense, so that the complex step can check it.
+    domain: (low, high) of the numbers that tests and docs sample from.
+    latex: its notation, with the arguments' names in braces; None is its name applied to the arguments.
+    """
+
+    def __init__(
+        self, kernel: Callable[..., Array], kind: str, rules: dict[str, Callable[..., Any]],
+        analytic: bool, domain: tuple[float, float], latex: str | None,
+    ) -> None:  # fmt: skip
+        self.name, self.kernel, self.kind, self.rules = kernel.__name__, kernel, kind, rules
+        self.analytic, self.domain, self.latex = analytic, domain, latex
+        self.kernels = _Kernels(self)
+        parameters = list(inspect.signature(kernel).parameters.values())[1:]
+        self.arrays = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL))
+        self.variadic = any(p.kind == p.VAR_POSITIONAL for p in parameters)
+        self.defaults = {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY}
+        if kind not in KINDS:
+            raise PrimitiveError(f"{self.name}: kind is one of {', '.join(KINDS)}, not {kind!r}")
+        if strangers := rules.keys() - set(self.arrays):
+            raise PrimitiveError(f"{self.name}: there is a rule d{strangers.pop()}, but its arrays are {self.arrays}")
+        self.pulls = tuple(self._wired(name, recorded=False) for name in self.arrays)
+        self.recorded_pulls = tuple(self._wired(name, recorded=True) for name in self.arrays)
+        plain = 0 if self.variadic or self.defaults else len(self.arrays)
+        self.function = {1: _unary, 2: _binary}.get(plain, lambda op, general: general)(self, _general(self))
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def _wired(self, argument: str, recorded: bool) -> Pull | None:
+        """The rule of one argument as a function of (g, node); `recorded` hands it Tensors instead of bare arrays."""
+        rule = self.rules.get(argument)
+        if rule is None or rule is unchanged:
+            return rule
+        first, *needs = inspect.signature(rule).parameters
+        if first != "g":
+            raise PrimitiveError(f"{self.name}: the first parameter of d{argument} is g, the incoming gradient")
+        readers = [self._reader(need, argument, recorded) for need in needs]
+        if not readers:
+            return lambda g, node: rule(g)
+        if len(readers) == 1 and not recorded:  # written out, because backward spends its time here
+            if needs == ["y"]:
+                return lambda g, node: rule(g, node._array)
+            if needs[0] in self.arrays and not self.variadic:
+                at = self.arrays.index(needs[0])
+
+                def pull(g: Any, node: Tensor) -> Any:
+                    x = node.inputs[at]  # type: ignore[index]
+                    if type(x) is Tensor:
+                        return rule(g, x._array if x.modified < node.age else as_read(x, node))
+                    return rule(g, x)
+
+                return pull
+        if len(readers) == 2:
+            one, two = readers
+            return lambda g, node: rule(g, one(node), two(node))
+        return lambda g, node: rule(g, *[read(node) for read in readers])
+
+    def _reader(self, need: str, argument: str, recorded: bool) -> Callable[[Any], Any]:
+        """How to get from a node of the tape what a rule asks for by name. The only magic, and all of it."""
+        if need == "y":
+            return (lambda node: node) if recorded else lambda node: node._array
+        if need in self.defaults:
+            return lambda node: node.options[need]
+        if need not in self.arrays:
+            known = ", ".join(["g", "y", *self.arrays, *self.defaults])
+            raise PrimitiveError(f"{self.name}: d{argument} asks for {need!r}; a rule may ask for {known}")
+        at = self.arrays.index(need)
+        if self.variadic and at == len(self.arrays) - 1:
+            return lambda node: [as_read(x, node, recorded) for x in node.inputs[at:]]
+        return lambda node: as_read(node.inputs[at], node, recorded)
+
+    def bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Options given by position, as NumPy allows (`x.sum(0)`), get their names, the others their defaults."""
+        if self.variadic and args and isinstance(args[0], (list, tuple)):  # concatenate([a, b], 1)
+            options = {**dict(zip(self.defaults, args[1:], strict=False)), **options}
+            args = tuple(args[0])
+        count = len(self.arrays)
+        if not self.variadic and len(args) > count:
+            options = {**dict(zip(self.defaults, args[count:], strict=False)), **options}
+            args = args[:count]
+        options = {**self.defaults, **options}
+        for name, value in options.items():
+            if name not in self.defaults:
+                raise PrimitiveError(f"{self.name} takes no option {name!r}; its options are {', '.join(self.defaults)}")
+            if value is inspect.Parameter.empty:
+                raise PrimitiveError(f"{self.name} needs the option {name}=")
+        return args, options
+
+    def explained(self, error: Exception, inputs: tuple[Any, ...]) -> Exception:
+        """A kernel's error as one of ours, with the op, the operands, the module path and what would have fitted."""
+        text, ours = str(error), {IndexError: IndexOutOfRange, ValueError: ShapeError}.get(type(error))
+        if isinstance(error, TinygradError):
+            ours = type(error)
+        elif "broadcast" in text and "remapped" not in text:
+            text = misfit([getattr(x, "shape", ()) for x in inputs])
+        if ours is None:
+            error.add_note(f"in {self.name} of {operands(inputs)}{place()}")
+            return error
+        return ours(f"{self.name} of {operands(inputs)}: {text}{place()}")
+
+    def mixed(self, inputs: tuple[Any, ...]) -> BackendError:
+        """The error for arrays of two backends: names both arguments and the call that mends it."""
+        names = [*self.arrays[: -1 if self.variadic else None], *(f"{self.arrays[-1]}[{i}]" for i in range(99))]
+        placed = [(name, x.backend, x.label) for name, x in zip(names, inputs, strict=False) if type(x) is Tensor]
+        one, other = placed[0], next(entry for entry in placed if entry[1] != placed[0][1])
+        return BackendError(
+            f"{self.name}: {one[0]} ({one[2]}) lies on {one[1]}, but {other[0]} ({other[2]}) on {other[1]}; "
+            f"bring them together, as in {other[0]}.to({one[1]!r}){place()}"
+        )
+
+
+def _general(op: Primitive) -> Callable[..., Any]:
+    """What users call: runs the kernel on Tensors and records it; on bare arrays or symbols, just runs it on those."""
+
+    def apply(*args: Any, **options: Any) -> Any:
+        if op.defaults or options:
+            args, options = op.bind(args, options)
+        for first in args:
+            if type(first) is Tensor:
+                break
+        else:
+            return _apply_bare(op, args, options)
+        inputs = tuple([x if type(x) is Tensor or type(x) in NUMBERS else _constant(x, first) for x in args])
+        arrays = [x._array if type(x) is Tensor else x for x in inputs]
+        if len({BACKEND_OF[type(x)] for x in arrays if type(x) not in NUMBERS}) > 1:
+            raise op.mixed(inputs)
+        try:
+            result = op.kernels[type(first._array)](*arrays, **options)
+        except Exception as error:
+            raise op.explained(error, inputs) from error
+        needed = any([x._requires_grad for x in inputs if type(x) is Tensor])
+        return _born(op, result, inputs, options, needed)
+
+    return apply
+
+
+def _binary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    """The same for two arrays and no options, written out: small operations are bound by this very function."""
+    kernels, has_rules = op.kernels, bool(op.rules)
+
+    def apply(a: Any, b: Any) -> Any:
+        mode = current()
+        if type(a) is Tensor:
+            x, needed = a._array, a._requires_grad
+            kind = type(x)
+            if type(b) is Tensor:
+                y = b._array
+                if type(y) is not kind or mode.debug:
+                    return general(a, b)
+                needed = needed or b._requires_grad
+            elif (type(b) is float or type(b) is int) and not mode.debug:
+                y = b
+            else:
+                return general(a, b)
+        elif type(b) is Tensor and (type(a) is float or type(a) is int) and not mode.debug:
+            x, y, needed, kind = a, b._array, b._requires_grad, type(b._array)
+        else:
+            return general(a, b)
+        try:
+            result = kernels[kind](x, y)
+        except Exception:
+            return general(a, b)  # fails again, and explains itself
+        out = _new(Tensor)
+        out._array = result
+        if needed and mode.recording and has_rules:
+            out._requires_grad, out.op, out.inputs = True, op, (a, b)
+        else:
+            out._requires_grad, out.op, out.inputs = False, None, ()
+        out.age, out.scope, out.modified, out.hooks = next_age(), mode.scope, 0, None
+        return out
+
+    return apply
+
+
+def _unary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any], Any]:
+    """The same for one array and no options."""
+    kernels, has_rules = op.kernels, bool(op.rules)
+
+    def apply(x: Any) -> Any:
+        mode = current()
+        if type(x) is not Tensor or mode.debug:
+            return general(x)
+        try:
+            result = kernels[type(x._array)](x._array)
+        except Exception:
+            return general(x)
+        out = _new(Tensor)
+        out._array = result
+        if x._requires_grad and mode.recording and has_rules:
+            out._requires_grad, out.op, out.inputs = True, op, (x,)
+        else:
+            out._requires_grad, out.op, out.inputs = False, None, ()
+        out.age, out.scope, out.modified, out.hooks = next_age(), mode.scope, 0, None
+        return out
+
+    return apply
+
+
+def _born(op: Primitive, result: Array, inputs: tuple[Any, ...], options: dict[str, Any], needed: bool) -> Tensor:
+    mode = current()
+    out = _new(Tensor)
+    out._array = result
+    if needed and mode.recording and op.rules and result.dtype.kind in "fc":
+        out._requires_grad, out.op, out.inputs, out.options = True, op, inputs, options
+    else:
+        out._requires_grad, out.op, out.inputs = False, None, ()
+    out.age, out.scope, out.modified, out.hooks = next_age(), mode.scope, 0, None
+    if mode.debug:
+        out.source = inspect_result(result, f"{op.name} of {operands(inputs)}")
+    return out
+
+
+def _apply_bare(op: Primitive, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    for x in args:
+        if type(x) in NAMESPACE_OF:
+            return op.kernels[type(x)](*args, **options)
+        if hasattr(x, "__apply_primitive__"):
+            return x.__apply_primitive__(op, args, options)
+    return op.function(*[Tensor(as_array(x)) for x in args], **options)
+
+
+def _constant(x: Any, beside: Tensor) -> Any:
+    """A bare array among tensors keeps its backend, a list takes that of the tensor beside it; both are copied."""
+    home = backend_of(x).name_of(x) if type(x) in BACKEND_OF else beside.backend
+    return Tensor(as_array(x, home))
+
+
+def as_read(x: Any, node: Tensor, recorded: bool = False) -> Any:
+    """An input as a rule sees it, provided that nobody has written into it since the operation read it."""
+    if type(x) is not Tensor:
+        return x
+    if x.modified > node.age:
+        raise ModifiedError(
+            f"{node.op.name}{f' at {node.source}' if node.source else ''} used {x.label}, which was changed "  # type: ignore[union-attr]
+            "afterwards, so that its derivative is lost: call backward() before assign_(), or assign to a copy"
+        )
+    return x if recorded else x._array
+
+
+def operands(inputs: tuple[Any, ...]) -> str:
+    """The shapes of all operands, for messages."""
+    return " and ".join(x.label if type(x) is Tensor else repr(x) for x in inputs)
+
+
+def misfit(shapes: list[tuple[int, ...]]) -> str:
+    """Why shapes do not broadcast, and what would have fitted."""
+    depth = max(len(shape) for shape in shapes)
+    padded = [(1,) * (depth - len(shape)) + shape for shape in shapes]
+    for axis in range(depth - 1, -1, -1):
+        sizes = [shape[axis] for shape in padded]
+        if len({*sizes, 1}) > 2:
+            met = " and ".join(str(size) for size in sizes)
+            return f"they do not broadcast: at axis {axis - depth}, {met} meet; equal sizes or a 1 would fit"
+    return "they do not broadcast"
+
+
+def primitive(
+    kind: str,
+    *,
+    analytic: bool = True,
+    domain: tuple[float, float] = (-2.0, 2.0),
+    latex: str | None = None,
+    **rules: Callable[..., Any],
+) -> Callable[[Callable[Concatenate[Any, P], Any]], Callable[P, Any]]:
+    """Make a primitive of a forward kernel: this module's first lines show the form, `Primitive` tells the options.
+
+    Raises: PrimitiveError at definition, when a rule asks for something that is not there.
+    """
+    if wrong := [name for name in rules if not name.startswith("d")]:
+        raise PrimitiveError(f"a rule is called d and the argument's name, such as dx, not {wrong[0]!r}")
+
+    def define(kernel: Callable[Concatenate[Any, P], Any]) -> Callable[P, Any]:
+        op = Primitive(kernel, kind, {name[1:]: rule for name, rule in rules.items()}, analytic, domain, latex)
+        signature = inspect.signature(kernel)
+        attributes = {
+            "__name__": op.name, "__qualname__": op.name, "__module__": kernel.__module__, "__doc__": kernel.__doc__,
+            "__signature__": signature.replace(parameters=list(signature.parameters.values())[1:]), "primitive": op,
+        }  # fmt: skip
+        for name, value in attributes.items():
+            setattr(op.function, name, value)
+        PRIMITIVES[op.name] = op
+        return op.function
+
+    return define

@@ -1,0 +1,258 @@
+"""A Tensor is an array that remembers its birth: the primitive, its inputs, the options and its age."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..backend import BACKEND_OF, Array, backend_of, resolve
+from ..errors import BackendError, DtypeError, GraphError, ShapeError
+from .modes import Scope
+
+if TYPE_CHECKING:
+    from .primitive import Primitive
+
+next_age: Callable[[], int] = itertools.count(1).__next__
+
+
+_RARE: dict[str, Any] = {"options": {}, "source": None, "_grad": None, "name": None}
+"""What most tensors never have: the slots stay empty, which saves time in every operation, and read like this."""
+
+
+class Tensor:
+    """An array with a gradient; made by `tg.tensor` and its kin, or by an operation on tensors.
+
+    shape, dtype, backend: those of the array.
+    requires_grad: whether gradients flow to it. Settable on leaves of a floating dtype.
+    grad: a detached Tensor of its shape and dtype after `backward()`, else None. Kept for leaves.
+    name: what pictures and messages call it.
+
+    An operation's result also knows `op`, `inputs` and `options`; a leaf has op None. `age` only ever grows,
+    so it is a topological order: whatever a tensor was made from is younger in no case. `scope` is the module
+    call and time step that it was born in, `source` its line of code (recorded under `debug()`).
+    """
+
+    __slots__ = (
+        "_array", "_requires_grad", "op", "inputs", "options", "age", "scope", "source",
+        "modified", "_grad", "hooks", "name", "__weakref__",
+    )  # fmt: skip
+    __array_ufunc__ = None  # so that ndarray * tensor is ours
+
+    def __init__(self, array: Array, requires_grad: bool = False, name: str | None = None) -> None:
+        """A leaf around a bare array, which is kept, not copied. Users call `tg.tensor`."""
+        self._array = array
+        self._requires_grad = False
+        self.op: Primitive | None = None
+        self.inputs: tuple[Any, ...] | None = ()
+        self.age = next_age()
+        self.scope: Scope | None = None
+        self.modified = 0  # the age of the last write into the array
+        self.hooks: list[Callable[[Tensor, Any], Any]] | None = None
+        if name is not None:
+            self.name = name
+        if requires_grad:
+            self.requires_grad = True
+
+    shape = property(lambda self: self._array.shape, doc="The length of each axis.")
+    ndim = property(lambda self: self._array.ndim, doc="The number of axes.")
+    size = property(lambda self: self._array.size, doc="The number of elements.")
+    dtype = property(lambda self: self._array.dtype, doc="The dtype of the array.")
+
+    @property
+    def backend(self) -> str:
+        """Where the array lies: "numpy", "cupy" or "cupy:1"."""
+        return backend_of(self._array).name_of(self._array)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to this tensor."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if self.op is not None:
+            raise GraphError(f"{self.label}: requires_grad is set on leaves only; use .detach() to cut a result off")
+        if value and self.dtype.kind not in "fc":
+            raise DtypeError(f"{self.label}: only floating tensors have gradients; use .astype('float32') first")
+        self._requires_grad = value
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward()` left here, detached; None before, and None on results of operations."""
+        if self._grad is None and self.op is not None and self._requires_grad:
+            warnings.warn(
+                f"{self.label} is the result of an operation, whose gradient is not kept: call .retain_grad() on it "
+                "before backward(), or ask for it with tg.pullback(y, [x])",
+                stacklevel=2,
+            )
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None and (value.shape, value.dtype) != (self.shape, self.dtype):
+            raise ShapeError(f"a gradient of {self.label} must have its shape and dtype, not {value.label}")
+        self._grad = None if value is None else Tensor(value._array.copy())
+
+    @property
+    def label(self) -> str:
+        """A few words that tell this tensor from others in a message: name or op, shape, dtype."""
+        return f"{self.name or (self.op.name if self.op else 'tensor')} {self.shape} {self.dtype}"
+
+    def numpy(self) -> np.ndarray:
+        """The numbers as a read-only NumPy array: a view on the CPU, a copy from the GPU. Write with `assign_`."""
+        return backend_of(self._array).to_host(self._array)
+
+    def item(self) -> Any:
+        """The only element, as a Python number. On a GPU this waits for the device."""
+        if self._array.size != 1:
+            raise ShapeError(f"item() needs exactly one element, and {self.label} has {self.size}; use .tolist()")
+        return self._array.item()
+
+    def tolist(self) -> Any:
+        """The numbers as nested Python lists."""
+        return self.numpy().tolist()
+
+    def detach(self) -> Tensor:
+        """The same array as a leaf without history: gradients stop here."""
+        return Tensor(self._array, name=self.name)
+
+    def assign_(self, value: Any) -> Self:
+        """Give this leaf new numbers, broadcast and cast to its shape and dtype; what was read from it stays as read.
+
+        Not recorded. A tape that still needs the old numbers notices: its `backward()` raises ModifiedError.
+
+        Raises: GraphError on the result of an operation; ShapeError if the value does not fit.
+        """
+        if self.op is not None:
+            raise GraphError(f"{self.label} is the result of {self.op.name}; assign to leaves only, or .detach() it")
+        home = backend_of(self._array)
+        new = as_array(value, home.name_of(self._array), self.dtype)
+        if new.shape != self.shape:
+            try:
+                new = home.xp.broadcast_to(new, self.shape).copy()
+            except ValueError:
+                raise ShapeError(f"cannot assign an array of shape {new.shape} to {self.label}") from None
+        self._array = new
+        self.modified = next_age()
+        return self
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Call `hook(gradient)` when backward has summed this tensor's gradient; what it returns replaces it.
+
+        Returns a function that takes the hook off again.
+        """
+        if not self._requires_grad:
+            raise GraphError(f"{self.label} does not require a gradient, so a hook on it would never run")
+        self.hooks = self.hooks or []
+        entry: Callable[[Tensor, Any], Any] = lambda tensor, gradient: hook(gradient)  # noqa: E731
+        self.hooks.append(entry)
+        return lambda: self.hooks.remove(entry) if self.hooks and entry in self.hooks else None
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this result in `.grad` too, as leaves do."""
+        if not self._requires_grad:
+            raise GraphError(f"{self.label} does not require a gradient, so there will be none to keep")
+        if self.op is not None and _keep not in (self.hooks or []):
+            self.hooks = [*(self.hooks or []), _keep]
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise ShapeError(f"len() of a tensor without axes: {self.label}")
+        return int(self.shape[0])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))  # type: ignore[index]
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise DtypeError(f"only integer tensors can be an index, not {self.label}")
+        return int(self.item())
+
+    __hash__ = object.__hash__
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:
+        if self.backend != "numpy":
+            raise BackendError(f"{self.label} lies on {self.backend}; NumPy needs host data: call .numpy() on it")
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise GraphError("tensors are not written element by element; use tg.where(mask, new, old) or .assign_()")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _RARE:
+            return _RARE[name]
+        hint = "; read it with .numpy(), write it with .assign_(value)" if name == "data" else ""
+        raise AttributeError(f"a Tensor has no attribute {name!r}{hint}")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self.op is not None:
+            raise GraphError(f"{self.label} is the result of an operation; copy .detach() of it")
+        copied = Tensor(self._array.copy(), self._requires_grad, self.name)
+        copied._grad = None if self._grad is None else Tensor(self._grad._array.copy())
+        return copied
+
+    def __repr__(self) -> str:
+        numbers = np.array2string(self.numpy(), precision=4, separator=", ", threshold=100, prefix="tensor(")
+        facts = [f"dtype={self.dtype}"] if self.dtype != np.float32 else []
+        facts += [f"backend={self.backend!r}"] if self.backend != "numpy" else []
+        facts += [f"name={self.name!r}"] if self.name else []
+        facts += [f"op={self.op.name}"] if self.op else ["requires_grad=True"] if self._requires_grad else []
+        return f"tensor({', '.join([numbers, *facts])})"
+
+
+def _keep(tensor: Tensor, gradient: Tensor) -> None:
+    tensor._grad = gradient if tensor._grad is None else Tensor(tensor._grad._array + gradient._array)
+
+
+def as_array(data: Any, backend: str | None = None, dtype: DTypeLike = None) -> Array:
+    """A fresh bare array: floats in lists become float32, arrays keep their dtype, arrays on a GPU stay there.
+
+    Raises: DtypeError for what is not numbers; BackendUnavailable.
+    """
+    data = data._array if isinstance(data, Tensor) else data
+    if type(data) not in BACKEND_OF:
+        try:
+            data = np.asarray(data)
+        except ValueError as error:
+            raise ShapeError(f"the nested lists have rows of different lengths: {error}") from None
+        if data.dtype == np.float64 and dtype is None:
+            data = data.astype(np.float32)
+    if data.dtype.kind not in "biufc":
+        raise DtypeError(f"a tensor holds numbers, not dtype {data.dtype}; lists of tensors are joined by tg.stack")
+    source = backend_of(data)
+    if backend is None and source.name != "numpy":
+        backend = source.name_of(data)
+    target, device = resolve(backend)
+    return target.asarray(data if source is target else source.to_host(data), dtype, device)
+
+
+def tensor(
+    data: Any,
+    *,
+    dtype: DTypeLike = None,
+    requires_grad: bool = False,
+    backend: str | None = None,
+    name: str | None = None,
+) -> Tensor:
+    """A new leaf holding a copy of `data`: numbers, nested lists, an array or a Tensor.
+
+    Python floats become float32, integers int64, bools bool; arrays keep their dtype unless `dtype` says otherwise.
+    Host data goes to the default backend, an array on a GPU stays there, unless `backend` is given.
+
+    Raises: DtypeError for text, objects, or an integer that requires a gradient; BackendUnavailable.
+    """
+    return Tensor(as_array(data, backend, dtype), requires_grad, name)

@@ -1,0 +1,92 @@
+"""Picking elements, and its transpose: adding a gradient back at the places it came from."""
+
+from __future__ import annotations
+
+from ..backend import backend_of
+from ..core.autodiff import Part
+from ..core.modes import current
+from ..core.primitive import primitive
+from ..core.tensor import Tensor, as_array
+from ..errors import IndexOutOfRange
+from .shapes import moveaxis, ravel, reshape
+
+
+@primitive("linear", latex=r"{x}[\cdot]", dx=lambda g, x, key: _embed(g, x, key))
+def index(xp, x, *, key):
+    """x[key], as NumPy indexes: integers, slices, None, ..., a mask, arrays of integers."""
+    if current().debug:
+        _check(xp, x, key)
+    return x[key]
+
+
+@primitive("linear", latex=r"\mathrm{scatter}({g})", dg=lambda g, key: index(g, key=key))
+def scatter(xp, g, *, key, shape):
+    """Zeros of `shape` with g added at [key]; an element that is named twice receives both."""
+    return Part(g, key, _unique(key)).added_to(xp.zeros(shape, g.dtype))
+
+
+def _embed(g, x, key):
+    if isinstance(g, Tensor) or hasattr(g, "__apply_primitive__"):
+        return scatter(g, key=key, shape=x.shape)
+    return Part(g, key, _unique(key))
+
+
+def _unique(key):
+    """Whether no element can be named twice: only arrays of integers can do that."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return not any(getattr(part, "dtype", None) is not None and part.dtype.kind in "iu" and part.ndim for part in parts)
+
+
+def _check(xp, x, key):
+    """CuPy wraps an index that is out of range around silently; look at the numbers instead."""
+    axis = 0
+    for part in key if isinstance(key, tuple) else (key,):
+        if part is None or part is Ellipsis:
+            axis = axis if part is None else x.ndim - sum(p is not None for p in key[key.index(Ellipsis) + 1 :])
+            continue
+        if getattr(part, "dtype", None) is not None and part.dtype.kind in "iu" and part.size:
+            low, high = int(xp.min(part)), int(xp.max(part))
+            if low < -x.shape[axis] or high >= x.shape[axis]:
+                worst = low if low < -x.shape[axis] else high
+                raise IndexOutOfRange(f"index {worst} is out of range for axis {axis} of length {x.shape[axis]}")
+        axis += part.ndim if getattr(part, "dtype", None) == bool else 1
+
+
+def getitem(x, key):
+    """`x[key]`: what is not a number, a slice, None or ... becomes an array where x lies."""
+    parts = key if isinstance(key, tuple) else (key,)
+    if not all(isinstance(part, (int, slice)) or part is None or part is Ellipsis for part in parts):
+        parts = tuple(
+            part if isinstance(part, (int, slice)) or part is None or part is Ellipsis
+            else part._array if isinstance(part, Tensor) and part.backend == x.backend
+            else as_array(part, x.backend)
+            for part in parts
+        )  # fmt: skip
+    return index(x, key=parts)
+
+
+def take(x, indices, axis=None):
+    """The slices of x at `indices` (integers of any shape) along an axis; None indexes all elements on one axis."""
+    if axis is None:
+        x, axis = ravel(x), 0
+    return x[(*(slice(None),) * (axis % x.ndim), indices)]
+
+
+def take_along_axis(x, indices, axis):
+    """One element of x for each of `indices`, matched position by position along the other axes."""
+    axis %= x.ndim
+    indices = indices if isinstance(indices, Tensor) else Tensor(as_array(indices, x.backend))
+    xp = backend_of(x._array).xp
+    key = [xp.arange(n).reshape((-1,) + (1,) * (x.ndim - i - 1)) for i, n in enumerate(indices.shape)]
+    return x[tuple(indices if i == axis else Tensor(part) for i, part in enumerate(key))]
+
+
+def diagonal(x, offset=0, axis1=0, axis2=1):
+    """The elements x[i, i + offset] of two axes, on a new last axis."""
+    x = moveaxis(x, (axis1, axis2), (-2, -1))
+    rows, columns = x.shape[-2:]
+    first = max(0, -offset), max(0, offset)
+    n = max(0, min(rows - first[0], columns - first[1]))
+    flat = reshape(x, (*x.shape[:-2], rows * columns))
+    start = first[0] * columns + first[1]
+    return flat[..., start : start + n * (columns + 1) : columns + 1] if n else flat[..., :0]

@@ -1,0 +1,120 @@
+"""Products of matrices and their generalisations."""
+
+from __future__ import annotations
+
+from ..core.broadcasting import broadcast_to
+from ..core.primitive import primitive
+from ..errors import ShapeError
+from .indexing import diagonal
+from .reductions import sum
+from .shapes import expand_dims, ravel, reshape, swapaxes
+
+
+def _left(g, b):
+    if len(b.shape) == 2:
+        return g @ b.T
+    if len(b.shape) == 1:
+        return expand_dims(g, -1) * b
+    if len(g.shape) < len(b.shape):  # a was a vector
+        return sum(expand_dims(g, -2) * b, axis=-1)
+    return g @ swapaxes(b, -1, -2)
+
+
+def _right(g, a, b):
+    if len(a.shape) == 2 == len(g.shape):
+        return a.T @ g
+    if len(b.shape) == 1:
+        return sum(expand_dims(g, -1) * a, axis=tuple(range(len(a.shape) - 1)))
+    if len(a.shape) == 1:
+        return expand_dims(a, -1) * expand_dims(g, -2)
+    if len(b.shape) == 2:  # one product over all rows, not one for each leading index
+        return _rows(a).T @ _rows(g)
+    return swapaxes(a, -1, -2) @ g
+
+
+def _rows(x):
+    return reshape(x, (-1, x.shape[-1]))
+
+
+@primitive("bilinear", latex="{a} {b}", da=_left, db=_right)
+def matmul(xp, a, b):
+    """Product of matrices: (..., m, k) @ (..., k, n) -> (..., m, n); leading axes broadcast, vectors as in NumPy.
+
+    Raises: ShapeError, if the inner axes differ.
+    """
+    try:
+        if a.ndim > 2 == b.ndim:
+            return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[1])
+        return a @ b
+    except ValueError:
+        if not (a.ndim and b.ndim):
+            raise ShapeError("@ needs at least one axis on each side; use * for scalars") from None
+        inner, place = b.shape[-2 if b.ndim > 1 else -1], "last but one" if b.ndim > 1 else "only"
+        if a.shape[-1] == inner:
+            raise
+        raise ShapeError(f"the last axis of a ({a.shape[-1]}) must be as long as the {place} of b ({inner})") from None
+
+
+def dot(a, b):
+    """`a @ b`, and `a * b` if one of them has no axes."""
+    return a @ b if len(a.shape) and len(b.shape) else a * b
+
+
+def outer(a, b):
+    """All products a[i] * b[j] of two vectors: shape (a.size, b.size)."""
+    return expand_dims(ravel(a), 1) * ravel(b)
+
+
+def einsum(subscripts, *operands):
+    """Einstein's summation, as NumPy writes it: `einsum("tnh,hk->tnk", x, w)`; `...` stands for leading axes.
+
+    Raises: ShapeError, if subscripts and operands do not fit.
+    """
+    inputs, _, output = subscripts.replace(" ", "").partition("->")
+    parts = inputs.split(",")
+    if len(parts) != len(operands):
+        raise ShapeError(f"einsum: {subscripts!r} names {len(parts)} operands, and there are {len(operands)}")
+    spare = [c for c in "zyxwvutsrqponmlkjihgfedcbaZYXWVUTSRQPONMLKJIHGFEDCBA" if c not in subscripts]
+    depth = max((len(x.shape) - len(p.replace("...", "")) for p, x in zip(parts, operands, strict=True) if "..." in p), default=0)
+    lead = "".join(spare[:depth])
+    if "->" not in subscripts:
+        letters = "".join(parts).replace("...", "")
+        output = ("..." if lead else "") + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    prepared = []
+    for place, x in enumerate(operands):
+        part = parts[place].replace("...", lead[depth - (len(x.shape) - len(parts[place].replace("...", ""))) :] if "..." in parts[place] else "")
+        if len(part) != len(x.shape):
+            raise ShapeError(f"einsum: {parts[place]!r} names {len(part)} axes, but operand {place} has shape {x.shape}")
+        for letter in dict.fromkeys(part):
+            while part.count(letter) > 1:  # a repeated letter is a diagonal
+                one, two = part.index(letter), part.rindex(letter)
+                x = diagonal(x, 0, one, two)
+                part = part[:one] + part[one + 1 : two] + part[two + 1 :] + letter
+        prepared.append((part, x))
+    sizes = {}
+    for part, x in prepared:
+        for letter, n in zip(part, x.shape, strict=True):
+            if n != 1 and sizes.setdefault(letter, n) not in (1, n):
+                raise ShapeError(f"einsum: {letter!r} is {sizes[letter]} long in one operand and {n} in another")
+    arrays = [broadcast_to(x, shape=tuple([sizes.get(c, 1) for c in part])) for part, x in prepared]
+    return contract(*arrays, parts=tuple(part for part, _ in prepared), output=output.replace("...", lead))
+
+
+def _contract_rule(g, arrays, parts, output):
+    gradients = []
+    for i, x in enumerate(arrays):
+        others = [(p, a) for j, (p, a) in enumerate(zip(parts, arrays, strict=True)) if j != i]
+        known = set(output).union(*[p for p, _ in others])
+        kept = "".join(c for c in parts[i] if c in known)
+        d = contract(g, *[a for _, a in others], parts=(output, *[p for p, _ in others]), output=kept)
+        for axis, letter in enumerate(parts[i]):
+            if letter not in known:  # summed over in x alone: the gradient is the same all along it
+                d = expand_dims(d, axis)
+        gradients.append(broadcast_to(d, shape=x.shape))
+    return gradients
+
+
+@primitive("bilinear", latex=r"\mathrm{einsum}({arrays})", darrays=_contract_rule)
+def contract(xp, *arrays, parts, output):
+    """Sum of products over the letters that `output` lacks; `parts` names the axes of each array, none twice."""
+    return xp.einsum(",".join(parts) + "->" + output, *arrays)

@@ -1,0 +1,164 @@
+"""Sums, extremes and other operations that take several elements to one.
+
+`axis` is an integer, a tuple of them, or None for all; `keepdims=True` keeps the reduced axes, of length 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..core.broadcasting import astype, broadcast_to
+from ..core.primitive import primitive
+from .elementwise import exp, square, where
+from .shapes import concatenate, flip, reshape
+
+
+def _restored(g, x, axis, keepdims):
+    """g with the reduced axes of x back in place, of length 1."""
+    if keepdims:
+        return g
+    axes = range(len(x.shape)) if axis is None else [axis] if isinstance(axis, int) else axis
+    gone = {a % len(x.shape) for a in axes}
+    return reshape(g, tuple([1 if i in gone else n for i, n in enumerate(x.shape)]))
+
+
+def _spread(g, x, axis, keepdims):
+    return broadcast_to(_restored(g, x, axis, keepdims), shape=x.shape)
+
+
+def _count(x, axis):
+    axes = range(len(x.shape)) if axis is None else [axis] if isinstance(axis, int) else axis
+    return math.prod(x.shape[a] for a in axes)
+
+
+@primitive("linear", latex=r"\sum {x}", dx=_spread)
+def sum(xp, x, *, axis=None, keepdims=False):
+    """Sum; 0 over no elements."""
+    return xp.sum(x, axis=axis, keepdims=keepdims)
+
+
+@primitive(
+    "linear", latex=r"\mathrm{mean}({x})",
+    dx=lambda g, x, axis, keepdims: _spread(g / _count(x, axis), x, axis, keepdims),
+)  # fmt: skip
+def mean(xp, x, *, axis=None, keepdims=False):
+    """Mean; nan over no elements."""
+    return xp.sum(x, axis=axis, keepdims=keepdims) / _count(x, axis)
+
+
+def _winners(g, y, x, axis, keepdims):
+    """The gradient of an extreme: shared evenly among the elements that attain it."""
+    hit = astype(x == _restored(y, x, axis, keepdims), dtype=x.dtype)
+    return _restored(g, x, axis, keepdims) * hit / sum(hit, axis=axis, keepdims=True)
+
+
+@primitive("general", analytic=False, latex=r"\max {x}", dx=_winners)
+def max(xp, x, *, axis=None, keepdims=False):
+    """Maximum; elements that tie share the gradient evenly."""
+    return xp.max(x, axis=axis, keepdims=keepdims)
+
+
+@primitive("general", analytic=False, latex=r"\min {x}", dx=_winners)
+def min(xp, x, *, axis=None, keepdims=False):
+    """Minimum; elements that tie share the gradient evenly."""
+    return xp.min(x, axis=axis, keepdims=keepdims)
+
+
+def prod(x, axis=None, keepdims=False):
+    """Product; 1 over no elements. Its derivatives are right at zeros too: halves are multiplied with each other."""
+    shape = tuple(x.shape)
+    axes = tuple(range(len(shape))) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = tuple(a % len(shape) for a in axes)
+    kept = tuple(i for i in range(len(shape)) if i not in axes)
+    rest = tuple(shape[i] for i in kept)
+    x = x.transpose((*kept, *axes)).reshape((*rest, math.prod(shape[i] for i in axes)))
+    if not x.shape[-1]:
+        return sum(x, axis=-1).reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)) if keepdims else rest) + 1
+    while x.shape[-1] > 1:
+        half = x.shape[-1] // 2
+        paired = x[..., :half] * x[..., half : 2 * half]
+        x = paired if x.shape[-1] == 2 * half else concatenate([paired, x[..., -1:]], axis=-1)
+    return x.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)) if keepdims else rest)
+
+
+def var(x, axis=None, keepdims=False, correction=0):
+    """Variance: the mean squared distance from the mean, over count - correction."""
+    n = _count(x, axis)
+    return sum(square(x - mean(x, axis=axis, keepdims=True)), axis=axis, keepdims=keepdims) / (n - correction)
+
+
+def _std_slope(g, y, x, axis, keepdims, correction):
+    y = _restored(y, x, axis, keepdims)
+    safe = where(y == 0, 1, y) * (_count(x, axis) - correction)
+    return _restored(g, x, axis, keepdims) * (x - mean(x, axis=axis, keepdims=True)) / safe
+
+
+@primitive("general", latex=r"\mathrm{std}({x})", dx=_std_slope)
+def std(xp, x, *, axis=None, keepdims=False, correction=0):
+    """Standard deviation: the root of the variance, with derivative 0 where it is 0."""
+    n = _count(x, axis)
+    away = x - xp.sum(x, axis=axis, keepdims=True) / n
+    return xp.sqrt(xp.sum(away * away, axis=axis, keepdims=keepdims) / (n - correction))
+
+
+def _norm_slope(g, y, x, axis, keepdims):
+    y = _restored(y, x, axis, keepdims)
+    return _restored(g, x, axis, keepdims) * x / where(y == 0, 1, y)
+
+
+@primitive("general", latex=r"\lVert {x} \rVert", dx=_norm_slope)
+def norm(xp, x, *, axis=None, keepdims=False):
+    """Euclidean length: the root of the sum of squares, with derivative 0 where it is 0."""
+    return xp.sqrt(xp.sum(x * x, axis=axis, keepdims=keepdims))
+
+
+@primitive(
+    "general", latex=r"\log \sum \exp {x}",
+    dx=lambda g, y, x, axis, keepdims: _restored(g, x, axis, keepdims) * exp(x - _restored(y, x, axis, keepdims)),
+)  # fmt: skip
+def logsumexp(xp, x, *, axis=None, keepdims=False):
+    """log(sum(exp(x))), without overflow."""
+    top = xp.max(x.real, axis=axis, keepdims=True)
+    top = xp.where(xp.isfinite(top), top, 0)
+    total = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
+    return total if keepdims else xp.squeeze(total, axis)
+
+
+@primitive(
+    "general", latex=r"\mathrm{softmax}({x})", dx=lambda g, y, axis: y * (g - sum(g * y, axis=axis, keepdims=True))
+)  # fmt: skip
+def softmax(xp, x, *, axis=-1):
+    """exp(x) / sum(exp(x)) along an axis, without overflow."""
+    y = xp.exp(x - xp.max(x.real, axis=axis, keepdims=True))
+    return y / xp.sum(y, axis=axis, keepdims=True)
+
+
+@primitive(
+    "general", latex=r"\log\mathrm{softmax}({x})",
+    dx=lambda g, y, axis: g - exp(y) * sum(g, axis=axis, keepdims=True),
+)  # fmt: skip
+def log_softmax(xp, x, *, axis=-1):
+    """log(softmax(x)) along an axis, without overflow."""
+    y = x - xp.max(x.real, axis=axis, keepdims=True)
+    return y - xp.log(xp.sum(xp.exp(y), axis=axis, keepdims=True))
+
+
+@primitive(
+    "linear", latex=r"\mathrm{cumsum}({x})",
+    dx=lambda g, x, axis: reshape(flip(cumsum(flip(g, axis), axis=axis), axis), x.shape),
+)  # fmt: skip
+def cumsum(xp, x, *, axis=None):
+    """Running sum along an axis; None runs over all elements on one axis."""
+    return xp.cumsum(x, axis=axis)
+
+
+@primitive("general", analytic=False, latex=r"\mathrm{argmax}\ {x}")
+def argmax(xp, x, *, axis=None, keepdims=False):
+    """Where the maximum is (the first, at a tie). No gradient."""
+    return xp.argmax(x, axis=axis, keepdims=keepdims)
+
+
+@primitive("general", analytic=False, latex=r"\mathrm{argmin}\ {x}")
+def argmin(xp, x, *, axis=None, keepdims=False):
+    """Where the minimum is (the first, at a tie). No gradient."""
+    return xp.argmin(x, axis=axis, keepdims=keepdims)

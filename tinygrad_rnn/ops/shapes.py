@@ -1,0 +1,165 @@
+"""Operations that move elements and compute nothing: most are views of the same numbers."""
+
+from __future__ import annotations
+
+from ..backend import backend_of
+from ..core.broadcasting import broadcast_to
+from ..core.primitive import primitive
+from ..core.tensor import as_array
+from ..errors import ShapeError
+
+
+@primitive("linear", latex=r"\mathrm{reshape}({x})", dx=lambda g, x: reshape(g, x.shape))
+def reshape(xp, x, *, shape):
+    """The same elements in another shape; one length may be -1."""
+    return x.reshape(shape)
+
+
+@primitive("linear", latex=r"{x}^{\top}", dx=lambda g, axes: transpose(g, axes and _inverse(axes)))
+def transpose(xp, x, *, axes=None):
+    """The axes in another order; None reverses them."""
+    return xp.transpose(x, axes)
+
+
+def _inverse(axes):
+    places = [axis % len(axes) for axis in axes]
+    return tuple(places.index(i) for i in range(len(axes)))
+
+
+@primitive("linear", latex=r"{x}^{\top}", dx=lambda g, axis1, axis2: swapaxes(g, axis1, axis2))
+def swapaxes(xp, x, *, axis1, axis2):
+    """Two axes exchanged."""
+    return xp.swapaxes(x, axis1, axis2)
+
+
+@primitive(
+    "linear", latex=r"\mathrm{moveaxis}({x})", dx=lambda g, source, destination: moveaxis(g, destination, source)
+)  # fmt: skip
+def moveaxis(xp, x, *, source, destination):
+    """Axes moved to other places, the others keeping their order."""
+    return xp.moveaxis(x, source, destination)
+
+
+@primitive("linear", latex="{x}", dx=lambda g, x: reshape(g, x.shape))
+def expand_dims(xp, x, *, axis):
+    """New axes of length 1."""
+    return xp.expand_dims(x, axis)
+
+
+@primitive("linear", latex="{x}", dx=lambda g, x: reshape(g, x.shape))
+def squeeze(xp, x, *, axis=None):
+    """Axes of length 1 left out; None means all of them."""
+    return xp.squeeze(x, axis)
+
+
+@primitive("linear", latex=r"\mathrm{concatenate}({arrays})", darrays=lambda g, arrays, axis: _cut(g, arrays, axis))
+def concatenate(xp, *arrays, axis=0):
+    """A list of arrays joined along an existing axis."""
+    return xp.concatenate(arrays, axis)
+
+
+def _cut(g, arrays, axis):
+    pieces, start, lead = [], 0, (slice(None),) * (axis % len(g.shape))
+    for x in arrays:
+        stop = start + x.shape[axis]
+        pieces.append(g[(*lead, slice(start, stop))])
+        start = stop
+    return pieces
+
+
+@primitive("linear", latex=r"\mathrm{stack}({arrays})", darrays=lambda g, axis: unstack(g, axis))
+def stack(xp, *arrays, axis=0):
+    """A list of arrays of one shape joined along a new axis."""
+    return xp.stack(arrays, axis)
+
+
+def unstack(x, axis=0):
+    """The slices of x along an axis, as a tuple; the transpose of `stack`."""
+    lead = (slice(None),) * (axis % len(x.shape))
+    return tuple([x[(*lead, i)] for i in range(x.shape[axis])])
+
+
+def split(x, indices_or_sections, axis=0):
+    """x cut along an axis into equal sections (an integer) or at the given indices, as a list."""
+    length, lead = x.shape[axis], (slice(None),) * (axis % len(x.shape))
+    if isinstance(indices_or_sections, int):
+        if length % indices_or_sections:
+            raise ShapeError(f"an axis of length {length} does not divide into {indices_or_sections} equal sections")
+        indices_or_sections = range(length // indices_or_sections, length, length // indices_or_sections)
+    ends = [0, *indices_or_sections, length]
+    return [x[(*lead, slice(a, b))] for a, b in zip(ends, ends[1:], strict=False)]
+
+
+def ravel(x):
+    """All elements on one axis."""
+    return reshape(x, (-1,))
+
+
+@primitive("linear", latex=r"\mathrm{flip}({x})", dx=lambda g, axis: flip(g, axis))
+def flip(xp, x, *, axis=None):
+    """The order of elements reversed along an axis, several, or (None) all."""
+    return xp.flip(x, axis)
+
+
+@primitive("linear", latex=r"\mathrm{roll}({x})", dx=lambda g, shift, axis: roll(g, _negative(shift), axis))
+def roll(xp, x, *, shift, axis=None):
+    """Elements shifted along an axis; what leaves at the end comes back at the start."""
+    return xp.roll(x, shift, axis)
+
+
+def _negative(shift):
+    return tuple(-s for s in shift) if isinstance(shift, tuple) else -shift
+
+
+@primitive("general", latex=r"\mathrm{pad}({x})", dx=lambda g, x, pad_width: g[_inner(x, pad_width)])
+def pad(xp, x, *, pad_width, constant_values=0):
+    """x with constants around it: pad_width is a number, a pair (before, after), or a pair for each axis."""
+    return xp.pad(x, pad_width, constant_values=constant_values)
+
+
+def _inner(x, width):
+    width = (width, width) if isinstance(width, int) else tuple(width)
+    pairs = [width] * len(x.shape) if isinstance(width[0], int) else width
+    return tuple(slice(before, before + size) for (before, _), size in zip(pairs, x.shape, strict=True))
+
+
+def tile(x, reps):
+    """x repeated like tiles, `reps` times along each axis."""
+    reps = (reps,) if isinstance(reps, int) else tuple(reps)
+    reps, shape = (1,) * (len(x.shape) - len(reps)) + reps, (1,) * (len(reps) - len(x.shape)) + tuple(x.shape)
+    between = tuple(n for size in shape for n in (1, size))
+    across = tuple(n for count, size in zip(reps, shape, strict=True) for n in (count, size))
+    final = tuple(count * size for count, size in zip(reps, shape, strict=True))
+    return reshape(broadcast_to(reshape(x, between), shape=across), final)
+
+
+def repeat(x, repeats, axis=None):
+    """Each element `repeats` times in a row along an axis (None: of all elements on one axis)."""
+    if axis is None:
+        x, axis = ravel(x), 0
+    axis %= len(x.shape)
+    shape = tuple(x.shape)
+    wide = broadcast_to(expand_dims(x, axis + 1), shape=(*shape[: axis + 1], repeats, *shape[axis + 1 :]))
+    return reshape(wide, (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))
+
+
+@primitive("linear", latex=r"\mathrm{tril}({x})", dx=lambda g, k: tril(g, k))
+def tril(xp, x, *, k=0):
+    """The lower triangle: zero above the k-th diagonal of the last two axes."""
+    return xp.tril(x, k)
+
+
+@primitive("linear", latex=r"\mathrm{triu}({x})", dx=lambda g, k: triu(g, k))
+def triu(xp, x, *, k=0):
+    """The upper triangle: zero below the k-th diagonal of the last two axes."""
+    return xp.triu(x, k)
+
+
+@primitive("linear", latex="{x}", dx=lambda g, x: transfer(g, _home(x)))
+def transfer(xp, x, *, backend):
+    """x on another backend, such as "cupy"; its gradient comes back to where x lies."""
+    return as_array(x, backend)
+
+
+def _home(x):
+    return x.backend if hasattr(x, "backend") else backend_of(x).name_of(x)
