@@ -39,7 +39,7 @@ def div(xp, a, b):
 
 @primitive(
     "elementwise", latex="{a}^{b}", domain=(0.5, 2.0),
-    da=lambda g, a, b: g * (b * a ** (b - 1) if not _is_zero(b) else a * 0), db=lambda g, y, a: g * y * log(a),
+    da=lambda g, a, b: g * (b * a ** (b - 1)) if not _is_zero(b) else g * 0, db=lambda g, y, a: g * y * _log(a),
 )  # fmt: skip
 def power(xp, a, b):
     """a to the power b. The derivative for b needs a > 0."""
@@ -47,7 +47,11 @@ def power(xp, a, b):
 
 
 def _is_zero(b):
-    return isinstance(b, (int, float)) and b == 0
+    return not hasattr(b, "shape") and b == 0
+
+
+def _log(a):
+    return log(a) if hasattr(a, "shape") else math.log(a) if a > 0 else math.nan
 
 
 @primitive("linear", latex="-{x}", dx=lambda g: -g)
