@@ -1,0 +1,161 @@
+"""Arguments for every primitive of the package: one line each, drawn from its domain, away from kinks and ties.
+
+All sizes differ, no matrix is square unless the primitive asks for it, and two-array primitives broadcast.
+A primitive without a line and a line without a primitive both fail a test.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.backend import resolve
+from tinygrad_rnn.core.primitive import PRIMITIVES, Primitive
+
+rng = np.random.default_rng(20)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Arguments (float64 arrays, masks or Python numbers) and options of one call of a primitive."""
+
+    args: tuple[Any, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def on(self, backend: str) -> Sample:
+        """The same with every array moved to a backend, the arrays in options too."""
+        return Sample(tuple(_moved(x, backend) for x in self.args), {k: _moved(v, backend) for k, v in self.options.items()})
+
+    def __str__(self) -> str:
+        sizes = "-".join("x".join(map(str, x.shape)) or "0d" if isinstance(x, np.ndarray) else str(x) for x in self.args)
+        return sizes + "".join(f"-{k}" for k, v in self.options.items() if v is not None)
+
+
+def _moved(value: Any, backend: str) -> Any:
+    if isinstance(value, np.ndarray):
+        return resolve(backend)[0].asarray(value)
+    return tuple(_moved(each, backend) for each in value) if isinstance(value, tuple) else value
+
+
+def package_primitives() -> dict[str, Primitive]:
+    """The table of the whole package: every module of it is imported first."""
+    for module in pkgutil.walk_packages(tg.__path__, "tinygrad_rnn."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    return {name: op for name, op in PRIMITIVES.items() if op.function.__module__.startswith("tinygrad_rnn.")}
+
+
+def spread(*shape: int, low: float = -2.0, high: float = 2.0, shift: float = 0.0) -> np.ndarray:
+    """Numbers evenly spaced over (low, high) in random order: none twice, and none near 0 with an odd count and shift."""
+    n = int(np.prod(shape))
+    return np.asarray(rng.permutation(low + (high - low) * (np.arange(n) + 0.5 + shift) / n)).reshape(shape)
+
+
+def draw(f: Any, *shape: int) -> np.ndarray:
+    """Random numbers in the domain of f."""
+    return np.asarray(rng.uniform(*f.primitive.domain, shape))
+
+
+def one(f: Any, **options: Any) -> list[Sample]:
+    """Calls of a function of single elements."""
+    low, high = f.primitive.domain
+    return [Sample((spread(*shape, low=low, high=high, shift=0.2),), options) for shape in [(2, 3), (4, 1, 5), (1,), ()]]
+
+
+def two(f: Any) -> list[Sample]:
+    """Calls of a function of two arrays, which broadcast in several ways, and of an array and a Python number."""
+    shapes = [((2, 3), (2, 3)), ((4, 1), (3,)), ((5,), (2, 3, 5)), ((2, 1, 3), (4, 1)), ((), (3, 2)), ((), ())]
+    low, high = f.primitive.domain
+    of = {"low": low, "high": high}
+    pairs = [Sample((spread(*a, **of), spread(*b, **of, shift=0.25))) for a, b in shapes]
+    return [*pairs, Sample((spread(3, 4, **of), 1.25)), Sample((0.75, spread(4, **of))), Sample((spread(5, **of), 2))]
+
+
+def ax(f: Any, *axes: Any, **options: Any) -> list[Sample]:
+    """Calls of a function with an axis, over arrays of three axes."""
+    return [Sample((spread(2, 3, 4),), {"axis": axis, **options}) for axis in axes]
+
+
+def of(*shapes: tuple[int, ...], **options: Any) -> Sample:
+    """A call with random arrays of these shapes."""
+    return Sample(tuple(np.asarray(rng.uniform(-2, 2, shape)) for shape in shapes), options)
+
+
+def keyed(shape: tuple[int, ...], *keys: Any) -> list[Sample]:
+    """Calls of indexing, one for each key."""
+    return [of(shape, key=key) for key in keys]
+
+
+def back(shape: tuple[int, ...], *keys: Any) -> list[Sample]:
+    """Calls of the transpose of indexing into an array of this shape, one for each key."""
+    return [of(np.empty(shape)[key].shape, key=key, shape=shape) for key in keys]
+
+
+KEYS = [
+    1, (slice(None), -1), (slice(3, None, -2), None, slice(1, 2)), (..., slice(0, 2)), (np.array([2, 0, 2, 2]),),
+    (slice(None), np.array([[0, 2], [2, 1]])), (np.array([3, 0, 3]), np.array([1, 2, 1])), (1, slice(None), np.array([1, 0])),
+    np.array([True, False, True, True]), (np.arange(12).reshape(4, 3) % 5 < 2,), (slice(2, 2),),
+]  # fmt: skip
+BOTH = (None, 0, -1, (0, 2), (-1, 1))
+mask = lambda *shape: rng.uniform(size=shape) < 0.5  # noqa: E731
+P = PRIMITIVES
+
+SAMPLES: dict[str, list[Sample]] = {
+    **{name: one(P[name].function) for name in (
+        "neg", "square", "sqrt", "reciprocal", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "arcsin", "arccos", "arctan",
+        "sinh", "cosh", "tanh", "sigmoid", "relu", "softplus", "silu", "erf", "gelu", "abs", "sign", "floor", "alias",
+    )},
+    **{name: two(P[name].function) for name in (
+        "add", "sub", "mul", "div", "power", "maximum", "minimum", "less", "less_equal", "greater", "greater_equal",
+    )},
+    "leaky_relu": [*one(tg.leaky_relu, slope=0.3), *one(tg.leaky_relu)],
+    "elu": [*one(tg.elu, alpha=1.7), *one(tg.elu)],
+    "clip": [*one(tg.clip, min=-1.1, max=0.9), *one(tg.clip, max=0.3), *one(tg.clip, min=0.3), *one(tg.clip)],
+    "where": [Sample((mask(2, 3), spread(2, 3), spread(2, 3))), Sample((mask(4, 1), spread(5), spread(3, 1, 1))),
+              Sample((mask(3), spread(2, 3), 0)), Sample((mask(4), 1.5, spread(2, 1))), Sample((np.array(True), spread(2), spread()))],
+    "equal": [*two(tg.equal), Sample((np.arange(6.0).reshape(2, 3), np.array([0.0, 4.0, 2.0])))],
+    "not_equal": [*two(tg.not_equal), Sample((np.arange(6.0).reshape(2, 3), np.array([0.0, 4.0, 2.0])))],
+    "logical_not": [Sample((mask(2, 3),)), Sample((np.array([0.0, 1.5, -2.0]),))],
+    "astype": [of((2, 3), dtype=np.float64), of((4,), dtype=np.dtype("float64")), of((), dtype="float64")],
+    "broadcast_to": [of((3,), shape=(2, 3)), of((2, 1, 3), shape=(4, 2, 5, 3)), of((), shape=(2,)), of((2, 3), shape=(2, 3))],
+    "sum_to": [of((2, 3), shape=(3,)), of((4, 2, 5, 3), shape=(2, 1, 3)), of((2,), shape=()), of((2, 3), shape=(2, 3))],
+    "reshape": [of((2, 3, 4), shape=(6, 4)), of((2, 6), shape=(3, -1)), of((), shape=(1, 1)), of((5,), shape=-1)],
+    "transpose": [of((2, 3, 4)), of((2, 3, 4, 5), axes=(2, 0, -1, 1)), of((3,))],
+    "swapaxes": [of((2, 3, 4), axis1=0, axis2=-1), of((2, 3), axis1=1, axis2=0)],
+    "moveaxis": [of((2, 3, 4), source=0, destination=-1), of((2, 3, 4, 5), source=(0, 2), destination=(-1, 0))],
+    "expand_dims": [of((2, 3), axis=1), of((2, 3), axis=-1), of((2, 3), axis=(0, 3)), of((), axis=0)],
+    "squeeze": [of((1, 3, 1)), of((1, 3, 1), axis=0), of((2, 1, 3), axis=-2), of((1, 2, 1), axis=(0, 2))],
+    "concatenate": [of((2, 3), (4, 3)), of((2, 3), (2, 1), (2, 4), axis=-1), of((2, 1, 3), axis=1), of((3,), (0,), (2,))],
+    "stack": [of((2, 3), (2, 3)), of((2, 3), (2, 3), (2, 3), (2, 3), axis=-1), of((), (), axis=0)],
+    "flip": [of((2, 3)), of((2, 3, 4), axis=1), of((2, 3, 4), axis=(0, -1))],
+    "roll": [of((2, 3), shift=2), of((2, 5), shift=-3, axis=1), of((2, 3, 4), shift=(1, 2), axis=(0, -1))],
+    "pad": [of((2, 3), pad_width=2), of((2, 3), pad_width=(1, 2)), of((2, 3), pad_width=((0, 1), (3, 2)), constant_values=1.5)],
+    "tril": [of((3, 4)), of((2, 4, 3), k=-1), of((4, 5), k=2)],
+    "triu": [of((3, 4)), of((2, 4, 3), k=-1), of((4, 5), k=2)],
+    "transfer": [of((2, 3), backend="numpy"), of((), backend="numpy")],
+    "index": [*keyed((4, 3, 5), *KEYS), of((5,), key=2), of((), key=None)],
+    "scatter": [*back((4, 3, 5), *KEYS), of((), key=2, shape=(5,))],
+    "sum": [*ax(tg.sum, *BOTH), *ax(tg.sum, *BOTH, keepdims=True), of(())],
+    "mean": [*ax(tg.mean, *BOTH), *ax(tg.mean, *BOTH, keepdims=True), of(())],
+    "max": [*ax(tg.max, *BOTH), *ax(tg.max, *BOTH, keepdims=True), of(())],
+    "min": [*ax(tg.min, *BOTH), *ax(tg.min, *BOTH, keepdims=True), of(())],
+    "std": [*ax(tg.std, *BOTH), *ax(tg.std, *BOTH, keepdims=True), *ax(tg.std, *BOTH, correction=1)],
+    "norm": [*ax(tg.norm, *BOTH), *ax(tg.norm, *BOTH, keepdims=True), of((3,))],
+    "logsumexp": [*ax(tg.logsumexp, *BOTH), *ax(tg.logsumexp, *BOTH, keepdims=True), of((3,))],
+    "softmax": [*ax(tg.softmax, 0, 1, -1, (0, 2)), of((5,))],
+    "log_softmax": [*ax(tg.log_softmax, 0, 1, -1, (0, 2)), of((5,))],
+    "cumsum": [*ax(tg.cumsum, None, 0, -1), of((5,))],
+    "argmax": [*ax(tg.argmax, None, 0, -1), *ax(tg.argmax, 1, keepdims=True)],
+    "argmin": [*ax(tg.argmin, None, 0, -1), *ax(tg.argmin, 1, keepdims=True)],
+    "matmul": [of((2, 3), (3, 4)), of((3,), (3,)), of((2, 3), (3,)), of((3,), (3, 4)), of((5, 2, 3), (3, 4)), of((2, 3), (5, 3, 4)),
+               of((5, 2, 3), (5, 3, 4)), of((6, 1, 2, 3), (5, 3, 4)), of((5, 2, 3), (3,)), of((3,), (5, 3, 4)), of((6, 5, 2, 3), (3, 4))],
+    "contract": [of((2, 3), (3, 4), parts=("ij", "jk"), output="ik"), of((2, 3, 4), parts=("abc",), output="ca"),
+                 of((2, 3), (3, 4), (4,), parts=("ij", "jk", "k"), output="i"), of((2, 3), (4,), parts=("ij", "k"), output="")],
+}  # fmt: skip
+
+
