@@ -7,7 +7,7 @@ paths from x to y. Taking the tape youngest first makes that sum complete before
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heappushpop
 from typing import Any
 
 from ..backend import NAMESPACE_OF
@@ -125,8 +125,9 @@ def pull(
         elif y._requires_grad and (useful is None or y.age in useful):
             pending[y.age] = g
             heappush(queue, (-y.age, y))
-    while queue:
-        node = heappop(queue)[1]
+    entry = heappop(queue) if queue else None
+    while entry is not None:
+        node, entry = entry[1], None
         age, array = node.age, node._array
         g = pending.pop(age)
         if g.dtype is not array.dtype or g.shape != array.shape:
@@ -138,6 +139,7 @@ def pull(
         if op is None or age in wanted or age <= since:
             sink(node, g, age in ours)
             if op is None or age <= since:
+                entry = heappop(queue) if queue else None
                 continue
         rules = op.recorded_pulls if recorded else op.pulls
         inputs = living_inputs(node) if node.inputs is None else node.inputs
@@ -154,7 +156,10 @@ def pull(
                 _inspect(d, op, x, node)
             before = pending.get(at)
             if before is None:
-                heappush(queue, (-at, x))
+                if entry is None:
+                    entry = (-at, x)
+                else:
+                    heappush(queue, (-at, x))
                 if type(d) is Part:
                     d = d.added_to(NAMESPACE_OF[type(x._array)].zeros(x._array.shape, x._array.dtype))
                     ours.add(at)
@@ -175,6 +180,7 @@ def pull(
                         ours.add(at)
         if not retain:
             node.inputs = None
+        entry = heappushpop(queue, entry) if entry is not None else heappop(queue) if queue else None
 
 
 def concerned(results: Sequence[Tensor], targets: Sequence[Tensor] = (), since: int = 0) -> dict[int, Tensor]:

@@ -90,24 +90,13 @@ class Primitive:
         if first != "g":
             raise PrimitiveError(f"{self.name}: the first parameter of d{argument} is g, the incoming gradient")
         readers = [self._reader(need, argument, recorded) for need in needs]
-        if not readers:
-            return lambda g, node: rule(g)
-        if len(readers) == 1 and not recorded:  # written out, because backward spends its time here
-            if needs == ["y"]:
-                return lambda g, node: rule(g, node._array)
-            if needs[0] in self.arrays and not self.variadic:
-                at = self.arrays.index(needs[0])
-
-                def pull(g: Any, node: Tensor) -> Any:
-                    x = node.inputs[at]  # type: ignore[index]
-                    if type(x) is Tensor:
-                        return rule(g, x._array if x.modified < node.age else as_read(x, node))
-                    return rule(g, x)
-
-                return pull
-        if len(readers) == 2:
-            one, two = readers
-            return lambda g, node: rule(g, one(node), two(node))
+        match readers:
+            case []:
+                return lambda g, node: rule(g)
+            case [read]:
+                return lambda g, node: rule(g, read(node))
+            case [one, two]:
+                return lambda g, node: rule(g, one(node), two(node))
         return lambda g, node: rule(g, *[read(node) for read in readers])
 
     def _reader(self, need: str, argument: str, recorded: bool) -> Callable[[Any], Any]:
@@ -119,10 +108,17 @@ class Primitive:
         if need not in self.arrays:
             known = ", ".join(["g", "y", *self.arrays, *self.defaults])
             raise PrimitiveError(f"{self.name}: d{argument} asks for {need!r}; a rule may ask for {known}")
+        if self.variadic:
+            return lambda node: [_read(x, node, recorded) for x in node.inputs]
         at = self.arrays.index(need)
-        if self.variadic and at == len(self.arrays) - 1:
-            return lambda node: [as_read(x, node, recorded) for x in node.inputs[at:]]
-        return lambda node: as_read(node.inputs[at], node, recorded)
+
+        def read(node: Tensor) -> Any:  # `_read` written out: backward spends its time here
+            x = node.inputs[at]  # type: ignore[index]
+            if type(x) is Tensor:
+                return (x if recorded else x._array) if x.modified < node.age else _read(x, node, recorded)
+            return x
+
+        return read
 
     def bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Options given by position, as NumPy allows (`x.sum(0)`), get their names, the others their defaults."""
@@ -280,14 +276,15 @@ def _constant(x: Any, beside: Tensor) -> Any:
     return Tensor(as_array(x, home))
 
 
-def as_read(x: Any, node: Tensor, recorded: bool = False) -> Any:
-    """An input as a rule sees it, provided that nobody has written into it since the operation read it."""
+def _read(x: Any, node: Tensor, recorded: bool) -> Any:
+    """An input as a rule sees it, provided that nobody has given it new numbers since the operation read it."""
     if type(x) is not Tensor:
         return x
     if x.modified > node.age:
+        name, at = node.op.name if node.op else "", f" at {node.source}" if node.source else ""
         raise ModifiedError(
-            f"{node.op.name}{f' at {node.source}' if node.source else ''} used {x.label}, which was changed "  # type: ignore[union-attr]
-            "afterwards, so that its derivative is lost: call backward() before assign_(), or assign to a copy"
+            f"{name}{at} used {x.label}, which was changed afterwards, so that its derivative is lost: "
+            "call backward() before assign_(), or assign to a copy"
         )
     return x if recorded else x._array
 
@@ -333,6 +330,8 @@ def primitive(
         }  # fmt: skip
         for name, value in attributes.items():
             setattr(op.function, name, value)
+        # A code object of its own: profiles tell primitives apart, and the interpreter specialises each for itself.
+        op.function.__code__ = op.function.__code__.replace(co_name=op.name)  # type: ignore[attr-defined]
         PRIMITIVES[op.name] = op
         return op.function
 
