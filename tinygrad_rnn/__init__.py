@@ -96,6 +96,7 @@ from .ops.shapes import (
     triu,
     unstack,
 )
+from .testing import gradcheck
 from .transforms import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 __version__ = "0.1.0"

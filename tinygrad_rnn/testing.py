@@ -1,0 +1,268 @@
+"""Derivatives held against numbers: `gradcheck` names the first primitive whose rule is wrong.
+
+The numbers come from the complex step, Im f(x + ih) / h with h = 1e-30, exact to rounding (Squire and Trapp 1998,
+SIAM Review 40, 110-112), where every primitive on the way is analytic; else from central differences of fourth order.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .backend import random
+from .core.autodiff import pullback, push, tape
+from .core.modes import enable_grad, no_grad
+from .core.tensor import Tensor, tensor
+from .errors import GradcheckError, TinygradError
+from .ops.shapes import concatenate
+from .transforms import recomputed
+
+Function = Callable[..., Tensor]
+STEP = 1e-30
+ORDINALS = {1: "first", 2: "second", 3: "third"}
+
+
+def gradcheck(f: Callable[..., Any], *xs: Any, order: int = 1, tolerance: float = 1e-9) -> None:
+    """Check all derivatives that the tape of f(*xs) gives, first each primitive by itself, then f as a whole.
+
+    f: takes Tensors and returns a Tensor, or a tuple of them. Random numbers from the package repeat in every call.
+    xs: tensors, arrays, lists or numbers; the floating ones are converted to float64 and differentiated for, whatever
+        else there is goes to f as it is. Keep them away from kinks and ties (relu at 0, equal maxima): there,
+        differences see the mean of both sides, and the rule a choice (docs/semantics.md).
+    order: 2 checks the derivatives of the derivatives as well, recorded against numbers from the fast path; and so on.
+    tolerance: how far a derivative may be off, relative to the size of the terms that it is summed from.
+
+    Each primitive is checked oldest first, at its very inputs, reverse and forward mode, so that the first complaint
+    is about the cause and not about what it spoils. Then f end to end, which finds what no single rule can do wrong:
+    gradients that overwrite each other, a broadcast that is not summed up.
+
+    An own primitive is checked by calling it: `gradcheck(my_op, x, w)`, options with `functools.partial`.
+
+    Raises: GradcheckError, naming the primitive, the argument, the element and both numbers.
+    """
+    arguments = [_doubled(x) for x in xs]
+    moving = [i for i, x in enumerate(arguments) if type(x) is Tensor and x.dtype.kind == "f"]
+    if not moving:
+        raise GradcheckError("there is nothing to check: none of the arguments is a floating number or array")
+    state = random.get_state()
+
+    def run(*args: Any) -> Tensor:
+        now = random.get_state()
+        random.set_state(state)
+        try:
+            return packed(f(*args))
+        finally:
+            random.set_state(now)
+
+    with enable_grad():
+        y = run(*_leaves(arguments, moving))
+    for node in reversed(tape(y)):
+        if node.op is None or node.op.function is recomputed:
+            continue  # a checkpoint is not a function of its inputs, but the memory of one: seen end to end
+        inputs = list(node.inputs or ())
+        at = [i for i, x in enumerate(inputs) if type(x) is Tensor and x.requires_grad and _has_rule(node, i)]
+        if at:
+            call = partial(node.op.function, **node.options)
+            Check(call, [_doubled(x) for x in inputs], at, _names(node), _described(node), tolerance).run(order)
+    names = [f"argument {i}" for i in range(len(xs))]
+    Check(run, arguments, moving, names, "the function as a whole", tolerance).run(order)
+
+
+def packed(y: Any) -> Tensor:
+    """One Tensor of everything in a tuple or list of Tensors."""
+    if isinstance(y, (tuple, list)):
+        return concatenate([each.ravel() for each in y])  # type: ignore[no-any-return]
+    if not isinstance(y, Tensor):
+        raise GradcheckError(f"the function must return a Tensor or a tuple of them, not {type(y).__name__}")
+    return y
+
+
+@dataclass
+class Check:
+    """One function at one point: its derivatives for the arguments `moving`, to any order."""
+
+    function: Function
+    args: list[Any]
+    moving: list[int]
+    names: list[str]
+    what: str
+    tolerance: float
+
+    def run(self, order: int) -> None:
+        """Raises: GradcheckError, at the first order that is wrong."""
+        self.rng = np.random.default_rng(0)
+        fast = recorded = self.function
+        args, moving, names, exact = list(self.args), list(self.moving), list(self.names), True
+        for level in range(1, order + 1):
+            ordinal = ORDINALS.get(level, f"{level}th")
+            try:
+                g, exact = self._level(fast, recorded, args, moving, names, ordinal, exact)
+            except GradcheckError:
+                raise
+            except TinygradError as error:
+                raise GradcheckError(f"{self.what}: no {ordinal} derivative: {error}") from error
+            # next, the gradients are themselves the function, of the same arguments and the gradient that came in
+            fast, recorded = _gradients(recorded, moving, False), _gradients(recorded, moving, True)
+            args, moving, names = [*args, g], [*moving, len(args)], [*names, "g"]
+
+    def _level(
+        self, fast: Function, recorded: Function, args: list[Any], moving: list[int], names: list[str],
+        ordinal: str, exact: bool,
+    ) -> tuple[Tensor, bool]:  # fmt: skip
+        """One order of derivatives. Returns the random gradient that went in, and whether the complex step applies."""
+        leaves = _leaves(args, moving)
+        with enable_grad():
+            y = recorded(*leaves)
+        nodes = tape(y)
+        exact = exact and all(node.op.analytic for node in nodes if node.op)
+        epsilon = max(float(np.finfo(node.dtype).eps) for node in nodes if node.dtype.kind in "fc")
+        if fast is not recorded:
+            self._same_value(fast(*_leaves(args, moving)).numpy(), y.numpy(), ordinal)
+        g = self._random(y)
+        wrt = [leaves[i] for i in moving]
+        found = [d.numpy() for d in pullback(y, wrt, g)] if y.requires_grad else [np.zeros(x.shape) for x in wrt]
+        slope = partial(_slope, fast, args, moving, exact=exact, epsilon=epsilon)
+        weight, noise = g.numpy(), 0.0
+        allowed = self.tolerance if exact else max(self.tolerance, 100 * epsilon**0.8)
+        if not exact:
+            noise = 10 * epsilon**0.8 * float(np.abs(weight * y.numpy()).sum())
+        ways, total = [self._random(x) for x in wrt], np.zeros(y.shape)
+        for i, rule, way in zip(moving, found, ways, strict=True):
+            change = slope(i, way.numpy())
+            total = total + change
+            terms, numbers = rule * way.numpy(), weight * change
+            if not _close(terms.sum(), numbers.sum(), allowed * (np.abs(terms).sum() + np.abs(numbers).sum()) + noise):
+                numerical = np.zeros(rule.shape)
+                for element in np.ndindex(rule.shape):
+                    alone = np.zeros(rule.shape)
+                    alone[element] = 1
+                    numerical[element] = (weight * slope(i, alone)).sum()
+                self._complain(f"the {ordinal} derivative for {names[i]}", rule, numerical, exact)
+        if y.requires_grad:
+            with no_grad():
+                moved = push(y, list(zip(wrt, ways, strict=True))).numpy()
+            size = float(np.abs(total).sum() + np.abs(moved).sum()) / max(1, total.size)
+            if not np.all(np.abs(moved - total) <= allowed * (np.abs(moved) + np.abs(total) + size) + noise):
+                self._complain(f"forward mode ({ordinal} order; follows from `kind`)", moved, total, exact)
+        return g, exact
+
+    def _random(self, like: Tensor) -> Tensor:
+        return tensor(self.rng.uniform(-1, 1, like.shape), backend=like.backend)
+
+    def _same_value(self, fast: np.ndarray, recorded: np.ndarray, ordinal: str) -> None:
+        if not np.all(np.abs(fast - recorded) <= 1e-6 * (np.abs(fast) + np.abs(recorded)) + 1e-12):
+            raise GradcheckError(
+                f"{self.what}: the {ordinal} derivative is {_worst(recorded, fast)} without create_graph=True"
+            )
+
+    def _complain(self, which: str, rule: np.ndarray, numerical: np.ndarray, exact: bool) -> None:
+        how = "the complex step" if exact else "central differences"
+        raise GradcheckError(f"{self.what}: {which} is {_worst(rule, numerical)} by {how}{_guess(rule, numerical)}")
+
+
+def _gradients(function: Function, moving: Sequence[int], create_graph: bool) -> Function:
+    """The function of (*args, g) that gives all gradients of `function` for the arguments `moving` in one Tensor."""
+
+    def gradients(*args: Any) -> Tensor:
+        with enable_grad():
+            y = function(*args[:-1])
+            wrt = [args[i] for i in moving]
+            if y.requires_grad:
+                return packed(pullback(y, wrt, args[-1], create_graph=create_graph))
+            return packed([(x * 0).detach() for x in wrt])
+
+    return gradients
+
+
+def _slope(
+    function: Function, args: list[Any], moving: list[int], at: int, way: np.ndarray, *, exact: bool, epsilon: float
+) -> np.ndarray:
+    """How the value changes when argument `at` moves along `way`."""
+
+    def value(step: complex) -> np.ndarray:
+        shifted = list(args)
+        for i in moving:
+            host = args[i].numpy()
+            moved = host + step * way if i == at else host + 0 * step
+            shifted[i] = tensor(moved, backend=args[i].backend)
+        result: np.ndarray = function(*_leaves(shifted, moving)).numpy()
+        return result
+
+    if exact:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", np.exceptions.ComplexWarning)
+                return value(STEP * 1j).imag / STEP
+        except (TypeError, np.exceptions.ComplexWarning, NotImplementedError):
+            pass  # a kernel that takes no complex numbers; differences serve any kernel
+    step = epsilon**0.2
+    near, far = value(step) - value(-step), value(2 * step) - value(-2 * step)
+    return (8 * near - far) / (12 * step)
+
+
+def _close(a: float, b: float, allowed: float) -> bool:
+    return bool(abs(a - b) <= allowed)
+
+
+def _worst(rule: np.ndarray, numerical: np.ndarray) -> str:
+    """Both numbers at the element where they differ most; a NaN on either side is the worst."""
+    off = np.abs(np.asarray(rule) - numerical)
+    element = np.unravel_index(int(np.argmax(np.where(np.isnan(off), np.inf, off))), off.shape)
+    place = f" at element {tuple(int(i) for i in element)}" if off.ndim else ""
+    return f"{rule[element]:.10g}{place}, and {numerical[element]:.10g}"
+
+
+def _guess(rule: np.ndarray, numerical: np.ndarray) -> str:
+    """What kind of mistake it looks like."""
+    scale = np.abs(numerical).max()
+
+    def near(a: np.ndarray, b: np.ndarray) -> bool:
+        return a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=1e-6 * scale)
+
+    if not np.abs(rule).max():
+        return "; the rule gives 0 everywhere, as if something in it were computed outside of the tape"
+    if rule.ndim > 1 and near(rule.swapaxes(-1, -2), numerical):
+        return "; the rule gives the transpose of what it should"
+    factor = float((rule * numerical).sum() / (numerical**2).sum()) if scale else 0.0
+    if near(rule, factor * numerical):
+        return "; the sign is wrong" if factor < 0 and near(-rule, numerical) else f"; off by a factor of {factor:.6g}"
+    return ""
+
+
+def _leaves(args: Sequence[Any], moving: Sequence[int]) -> list[Any]:
+    """The same arguments as fresh leaves, those in `moving` with a gradient."""
+    return [Tensor(x._array, requires_grad=i in moving) if type(x) is Tensor else x for i, x in enumerate(args)]
+
+
+def _doubled(x: Any) -> Any:
+    """A floating number, list, array or tensor as a float64 leaf; anything else as it is."""
+    if type(x) is Tensor:
+        return tensor(x.detach(), dtype=np.float64, backend=x.backend) if x.dtype.kind == "f" else x.detach()
+    if type(x) in (float, list) or getattr(getattr(x, "dtype", None), "kind", "") == "f":
+        found = tensor(x)
+        return tensor(x, dtype=np.float64) if found.dtype.kind == "f" else x
+    return x
+
+
+def _has_rule(node: Tensor, i: int) -> bool:
+    pulls = node.op.pulls  # type: ignore[union-attr]
+    return pulls[min(i, len(pulls) - 1)] is not None
+
+
+def _names(node: Tensor) -> list[str]:
+    op = node.op
+    assert op is not None and node.inputs is not None
+    single = len(op.arrays) - op.variadic
+    return [op.arrays[i] if i < single else f"{op.arrays[-1]}[{i - single}]" for i in range(len(node.inputs))]
+
+
+def _described(node: Tensor) -> str:
+    place = f" in {node.scope.path}" if node.scope else ""
+    line = f" at {node.source}" if node.source else ""
+    shapes = ", ".join(x.label if type(x) is Tensor else repr(x) for x in node.inputs or ())
+    return f"{node.label.split()[0]} of ({shapes}){place}{line}"
