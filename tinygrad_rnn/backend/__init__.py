@@ -1,10 +1,10 @@
 """Arrays: NumPy's or CuPy's, found by the type of the array. Floor 0: knows nothing of tensors."""
 
-from .base import Array, Backend, Namespace
+from .base import Array, Backend, BackendStatus, Namespace
 from .registry import (
     BACKEND_OF,
+    BACKENDS,
     NAMESPACE_OF,
-    BackendStatus,
     backend_of,
     backends,
     register,
@@ -14,6 +14,7 @@ from .registry import (
 )
 
 __all__ = [
+    "BACKENDS",
     "BACKEND_OF",
     "NAMESPACE_OF",
     "Array",

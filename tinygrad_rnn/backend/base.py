@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
+
+from ..errors import BackendUnavailable
 
 Array = Any
 """A bare array of whichever backend: numpy.ndarray, a NumPy scalar, cupy.ndarray."""
@@ -58,5 +61,29 @@ class Backend:
         return self.name
 
     def on(self, device: int | None) -> AbstractContextManager[Any]:
-        """A context in which arrays are made on `device`; None is the current one."""
+        """A context in which arrays are made on `device`, the number behind the colon of a name; None is the first.
+
+        Raises: BackendUnavailable, if there is no such device.
+        """
+        if device is not None:
+            raise BackendUnavailable(f"{self.name} has no devices to choose from; say {self.name!r} without a number")
         return nullcontext()
+
+    def guarded(self, kernel: Callable[..., Array]) -> Callable[..., Array]:
+        """The kernel of a primitive, with whatever has to be checked before it may run."""
+        return kernel
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """Whether a backend can be used here and, if not, why and what to do: `reason` for programs, the rest for people."""
+
+    name: str
+    usable: bool
+    detail: str
+    remedy: str = ""
+    reason: str = "ok"
+
+    def __str__(self) -> str:
+        line = f"{self.name}: {'usable' if self.usable else 'not usable'}, {self.detail}"
+        return f"{line}\n  {self.remedy}" if self.remedy else line

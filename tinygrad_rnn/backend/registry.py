@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+
+import numpy as np
 
 from ..errors import BackendError, BackendUnavailable
-from .base import Array, Backend, Namespace
+from . import cupy_
+from .base import Array, Backend, BackendStatus, Namespace
 from .numpy_ import NumpyBackend
 
 BACKENDS: dict[str, Backend] = {}
 BACKEND_OF: dict[type, Backend] = {}
 NAMESPACE_OF: dict[type, Namespace] = {}
 
+VARIABLE = "TINYGRAD_RNN_BACKEND"
 _default: ContextVar[str | None] = ContextVar("tinygrad_rnn_backend", default=None)
 
 
@@ -52,15 +55,18 @@ def resolve(name: str | None = None) -> tuple[Backend, int | None]:
 
     Raises: BackendUnavailable, with the reason and what to install. There is no silent fall-back.
     """
-    name = name or _default.get() or os.environ.get("TINYGRAD_RNN_BACKEND") or "numpy"
-    family, _, device = name.partition(":")
-    if family not in BACKENDS and family == "cupy":
-        from .cupy_ import connect  # CuPy is imported only when somebody asks for it
-
-        register(connect())
-    if family not in BACKENDS or (device and not device.isdigit()):
+    source = ""
+    if name is None and (name := _default.get()) is None:
+        name = os.environ.get(VARIABLE) or "numpy"
+        source = f" (from the environment variable {VARIABLE})" if VARIABLE in os.environ else ""
+    family, colon, device = str(name).partition(":")
+    if family == "cupy" and family not in BACKENDS:
+        register(cupy_.connect())
+    if family not in BACKENDS or bool(colon) != device.isdecimal():
         known = ", ".join(sorted({*BACKENDS, "cupy"}))
-        raise BackendUnavailable(f"there is no backend {name!r}; the known ones are {known}, with a device as in cupy:1")
+        raise BackendUnavailable(
+            f"there is no backend {name!r}{source}; the known ones are {known}, on a GPU with its number as in cupy:1"
+        )
     return BACKENDS[family], int(device) if device else None
 
 
@@ -85,27 +91,9 @@ class use_backend:
         self._device.__exit__(None, None, None)
 
 
-@dataclass(frozen=True)
-class BackendStatus:
-    """Whether a backend can be used here and, if not, why and what to install."""
-
-    name: str
-    usable: bool
-    detail: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        line = f"{self.name}: {'usable' if self.usable else 'not usable'}, {self.detail}"
-        return f"{line}\n  {self.remedy}" if self.remedy else line
-
-
 def backends() -> dict[str, BackendStatus]:
     """Every backend by name and whether it can be used here; CuPy is tried out once, down to a first kernel."""
-    import numpy
-
-    from .cupy_ import status
-
-    found = {"numpy": BackendStatus("numpy", True, f"NumPy {numpy.__version__}"), "cupy": status()}
+    found = {"numpy": BackendStatus("numpy", True, f"NumPy {np.__version__}"), "cupy": cupy_.status()}
     others = {name: BackendStatus(name, True, "registered") for name in BACKENDS if name not in found}
     return {**found, **others}
 

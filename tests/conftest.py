@@ -1,0 +1,52 @@
+"""What tests share: the backends that are there, and the rule that no test leaves settings behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import fakecupy
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.backend import BACKENDS, cupy_, register, resolve, unregister
+from tinygrad_rnn.core.modes import current
+
+GPU_REQUIRED = bool(os.environ.get("TINYGRAD_RNN_REQUIRE_GPU"))
+GPU_BACKENDS = ["cupy"] if GPU_REQUIRED or cupy_.status().usable else []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fake_gpu() -> Iterator[None]:
+    """The strict fake of CuPy, as a backend of its own name."""
+    register(cupy_.CupyBackend(fakecupy, fakecupy.special_erf, "fakecupy"))
+    yield
+    unregister("fakecupy")
+
+
+@pytest.fixture(params=["numpy", "fakecupy", *GPU_BACKENDS])
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of each backend that is there, which is also the default backend while the test runs."""
+    with tg.use_backend(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=["fakecupy", *GPU_BACKENDS])
+def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The same without NumPy: for what is true of GPUs only."""
+    with tg.use_backend(request.param):
+        yield request.param
+
+
+@pytest.fixture(autouse=True)
+def no_traces(fake_gpu: None) -> Iterator[None]:
+    """A test that leaves the default backend, the mode, the scope or a backend behind fails."""
+    mode, home, known = current(), resolve(), set(BACKENDS)
+    yield
+    left = {
+        "another default backend": resolve() != home,
+        "another grad mode, debug mode or scope": current() is not mode,
+        "another set of backends": set(BACKENDS) != known,
+        "another current GPU": fakecupy.Device().id != 0,
+    }
+    assert not any(left.values()), f"this test left behind: {', '.join(what for what, yes in left.items() if yes)}"

@@ -1,0 +1,580 @@
+"""A stand-in for CuPy that computes with NumPy and refuses what CuPy refuses; for tests, never for results.
+
+Names and signatures come from `cupy_names.pyi`; what CuPy lacks, this lacks. Arrays keep a NumPy buffer to
+themselves: no implicit conversion, no mixing with NumPy arrays, no `__index__`, results without axes stay arrays,
+indices out of range wrap around in silence. `counting()` counts kernel launches (at least one for each call that
+makes new numbers), copies to and from the device, and waits for it. Where CuPy is silently lenient (its functions
+on NumPy arrays), this raises; `tests/backend/test_conformance.py` holds it to the real CuPy wherever there is one.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.backend import numpy_
+
+__version__ = "14.2.0"
+DEVICES = 2
+NUMBERS = (bool, int, float, complex, np.generic)
+READS = {"nonzero", "flatnonzero", "argwhere", "unique", "extract", "bincount", "array_equal", "array_str", "array_repr"}
+ARRAYS_ONLY = {"a", "b", "array", "arr", "m", "ary", "filt", "operands", "indices"}
+ADDABLE = {"int32", "int64", "uint32", "uint64", "float16", "float32", "float64"}  # what atomicAdd can do
+
+totals: Counter[str] = Counter()
+
+
+@contextmanager
+def counting() -> Iterator[Counter[str]]:
+    """Counts "launches", "h2d", "d2h" (copies) and "syncs" of the block; the counter is filled when it ends."""
+    before, seen = Counter(totals), Counter()
+    try:
+        yield seen
+    finally:
+        seen.update({name: totals[name] - before[name] for name in totals})
+
+
+class PerformanceWarning(UserWarning):
+    """CuPy's category for arrays that lie on another GPU."""
+
+
+# -- the table of names ---------------------------------------------------------------------------------
+
+
+def _table() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of the module and of ndarray: a Signature for a function, else the word that the table has."""
+
+    def entries(body: list[ast.stmt]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for node in body:
+            if isinstance(node, ast.FunctionDef):
+                scope: dict[str, Any] = {}
+                exec(ast.unparse(node), scope)
+                found[node.name] = inspect.signature(scope[node.name])
+            elif isinstance(node, ast.AnnAssign):
+                found[ast.unparse(node.target)] = ast.unparse(node.annotation)
+        return found
+
+    tree = ast.parse(Path(__file__).with_name("cupy_names.pyi").read_text())
+    own = next(node for node in tree.body if isinstance(node, ast.ClassDef))
+    return entries(tree.body), entries(own.body)
+
+
+FUNCTIONS, METHODS = _table()
+
+
+# -- between the device and us ----------------------------------------------------------------------------
+
+
+def _refused(x: Any) -> TypeError:
+    return TypeError(f"Unsupported type {type(x)}")
+
+
+def _inside(x: Any) -> Any:
+    """The buffer behind an argument; arrays of NumPy are refused, also inside of lists."""
+    if isinstance(x, ndarray):
+        if x._device != cuda.Device().id:
+            warnings.warn(
+                f"The device where the array resides ({x._device}) is different from the current device "
+                f"({cuda.Device().id}). Peer access has been activated automatically.",
+                PerformanceWarning,
+                stacklevel=4,
+            )
+        return x._buffer
+    if isinstance(x, np.ndarray):
+        raise _refused(x)
+    if isinstance(x, (list, tuple)):
+        return type(x)(_inside(each) for each in x)
+    return x
+
+
+def _operand(x: Any) -> Any:
+    if not isinstance(x, (ndarray, *NUMBERS)):
+        raise _refused(x)
+    return _inside(x)
+
+
+def _outside(result: Any, sources: tuple[Any, ...] = (), view: bool = False) -> Any:
+    """Results as arrays, those of NumPy's scalars too; whoever does not lie in a source's memory cost a launch."""
+    if isinstance(result, (list, tuple)):
+        return type(result)(_outside(each, sources, view) for each in result)
+    if not isinstance(result, (np.ndarray, np.generic)):
+        return result
+    buffer = np.asarray(result)
+    if not view and not any(isinstance(x, np.ndarray) and np.may_share_memory(buffer, x) for x in sources):
+        totals["launches"] += 1
+    return ndarray._around(buffer)
+
+
+def _buffers(*values: Any) -> tuple[Any, ...]:
+    return tuple(y for x in values for y in (_buffers(*x) if isinstance(x, (list, tuple)) else (x,)))
+
+
+class ndarray:
+    """The array type: a NumPy buffer that nobody else gets to see."""
+
+    __slots__ = ("_buffer", "_device", "__weakref__")
+    __array_priority__ = 100
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, shape: Any, dtype: Any = float) -> None:
+        self._buffer, self._device = np.full(shape, np.nan).astype(dtype), cuda.Device().id
+
+    @classmethod
+    def _around(cls, buffer: np.ndarray, device: int | None = None) -> ndarray:
+        new = object.__new__(cls)
+        new._buffer, new._device = buffer, cuda.Device().id if device is None else device
+        return new
+
+    shape = property(lambda self: self._buffer.shape)
+    dtype = property(lambda self: self._buffer.dtype)
+    ndim = property(lambda self: self._buffer.ndim)
+    size = property(lambda self: self._buffer.size)
+    nbytes = property(lambda self: self._buffer.nbytes)
+    itemsize = property(lambda self: self._buffer.itemsize)
+    strides = property(lambda self: self._buffer.strides)
+    flags = property(lambda self: self._buffer.flags)
+    device = property(lambda self: cuda.Device(self._device))
+    T = property(lambda self: self.transpose())
+    real = property(lambda self: ndarray._around(self._buffer.real))
+    imag = property(lambda self: ndarray._around(self._buffer.imag))
+
+    def __getattr__(self, name: str) -> Any:
+        signature = METHODS.get(name)
+        if signature is None:
+            raise AttributeError(f"'cupy.ndarray' object has no attribute {name!r}")
+        if not isinstance(signature, inspect.Signature):
+            raise NotImplementedError(f"the fake does not imitate ndarray.{name}")
+
+        def method(*args: Any, **keywords: Any) -> Any:
+            signature.bind(self, *args, **keywords)
+            if name in READS:
+                totals.update(d2h=1, syncs=1)
+            inner = [_inside(x) for x in args], {k: _inside(v) for k, v in keywords.items()}
+            result = getattr(_inside(self), name)(*inner[0], **inner[1])
+            return _outside(result, _buffers(self._buffer, *inner[0], *inner[1].values()))
+
+        return method
+
+    # -- the way out, each a wait for the device --------------------------------------------------------
+
+    def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
+        totals.update(d2h=1, syncs=int(blocking))
+        if out is not None:
+            np.copyto(out, self._buffer)
+            return out
+        return self._buffer.copy(order)
+
+    def item(self) -> Any:
+        return self.get().item()
+
+    def tolist(self) -> Any:
+        return self.get().tolist()
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. "
+            "Please use `.get()` to construct a NumPy array explicitly."
+        )
+
+    def __bool__(self) -> bool:
+        if self.size > 1:
+            raise ValueError(
+                "The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()"
+            )
+        return bool(self.get()) if self.size else False
+
+    def __float__(self) -> float:
+        return float(self.get())
+
+    def __int__(self) -> int:
+        return int(self.get())
+
+    def __complex__(self) -> complex:
+        return complex(self.get())
+
+    def __repr__(self) -> str:
+        return repr(self.get())
+
+    def __str__(self) -> str:
+        return str(self.get())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.get(), spec)
+
+    def __reduce__(self) -> Any:
+        return array, (self.get(),)
+
+    # -- axes and elements ------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of unsized object")
+        return len(self._buffer)
+
+    def __iter__(self) -> Iterator[ndarray]:
+        if not self.ndim:
+            raise TypeError("iteration over a 0-d array")
+        return (self[i] for i in range(len(self)))
+
+    def __copy__(self) -> ndarray:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> ndarray:
+        return self.copy()
+
+    def copy(self, order: str = "C") -> ndarray:
+        totals["launches"] += 1
+        return ndarray._around(self._buffer.copy(order))  # also from another GPU, as CuPy does
+
+    def astype(
+        self, dtype: Any, order: Any = "K", casting: Any = None, subok: Any = None, copy: bool = True
+    ) -> ndarray:
+        if casting is not None or subok is not None:
+            raise TypeError(f"{'casting' if casting is not None else 'subok'} is not supported yet")
+        if not copy and np.dtype(dtype) == self.dtype:
+            return self
+        return _outside(_inside(self).astype(_supported(dtype), order))  # type: ignore[no-any-return]
+
+    def fill(self, value: Any) -> None:
+        if isinstance(value, np.ndarray) and value.ndim:
+            raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
+        totals["launches"] += 1
+        self._buffer.fill(value.item() if isinstance(value, (ndarray, np.ndarray)) else value)
+
+    def set(self, arr: Any, stream: Any = None) -> None:
+        if not isinstance(arr, np.ndarray):
+            raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
+        if arr.dtype != self.dtype:
+            raise TypeError(f"{arr.dtype} array cannot be set to {self.dtype} array")
+        if arr.shape != self.shape:
+            raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
+        totals["h2d"] += 1
+        self._buffer[...] = arr
+
+    def nonzero(self) -> tuple[ndarray, ...]:
+        if not self.ndim:
+            raise ValueError("Calling nonzero on 0d arrays is not allowed. Use cp.atleast_1d(scalar).nonzero() instead.")
+        totals.update(d2h=1, syncs=1)
+        return _outside(self._buffer.nonzero())  # type: ignore[no-any-return]
+
+    def _key(self, key: Any) -> tuple[Any, bool]:
+        """The key for the buffer, with arrays of integers wrapped into range, and whether it picks no elements."""
+        parts = list(key) if isinstance(key, tuple) else [key]
+        for i, part in enumerate(parts):
+            if isinstance(part, (list, tuple, np.ndarray, np.bool, bool)):
+                totals["h2d"] += 1  # copied to the device at every call, in silence
+                inner = np.asarray(_inside(part) if isinstance(part, (list, tuple)) else part)
+                parts[i] = ndarray._around(inner if inner.size else inner.astype(np.int32))
+            elif not (part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice, ndarray))):
+                raise IndexError("only integers, slices, ellipsis, None and integer or boolean arrays are valid indices")
+        masks = [part for part in parts if isinstance(part, ndarray) and part.dtype == bool]
+        if len(masks) > 1:
+            raise NotImplementedError("more than one boolean array in an index")
+        if masks:
+            totals.update(d2h=1, syncs=1)  # the number of elements decides the shape
+        taken = sum(part.ndim if isinstance(part, ndarray) and part.dtype == bool else part is not None for part in parts)
+        taken -= any(part is Ellipsis for part in parts)
+        axis = 0
+        for i, part in enumerate(parts):
+            if part is Ellipsis:
+                axis += self.ndim - taken
+            elif isinstance(part, ndarray):
+                inner = _inside(part)
+                if part.dtype != bool:
+                    if part.dtype.kind not in "iu":
+                        raise IndexError(f"arrays used as indices must be of integer or boolean type. (actual: {part.dtype.type})")
+                    if axis < self.ndim and self.shape[axis]:
+                        inner = inner % self.shape[axis]
+                parts[i] = inner
+                axis += part.ndim if part.dtype == bool else 1
+            else:
+                axis += part is not None
+        views = not any(isinstance(part, np.ndarray) for part in parts)
+        if views and Ellipsis not in parts:
+            parts.append(Ellipsis)
+        return tuple(parts), views
+
+    def __getitem__(self, key: Any) -> ndarray:
+        inner, views = self._key(key)
+        return _outside(_inside(self)[inner], view=views)  # type: ignore[no-any-return]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(value, np.ndarray) and value.ndim:
+            raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
+        inner, _ = self._key(key)
+        value = _operand(value)
+        totals["launches"] += 1
+        buffer = _inside(self)
+        places = np.arange(self.size).reshape(self.shape)[inner].ravel()
+        values = np.broadcast_to(value, buffer[inner].shape).ravel() if isinstance(value, np.ndarray) else None
+        if values is None:
+            buffer[inner] = value
+        else:  # when an element is named twice, here the first wins; on a GPU anybody may
+            buffer.flat[places[::-1]] = values[::-1]
+
+    # -- operators --------------------------------------------------------------------------------------
+
+    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+        if method != "__call__" or function.__name__ not in FUNCTIONS:
+            return NotImplemented
+        if "out" in keywords:
+            (keywords["out"],) = keywords["out"]
+        if not all(isinstance(x, (ndarray, np.ndarray, *NUMBERS)) for x in inputs):
+            return NotImplemented
+        return __getattr__(function.__name__)(*inputs, **keywords)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
+        return __getattr__(function.__name__)(*args, **keywords)
+
+
+def _install_operators() -> None:
+    pairs = {
+        "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide, "pow": np.power,
+        "floordiv": np.floor_divide, "mod": np.remainder, "and": np.bitwise_and, "or": np.bitwise_or,
+        "xor": np.bitwise_xor, "lshift": np.left_shift, "rshift": np.right_shift, "matmul": np.matmul,
+    }  # fmt: skip
+    comparisons = {
+        "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    }  # fmt: skip
+
+    def binary(function: Any, swapped: bool = False) -> Any:
+        def operator(self: ndarray, other: Any) -> Any:
+            if not isinstance(other, ndarray) and getattr(type(other), "__array_ufunc__", 0) is None:
+                return NotImplemented
+            x, y = _operand(self), _operand(other)
+            return _outside(function(y, x) if swapped else function(x, y))
+
+        return operator
+
+    def in_place(function: Any) -> Any:
+        def operator(self: ndarray, other: Any) -> ndarray:
+            if function is np.matmul:
+                raise TypeError("In-place matrix multiplication is not (yet) supported. Use 'a = a @ b' instead of 'a @= b'.")
+            function(_inside(self), _operand(other), out=self._buffer)
+            totals["launches"] += 1
+            return self
+
+        return operator
+
+    def compared(function: Any) -> Any:
+        plain = binary(function)
+
+        def operator(self: ndarray, other: Any) -> Any:
+            if other is None:
+                return NotImplemented if function not in (np.equal, np.not_equal) else _outside(
+                    np.full(self.shape, function is np.not_equal)
+                )
+            return plain(self, other)
+
+        return operator
+
+    for name, function in pairs.items():
+        setattr(ndarray, f"__{name}__", binary(function))
+        setattr(ndarray, f"__r{name}__", binary(function, swapped=True))
+        if function is not np.matmul:
+            setattr(ndarray, f"__i{name}__", in_place(function))
+    for name, function in comparisons.items():
+        setattr(ndarray, f"__{name}__", compared(function))
+    for name, function in {"neg": np.negative, "abs": np.absolute, "invert": np.invert, "pos": np.positive}.items():
+        setattr(ndarray, f"__{name}__", lambda self, function=function: _outside(function(_operand(self))))
+
+
+_install_operators()
+
+
+# -- the module's functions -----------------------------------------------------------------------------------
+
+
+def _supported(dtype: Any) -> Any:
+    if dtype is not None and (np.dtype(dtype).kind not in "biufc" or np.dtype(dtype).itemsize > 16 or np.dtype(dtype) == np.longdouble):
+        raise ValueError(f"Unsupported dtype {np.dtype(dtype)}")
+    return dtype
+
+
+def array(
+    obj: Any, dtype: Any = None, copy: Any = True, order: str = "K", subok: bool = False, ndmin: int = 0,
+    *, blocking: bool = False,
+) -> ndarray:  # fmt: skip
+    """From the host (a copy to the device) or from an array (a launch)."""
+    if isinstance(obj, ndarray):
+        if not copy and (dtype is None or np.dtype(dtype) == obj.dtype):
+            return obj
+        return obj.astype(dtype or obj.dtype)
+    host = np.array(obj, dtype=dtype, ndmin=ndmin, order=order)
+    _supported(host.dtype)
+    totals["h2d"] += 1
+    return ndarray._around(host)
+
+
+def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, blocking: bool = False) -> ndarray:
+    return array(a, dtype, copy=copy)
+
+
+def ascontiguousarray(a: Any, dtype: Any = None) -> ndarray:
+    return _outside(np.ascontiguousarray(_operand(a), dtype), (a._buffer,)) if isinstance(a, ndarray) else array(a, dtype)
+
+
+def asnumpy(a: Any, stream: Any = None, order: str = "C", out: Any = None, *, blocking: bool = True) -> np.ndarray:
+    return a.get(stream, order, out, blocking) if isinstance(a, ndarray) else np.asarray(a)
+
+
+def where(condition: Any, x: Any = None, y: Any = None) -> Any:
+    if (x is None) != (y is None):
+        raise ValueError("Must provide both 'x' and 'y' or neither.")
+    if x is None:
+        return condition.nonzero()
+    if not isinstance(condition, (ndarray, np.generic)):
+        raise AttributeError(f"{type(condition).__name__!r} object has no attribute 'astype'")
+    return _outside(np.where(_operand(condition), _operand(x), _operand(y)))
+
+
+def einsum(*operands: Any, **keywords: Any) -> Any:
+    if unknown := keywords.keys() - {"dtype", "optimize"}:
+        raise TypeError(f"Did not understand the following kwargs: {sorted(unknown)}")
+    return _outside(np.einsum(operands[0], *map(_operand, operands[1:]), **keywords), _buffers(*map(_inside, operands)))
+
+
+class ufunc:
+    """An elementwise function with CuPy's narrow set of keywords."""
+
+    def __init__(self, name: str, nin: int, nout: int) -> None:
+        self.name, self.nin, self.nout = name, nin, nout
+        self._function = getattr(np, name)
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        if unknown := keywords.keys() - {"out", "dtype", "casting"}:
+            raise TypeError(f"Wrong arguments {sorted(unknown)}")
+        if not self.nin <= len(args) <= self.nin + self.nout:
+            raise TypeError(f"Wrong number of arguments for {self.name!r}.")
+        out = keywords.pop("out", args[self.nin] if len(args) > self.nin else None)
+        inner = [_operand(x) for x in args[: self.nin]]
+        if out is None:
+            return _outside(self._function(*inner, **keywords))
+        if not isinstance(out, ndarray):
+            raise TypeError("return arrays must be of ArrayType")
+        if (shape := np.broadcast_shapes(*[np.shape(x) for x in inner])) != out.shape:
+            raise ValueError(f"non-broadcastable output operand with shape {out.shape} doesn't match the broadcast shape {shape}")
+        self._function(*inner, out=_inside(out), **keywords)
+        totals["launches"] += 1
+        return out
+
+    def at(self, a: ndarray, indices: Any, b: Any = None) -> None:
+        if self.name not in ("add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"):
+            raise NotImplementedError(f"`cupy_{self.name}.at` is not supported yet")
+        inner, views = a._key(indices)
+        allowed = ADDABLE if self.name == "add" else {"int32", "uint32"}
+        if not views and all(part.dtype.kind != "b" for part in inner if isinstance(part, np.ndarray)):
+            if a.dtype.name not in allowed:
+                raise TypeError(f"cupy.{self.name}.at only supports {', '.join(sorted(allowed))} as data type")
+        self._function.at(_inside(a), inner, _operand(b))
+        totals["launches"] += 1
+
+    def reduce(self, array: ndarray, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
+        if self.name not in ("add", "multiply"):
+            raise NotImplementedError(f"`cupy_{self.name}.reduce` is not supported yet")
+        return _outside(self._function.reduce(_operand(array), axis, dtype, _inside(out), keepdims))
+
+
+def special_erf(x: ndarray) -> ndarray:
+    """In the place of `cupyx.scipy.special.erf`, which is no name of `cupy` itself."""
+    return _outside(numpy_.erf(_operand(x)))  # type: ignore[no-any-return]
+
+
+def _function(name: str, signature: inspect.Signature) -> Any:
+    imitated = getattr(np, name)
+
+    def call(*args: Any, **keywords: Any) -> Any:
+        for parameter, value in signature.bind(*args, **keywords).arguments.items():
+            if parameter in ARRAYS_ONLY and isinstance(value, (list, tuple, np.ndarray)) and parameter != "indices":
+                raise _refused(value)
+        if name in READS:
+            totals.update(d2h=1, syncs=1)
+        inner = [_inside(x) for x in args], {k: _inside(v) for k, v in keywords.items()}
+        return _outside(imitated(*inner[0], **inner[1]), _buffers(*inner[0], *inner[1].values()))
+
+    return call
+
+
+def __getattr__(name: str) -> Any:
+    entry = FUNCTIONS.get(name)
+    if entry is None:
+        raise AttributeError(f"module 'cupy' has no attribute {name!r}")
+    if name in globals():
+        return globals()[name]
+    if entry == "constant":
+        made = getattr(np, name)
+    elif isinstance(entry, str):
+        made = ufunc(name, *ast.literal_eval(entry.removeprefix("ufunc")))
+    else:
+        made = _function(name, entry)
+    globals()[name] = made
+    return made
+
+
+# -- the devices ------------------------------------------------------------------------------------------------
+
+
+class CUDARuntimeError(RuntimeError):
+    """What every call into a missing or full driver raises."""
+
+
+class Device:
+    """A GPU by number; in a `with` it is the current one, `use()` makes it that for good."""
+
+    _current = [0]
+
+    def __init__(self, device: int | None = None) -> None:
+        self.id = Device._current[-1] if device is None else int(device)
+
+    def use(self) -> None:
+        self._exists()
+        Device._current[-1] = self.id
+
+    def _exists(self) -> None:
+        if not 0 <= self.id < DEVICES:
+            raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+
+    def __enter__(self) -> Device:
+        self._exists()
+        Device._current.append(self.id)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        Device._current.pop()
+
+    def synchronize(self) -> None:
+        totals["syncs"] += 1
+
+    def __int__(self) -> int:
+        return self.id
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return self.id
+
+    def __repr__(self) -> str:
+        return f"<CUDA Device {self.id}>"
+
+
+cuda = SimpleNamespace(
+    Device=Device,
+    runtime=SimpleNamespace(
+        CUDARuntimeError=CUDARuntimeError,
+        getDeviceCount=lambda: DEVICES,
+        driverGetVersion=lambda: 13000,
+        runtimeGetVersion=lambda: 13020,
+        getDeviceProperties=lambda i: {"name": b"no GPU at all", "major": 9, "minor": 0, "totalGlobalMem": 2**33},
+    ),
+)
