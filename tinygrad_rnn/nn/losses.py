@@ -1,0 +1,185 @@
+"""Losses: how far an answer is from the truth, as a number to make small.
+
+`reduction` is "mean" (over all elements), "sum" or "none" (one loss per element). Classes stand on the last axis,
+so that logits (T, N, V) go with targets (T, N) and nothing has to be reshaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from ..backend import BACKEND_OF, Array, backend_of
+from ..core.modes import current, place
+from ..core.primitive import primitive
+from ..core.tensor import Tensor, as_array, tensor
+from ..errors import DtypeError, IndexOutOfRange, OptionError, ShapeError
+from ..ops.elementwise import clip, not_equal, softplus, square, where
+from ..ops.indexing import take_along_axis
+from ..ops.reductions import mean, softmax, sum
+from ..ops.shapes import expand_dims
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+@primitive("general", analytic=False, latex=r"\mathrm{onehot}({targets})")
+def one_hot(xp: Any, targets: Array, *, size: int, dtype: Any = np.float32) -> Array:
+    """A new last axis of length `size` with 1 at the index that the target names and 0 elsewhere. No gradient."""
+    hot = xp.zeros((targets.size, size), dtype)
+    hot[xp.arange(targets.size), targets.ravel()] = 1
+    return hot.reshape((*targets.shape, size))
+
+
+@primitive(
+    "general", latex=r"-\log \mathrm{softmax}({logits})_{{targets}}",
+    dlogits=lambda g, logits, targets: expand_dims(g, axis=-1) * (
+        softmax(logits, axis=-1) - one_hot(targets, size=logits.shape[-1], dtype=logits.dtype)
+    ),
+)  # fmt: skip
+def softmax_cross_entropy(xp: Any, logits: Array, targets: Array) -> Array:
+    """-log(softmax(logits)) at the targets, along the last axis: logits (..., V), targets (...) -> (...).
+
+    The largest logit is taken off first, so that nothing overflows and a hopeless logit still has a slope. Unlike
+    `cross_entropy`, it trusts its targets to be in range.
+    """
+    away = logits - xp.max(logits.real, axis=-1, keepdims=True)
+    chosen = xp.take_along_axis(away, targets[..., None], -1)[..., 0]
+    return xp.log(xp.sum(xp.exp(away, out=away), axis=-1)) - chosen
+
+
+def cross_entropy(logits: Any, targets: Any, ignore_index: int | None = None, reduction: Reduction = "mean") -> Tensor:
+    """The surprise at the true class, in nats: -log(softmax(logits)[target]).
+
+    logits: (..., V), one score per class on the last axis; any real numbers.
+    targets: (...), the true classes, integers from 0 to V - 1.
+    ignore_index: positions with this target count for nothing, neither in the sum nor in the mean's denominator;
+        a mean over no position at all is nan.
+
+    Raises: ShapeError; DtypeError, if the targets are no integers or the logits no floats; IndexOutOfRange for a
+        class outside of 0 ... V - 1. Targets on a GPU are looked at only under `debug()`: reading them costs a wait.
+    """
+    return _over_classes(softmax_cross_entropy, logits, targets, ignore_index, reduction)
+
+
+def nll_loss(
+    log_probabilities: Any, targets: Any, ignore_index: int | None = None, reduction: Reduction = "mean"
+) -> Tensor:
+    """Minus the logarithm of the probability of the true class; what `log_softmax` returns goes in.
+
+    Shapes, options and errors are those of `cross_entropy`.
+    """
+    return _over_classes(_negated_choice, log_probabilities, targets, ignore_index, reduction)
+
+
+def mse(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
+    """The squared distance, element by element: (prediction - target)^2.
+
+    Raises: ShapeError, if the shapes are not equal: nothing is broadcast, since (N, 1) against (N,) would
+        compare everything with everything.
+    """
+    prediction, target = _equals(prediction, target)
+    return _reduced(square(prediction - target), reduction)
+
+
+def huber(prediction: Any, target: Any, reduction: Reduction = "mean", *, delta: float = 1.0) -> Tensor:
+    """Half the squared distance up to `delta`, from there on as steep as at `delta` (Huber 1964).
+
+    Raises: ShapeError, if the shapes are not equal; OptionError, if delta is not above 0.
+    """
+    if not delta > 0:
+        raise OptionError(f"delta is the distance from which the loss grows linearly; it must be above 0, not {delta}")
+    prediction, target = _equals(prediction, target)
+    away = prediction - target
+    near = clip(away, min=-delta, max=delta)
+    return _reduced(near * (away - 0.5 * near), reduction)
+
+
+def binary_cross_entropy_with_logits(logits: Any, targets: Any, reduction: Reduction = "mean") -> Tensor:
+    """The surprise, in nats, at a yes-or-no truth: -t log(s) - (1 - t) log(1 - s), where s = sigmoid(logit).
+
+    targets: probabilities in [0, 1], of the logits' shape.
+    Computed as (1 - t) x + softplus(-x), which stays exact where s is 0 or 1 to rounding.
+
+    Raises: ShapeError, if the shapes are not equal.
+    """
+    logits, targets = _equals(logits, targets)
+    return _reduced((1 - targets) * logits + softplus(-logits), reduction)
+
+
+def _reduced(losses: Tensor, reduction: Reduction) -> Tensor:
+    if reduction not in ("mean", "sum", "none"):
+        raise OptionError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
+    return losses if reduction == "none" else mean(losses) if reduction == "mean" else sum(losses)
+
+
+def _equals(prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
+    """The two sides of a loss as tensors on the prediction's backend, provided that they have one shape."""
+    prediction = prediction if isinstance(prediction, Tensor) else tensor(prediction)
+    if not isinstance(target, Tensor):
+        target = tensor(target, backend=_home(target, prediction))
+    if prediction.shape != target.shape:
+        raise ShapeError(
+            f"the prediction {prediction.label} and the target {target.label} must have one shape; "
+            f"bring the target to {prediction.shape}, with .reshape() or tg.broadcast_to{place()}"
+        )
+    return prediction, target
+
+
+def _home(data: Any, beside: Tensor) -> str:
+    """Where data among tensors goes, as in every operation: an array stays, a list joins the tensor beside it."""
+    return backend_of(data).name_of(data) if type(data) in BACKEND_OF else beside.backend
+
+
+def _negated_choice(scores: Tensor, targets: Tensor) -> Tensor:
+    chosen: Tensor = take_along_axis(scores, expand_dims(targets, axis=-1), -1)  # type: ignore[no-untyped-call]
+    return -chosen.reshape(targets.shape)  # type: ignore[no-any-return]
+
+
+def _over_classes(
+    loss: Callable[[Tensor, Tensor], Tensor], scores: Any, targets: Any, ignored: int | None, reduction: Reduction
+) -> Tensor:
+    """The checks, the ignored class and the reduction around a loss of scores (..., V) and targets (...)."""
+    scores = scores if isinstance(scores, Tensor) else tensor(scores)
+    bare = targets._array if isinstance(targets, Tensor) else targets
+    bare = bare if type(bare) in BACKEND_OF else np.asarray(bare)
+    _check_classes(scores, bare, ignored)
+    if not isinstance(targets, Tensor):
+        targets = Tensor(as_array(bare, _home(targets, scores)))
+    if ignored is None:
+        return _reduced(loss(scores, targets), reduction)
+    kept = not_equal(targets, ignored)
+    losses = where(kept, loss(scores, where(kept, targets, 0)), 0)
+    if reduction == "mean":
+        return sum(losses) / sum(kept).astype(losses.dtype)  # type: ignore[no-any-return]
+    return _reduced(losses, reduction)
+
+
+def _check_classes(scores: Tensor, targets: Array, ignored: int | None) -> None:
+    """Refuse targets that name no class; those on a GPU are read only under `debug()`."""
+    if scores.dtype.kind not in "fc":
+        raise DtypeError(f"scores of classes are floats, not {scores.label}; use .astype('float32') first{place()}")
+    if targets.dtype.kind not in "iu":
+        raise DtypeError(
+            f"targets are the numbers of the true classes, hence integers, not {targets.dtype} of shape "
+            f"{targets.shape}{place()}"
+        )
+    if not scores.ndim or targets.shape != scores.shape[:-1]:
+        swapped = scores.ndim > 1 and targets.shape == (scores.shape[0], *scores.shape[2:])
+        hint = "; its classes seem to stand on axis 1: use tg.moveaxis(logits, 1, -1)" if swapped else ""
+        fitting = f"targets of shape {scores.shape[:-1]} would fit" if scores.ndim else "it needs an axis of classes"
+        raise ShapeError(f"targets of shape {targets.shape} for {scores.label}: {fitting}{hint}{place()}")
+    if targets.size and (backend_of(targets).name == "numpy" or current().debug):
+        classes = scores.shape[-1]
+        host = backend_of(targets).to_host(targets)
+        if host.min() < 0 or host.max() >= classes:
+            wrong = (host < 0) | (host >= classes)
+            if ignored is not None:
+                wrong &= host != ignored
+            if wrong.any():
+                at = tuple(int(i[0]) for i in np.atleast_1d(wrong).nonzero())[: wrong.ndim]
+                raise IndexOutOfRange(
+                    f"target {host[at]} at position {at} names no class: {scores.label} has the {classes} classes "
+                    f"0 to {classes - 1}{place()}"
+                )

@@ -1,0 +1,70 @@
+"""Adam and AdamW: every weight gets a pace of its own, from running averages of its gradient and of its square."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..backend import Array
+from ..errors import OptionError
+from .optimizer import Optimizer, Parameters, approach
+
+
+class Adam(Optimizer):
+    """p <- p - lr m' / (sqrt(v') + eps), where m and v average g and g^2 and the prime takes off their start at 0.
+
+    Kingma and Ba 2015 (Adam: a method for stochastic optimization, algorithm 1):
+    m <- b1 m + (1 - b1) g, v <- b2 v + (1 - b2) g^2, m' = m / (1 - b1^t), v' = v / (1 - b2^t), betas = (b1, b2).
+
+    weight_decay: adds weight_decay * p to the gradient, so that it is divided by sqrt(v') as well; see AdamW.
+    """
+
+    betas: tuple[float, float]
+    eps: float
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise OptionError(f"betas is a pair of numbers, such as (0.9, 0.999), not {betas!r}")
+        slots = {"mean": 0.0, "square": 0.0}
+        super().__init__(parameters, slots, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def update(self, xp: Any, p: Array, g: Array, buffers: dict[str, Array], t: int) -> Array:
+        mean, square, (b1, b2) = buffers["mean"], buffers["square"], self.betas
+        root = math.sqrt(1 - b2**t)  # lr m' / (sqrt(v') + eps) = pace m / (sqrt(v) + eps root)
+        pace = self.lr * root / (1 - b1**t)
+        new = xp.empty_like(p)
+        approach(xp, mean, g, 1 - b1, new)
+        approach(xp, square, xp.multiply(g, g, out=new), 1 - b2, new)
+        xp.sqrt(square, out=new)
+        xp.add(new, self.eps * root, out=new)
+        xp.divide(mean, new, out=new)
+        xp.multiply(new, -pace, out=new)
+        return xp.add(p, new, out=new)
+
+
+class AdamW(Adam):
+    """Adam in which weight decay shrinks the weights themselves: first p <- (1 - lr weight_decay) p.
+
+    Loshchilov and Hutter 2019 (Decoupled weight decay regularization, algorithm 2, with the decay times lr).
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(parameters, lr, betas=betas, eps=eps, weight_decay=weight_decay)
