@@ -1,3 +1,4 @@
+# ruff: noqa
 # Made by make_cupy_names.py from CuPy 14.2.0: names and parameters, nothing else.
 class ndarray:
     T: attribute

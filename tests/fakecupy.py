@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from tinygrad_rnn.backend import numpy_
 __version__ = "14.2.0"
 DEVICES = 2
 NUMBERS = (bool, int, float, complex, np.generic)
-READS = {"nonzero", "flatnonzero", "argwhere", "unique", "extract", "bincount", "array_equal", "array_str", "array_repr"}
+READS = {"nonzero", "flatnonzero", "argwhere", "unique", "extract", "bincount"}  # their sizes depend on numbers
 ARRAYS_ONLY = {"a", "b", "array", "arr", "m", "ary", "filt", "operands", "indices"}
 ADDABLE = {"int32", "int64", "uint32", "uint64", "float16", "float32", "float64"}  # what atomicAdd can do
 
@@ -119,10 +119,14 @@ def _buffers(*values: Any) -> tuple[Any, ...]:
     return tuple(y for x in values for y in (_buffers(*x) if isinstance(x, (list, tuple)) else (x,)))
 
 
+def _is_mask(part: Any) -> bool:
+    return isinstance(part, ndarray) and part.dtype == bool
+
+
 class ndarray:
     """The array type: a NumPy buffer that nobody else gets to see."""
 
-    __slots__ = ("_buffer", "_device", "__weakref__")
+    __slots__ = ("__weakref__", "_buffer", "_device")
     __array_priority__ = 100
     __hash__ = None  # type: ignore[assignment]
 
@@ -263,46 +267,41 @@ class ndarray:
 
     def nonzero(self) -> tuple[ndarray, ...]:
         if not self.ndim:
-            raise ValueError("Calling nonzero on 0d arrays is not allowed. Use cp.atleast_1d(scalar).nonzero() instead.")
+            raise ValueError("Calling nonzero on 0d arrays is not allowed.")
         totals.update(d2h=1, syncs=1)
         return _outside(self._buffer.nonzero())  # type: ignore[no-any-return]
 
     def _key(self, key: Any) -> tuple[Any, bool]:
-        """The key for the buffer, with arrays of integers wrapped into range, and whether it picks no elements."""
-        parts = list(key) if isinstance(key, tuple) else [key]
-        for i, part in enumerate(parts):
-            if isinstance(part, (list, tuple, np.ndarray, np.bool, bool)):
-                totals["h2d"] += 1  # copied to the device at every call, in silence
-                inner = np.asarray(_inside(part) if isinstance(part, (list, tuple)) else part)
-                parts[i] = ndarray._around(inner if inner.size else inner.astype(np.int32))
-            elif not (part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice, ndarray))):
-                raise IndexError("only integers, slices, ellipsis, None and integer or boolean arrays are valid indices")
-        masks = [part for part in parts if isinstance(part, ndarray) and part.dtype == bool]
-        if len(masks) > 1:
+        """The key for the buffer, with arrays of integers wrapped into range, and whether it makes a view."""
+        parts = [self._part(part) for part in (key if isinstance(key, tuple) else (key,))]
+        widths = [0 if p is None or p is Ellipsis else p.ndim if _is_mask(p) else 1 for p in parts]
+        if sum(map(_is_mask, parts)) > 1:
             raise NotImplementedError("more than one boolean array in an index")
-        if masks:
+        if any(map(_is_mask, parts)):
             totals.update(d2h=1, syncs=1)  # the number of elements decides the shape
-        taken = sum(part.ndim if isinstance(part, ndarray) and part.dtype == bool else part is not None for part in parts)
-        taken -= any(part is Ellipsis for part in parts)
         axis = 0
-        for i, part in enumerate(parts):
-            if part is Ellipsis:
-                axis += self.ndim - taken
-            elif isinstance(part, ndarray):
-                inner = _inside(part)
-                if part.dtype != bool:
-                    if part.dtype.kind not in "iu":
-                        raise IndexError(f"arrays used as indices must be of integer or boolean type. (actual: {part.dtype.type})")
-                    if axis < self.ndim and self.shape[axis]:
-                        inner = inner % self.shape[axis]
-                parts[i] = inner
-                axis += part.ndim if part.dtype == bool else 1
-            else:
-                axis += part is not None
+        for i, (part, width) in enumerate(zip(parts, widths, strict=True)):
+            if isinstance(part, ndarray):
+                inner = parts[i] = _inside(part)
+                if part.dtype.kind not in "iub":
+                    raise IndexError(f"arrays used as indices must be of integer or boolean type, not {part.dtype}")
+                if part.dtype.kind != "b" and axis < self.ndim and self.shape[axis]:
+                    parts[i] = inner % self.shape[axis]
+            axis += self.ndim - sum(widths) if part is Ellipsis else width
         views = not any(isinstance(part, np.ndarray) for part in parts)
         if views and Ellipsis not in parts:
-            parts.append(Ellipsis)
+            parts.append(Ellipsis)  # so that one element is a view without axes, not a number
         return tuple(parts), views
+
+    @staticmethod
+    def _part(part: Any) -> Any:
+        if isinstance(part, (list, tuple, np.ndarray, np.bool, bool)):
+            totals["h2d"] += 1  # copied to the device at every call, in silence
+            host = np.asarray(part)
+            return ndarray._around(host if host.size else host.astype(np.int32))
+        if part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice, ndarray)):
+            return part
+        raise IndexError("only integers, slices, `...`, None and integer or boolean arrays are valid indices")
 
     def __getitem__(self, key: Any) -> ndarray:
         inner, views = self._key(key)
@@ -344,7 +343,8 @@ def _install_operators() -> None:
         "xor": np.bitwise_xor, "lshift": np.left_shift, "rshift": np.right_shift, "matmul": np.matmul,
     }  # fmt: skip
     comparisons = {
-        "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+        "eq": np.equal, "ne": np.not_equal,
+        "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
     }  # fmt: skip
 
     def binary(function: Any, swapped: bool = False) -> Any:
@@ -358,8 +358,6 @@ def _install_operators() -> None:
 
     def in_place(function: Any) -> Any:
         def operator(self: ndarray, other: Any) -> ndarray:
-            if function is np.matmul:
-                raise TypeError("In-place matrix multiplication is not (yet) supported. Use 'a = a @ b' instead of 'a @= b'.")
             function(_inside(self), _operand(other), out=self._buffer)
             totals["launches"] += 1
             return self
@@ -370,10 +368,8 @@ def _install_operators() -> None:
         plain = binary(function)
 
         def operator(self: ndarray, other: Any) -> Any:
-            if other is None:
-                return NotImplemented if function not in (np.equal, np.not_equal) else _outside(
-                    np.full(self.shape, function is np.not_equal)
-                )
+            if other is None and function in (np.equal, np.not_equal):
+                return _outside(np.full(self.shape, function is np.not_equal))
             return plain(self, other)
 
         return operator
@@ -396,7 +392,8 @@ _install_operators()
 
 
 def _supported(dtype: Any) -> Any:
-    if dtype is not None and (np.dtype(dtype).kind not in "biufc" or np.dtype(dtype).itemsize > 16 or np.dtype(dtype) == np.longdouble):
+    refused = dtype is not None and (np.dtype(dtype).kind not in "biufc" or np.dtype(dtype).char in "gG")
+    if refused:
         raise ValueError(f"Unsupported dtype {np.dtype(dtype)}")
     return dtype
 
@@ -421,7 +418,8 @@ def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, b
 
 
 def ascontiguousarray(a: Any, dtype: Any = None) -> ndarray:
-    return _outside(np.ascontiguousarray(_operand(a), dtype), (a._buffer,)) if isinstance(a, ndarray) else array(a, dtype)
+    made = np.ascontiguousarray(_inside(a), dtype) if isinstance(a, ndarray) else None
+    return array(a, dtype) if made is None else _outside(made, (a._buffer,))
 
 
 def asnumpy(a: Any, stream: Any = None, order: str = "C", out: Any = None, *, blocking: bool = True) -> np.ndarray:
@@ -463,7 +461,7 @@ class ufunc:
         if not isinstance(out, ndarray):
             raise TypeError("return arrays must be of ArrayType")
         if (shape := np.broadcast_shapes(*[np.shape(x) for x in inner])) != out.shape:
-            raise ValueError(f"non-broadcastable output operand with shape {out.shape} doesn't match the broadcast shape {shape}")
+            raise ValueError(f"non-broadcastable output operand with shape {out.shape} for the broadcast shape {shape}")
         self._function(*inner, out=_inside(out), **keywords)
         totals["launches"] += 1
         return out
@@ -473,9 +471,9 @@ class ufunc:
             raise NotImplementedError(f"`cupy_{self.name}.at` is not supported yet")
         inner, views = a._key(indices)
         allowed = ADDABLE if self.name == "add" else {"int32", "uint32"}
-        if not views and all(part.dtype.kind != "b" for part in inner if isinstance(part, np.ndarray)):
-            if a.dtype.name not in allowed:
-                raise TypeError(f"cupy.{self.name}.at only supports {', '.join(sorted(allowed))} as data type")
+        masked = any(isinstance(part, np.ndarray) and part.dtype == bool for part in inner)
+        if not views and not masked and a.dtype.name not in allowed:
+            raise TypeError(f"cupy.{self.name}.at only supports {', '.join(sorted(allowed))} as data type")
         self._function.at(_inside(a), inner, _operand(b))
         totals["launches"] += 1
 
@@ -531,7 +529,7 @@ class CUDARuntimeError(RuntimeError):
 class Device:
     """A GPU by number; in a `with` it is the current one, `use()` makes it that for good."""
 
-    _current = [0]
+    _current: ClassVar[list[int]] = [0]
 
     def __init__(self, device: int | None = None) -> None:
         self.id = Device._current[-1] if device is None else int(device)

@@ -39,7 +39,8 @@ def of_method(method):
 
 
 def table(cupy):
-    """The lines of the table: methods of ndarray, functions, ufuncs with their numbers of inputs and outputs, constants."""
+    """The lines of the table: methods of ndarray, functions, ufuncs with their numbers of arrays, constants."""
+    yield "# ruff: noqa"
     yield f"# Made by make_cupy_names.py from CuPy {cupy.__version__}: names and parameters, nothing else."
     methods = {name: getattr(cupy.ndarray, name) for name in dir(cupy.ndarray)}
     yield "class ndarray:"

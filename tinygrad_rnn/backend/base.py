@@ -47,7 +47,7 @@ class Backend:
     xp: Namespace
     types: tuple[type, ...]
 
-    def asarray(self, data: Any, dtype: DTypeLike = None, device: int | None = None) -> Array:
+    def asarray(self, data: Any, dtype: DTypeLike | None = None, device: int | None = None) -> Array:
         """A fresh array of this backend from host data or from an array of this backend; always a copy."""
         with self.on(device):
             return self.xp.array(data, dtype=dtype)
@@ -76,7 +76,7 @@ class Backend:
 
 @dataclass(frozen=True)
 class BackendStatus:
-    """Whether a backend can be used here and, if not, why and what to do: `reason` for programs, the rest for people."""
+    """Whether a backend can be used here, or else why and what to do; `reason` is for programs, the rest for people."""
 
     name: str
     usable: bool

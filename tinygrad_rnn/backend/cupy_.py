@@ -28,7 +28,7 @@ class CupyBackend(Backend):
         self.types = (cupy.ndarray,)
         self._count = cupy.cuda.runtime.getDeviceCount()
 
-    def asarray(self, data: Any, dtype: DTypeLike = None, device: int | None = None) -> Array:
+    def asarray(self, data: Any, dtype: DTypeLike | None = None, device: int | None = None) -> Array:
         with self.on(device):
             if type(data) in self.types and data.device.id != (device or 0):
                 data = data.copy()  # onto the current GPU
@@ -137,8 +137,8 @@ def _tried() -> tuple[CupyBackend | None, BackendStatus]:
             return unusable(
                 "no-driver",
                 "there is no NVIDIA driver, or one older than this CuPy needs (the driver reports "
-                f"{_version(runtime.driverGetVersion())}, CuPy was built for {_version(runtime.runtimeGetVersion())}; {error})",
-                "Install or upgrade the NVIDIA driver, or take the CuPy for an older CUDA: [cuda12] in place of [cuda13]",
+                f"{runtime.driverGetVersion()}, CuPy was built for {runtime.runtimeGetVersion()}; {error})",
+                "Install or upgrade the NVIDIA driver, or take the CuPy for an older CUDA, [cuda12] for [cuda13]",
             )  # fmt: skip
         count = 0
     if count == 0:
@@ -167,12 +167,12 @@ def _tried() -> tuple[CupyBackend | None, BackendStatus]:
     more = f" and {count - 1} more" if count > 1 else ""
     detail = (
         f"CuPy {cupy.__version__}, CUDA {_version(runtime.runtimeGetVersion())}, driver for CUDA "
-        f"{_version(runtime.driverGetVersion())}, {gpu['name'].decode()} (compute capability {gpu['major']}.{gpu['minor']}, "
-        f"{gpu['totalGlobalMem'] / 2**30:.1f} GiB){more}"
+        f"{_version(runtime.driverGetVersion())}, {gpu['name'].decode()} (compute capability "
+        f"{gpu['major']}.{gpu['minor']}, {gpu['totalGlobalMem'] / 2**30:.1f} GiB){more}"
     )
     return CupyBackend(cupy, _erf), BackendStatus("cupy", True, detail)
 
 
 def _version(number: int) -> str:
     """CUDA writes 13.2 as 13020."""
-    return f"{number // 1000}.{number % 1000 // 10}" if number else "0"
+    return f"{number // 1000}.{number % 1000 // 10}"
