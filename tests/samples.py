@@ -152,6 +152,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "cumsum": [*ax(tg.cumsum, None, 0, -1), of((5,))],
     "argmax": [*ax(tg.argmax, None, 0, -1), *ax(tg.argmax, 1, keepdims=True)],
     "argmin": [*ax(tg.argmin, None, 0, -1), *ax(tg.argmin, 1, keepdims=True)],
+    "recomputed": [of((2, 3), value=np.arange(6.0).reshape(2, 3), replay=lambda g, xs: [g])],
     "matmul": [of((2, 3), (3, 4)), of((3,), (3,)), of((2, 3), (3,)), of((3,), (3, 4)), of((5, 2, 3), (3, 4)), of((2, 3), (5, 3, 4)),
                of((5, 2, 3), (5, 3, 4)), of((6, 1, 2, 3), (5, 3, 4)), of((5, 2, 3), (3,)), of((3,), (5, 3, 4)), of((6, 5, 2, 3), (3, 4))],
     "contract": [of((2, 3), (3, 4), parts=("ij", "jk"), output="ik"), of((2, 3, 4), parts=("abc",), output="ca"),

@@ -202,7 +202,7 @@ def _slope(
             pass  # a kernel that takes no complex numbers; differences serve any kernel
     step = epsilon**0.2
     near, far = value(step) - value(-step), value(2 * step) - value(-2 * step)
-    return (8 * near - far) / (12 * step)
+    return np.asarray((8 * near - far) / (12 * step))
 
 
 def _close(a: float, b: float, allowed: float) -> bool:

@@ -1,0 +1,204 @@
+"""Every primitive of the package, on every backend: its value, its derivatives both ways to second order, its dtypes."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from samples import SAMPLES, Sample, package_primitives
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.core.primitive import PRIMITIVES
+
+CASES = [pytest.param(name, s, id=f"{name}-{i}-{s}") for name, samples in SAMPLES.items() for i, s in enumerate(samples)]
+# a checkpoint's primitive is the memory of a function, not a function: test_transforms.py checks it
+DIFFERENTIABLE = [c for c in CASES if PRIMITIVES[str(c.values[0])].rules and c.values[0] != "recomputed"]
+
+
+def scattered(g: np.ndarray, *, key: Any, shape: tuple[int, ...]) -> np.ndarray:
+    places = np.arange(math.prod(shape)).reshape(shape)[key]
+    return np.bincount(np.ravel(places), np.ravel(g), math.prod(shape)).reshape(shape)
+
+
+def normal_cdf(x: np.ndarray) -> np.ndarray:
+    return np.vectorize(lambda t: 0.5 * math.erfc(-t / math.sqrt(2)), otypes=[float])(x)
+
+
+def logsumexp(x: np.ndarray, *, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+    return np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims))
+
+
+def summed_to(x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
+    """By the definition of a transpose: each element of the result collects the places that it is copied to."""
+    places = np.broadcast_to(np.arange(math.prod(shape)).reshape(shape), x.shape)
+    return np.bincount(places.ravel(), x.ravel(), math.prod(shape)).reshape(shape)
+
+
+REFERENCES: dict[str, Any] = {
+    **{name: getattr(np, name) for name in (
+        "square sqrt reciprocal exp expm1 log log1p sin cos tan arcsin arccos arctan sinh cosh tanh abs maximum minimum where "
+        "sign floor equal not_equal less less_equal greater greater_equal logical_not broadcast_to swapaxes transpose moveaxis "
+        "expand_dims squeeze flip roll pad tril triu sum mean max min cumsum argmax argmin matmul power"
+    ).split()},
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "relu": lambda x: x * (x > 0),
+    "leaky_relu": lambda x, slope=0.01: np.where(x < 0, slope * x, x),
+    "elu": lambda x, alpha=1.0: np.where(x < 0, alpha * (np.exp(x) - 1), x),
+    "softplus": lambda x: np.logaddexp(0, x),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "erf": lambda x: np.vectorize(math.erf, otypes=[float])(x),
+    "gelu": lambda x: x * normal_cdf(x),
+    "clip": lambda x, min=None, max=None: np.minimum(np.inf if max is None else max, np.maximum(-np.inf if min is None else min, x)),
+    "astype": lambda x, dtype: x.astype(dtype),
+    "sum_to": summed_to,
+    "reshape": lambda x, shape: np.reshape(x, shape),
+    "concatenate": lambda *arrays, axis=0: np.concatenate(arrays, axis),
+    "stack": lambda *arrays, axis=0: np.stack(arrays, axis),
+    "transfer": lambda x, backend: x,
+    "index": lambda x, key: x[key],
+    "scatter": scattered,
+    "std": lambda x, axis=None, keepdims=False, correction=0: np.std(x, axis=axis, keepdims=keepdims, ddof=correction),
+    "norm": lambda x, axis=None, keepdims=False: np.sqrt(np.sum(np.abs(x) ** 2, axis=axis, keepdims=keepdims)),
+    "logsumexp": logsumexp,
+    "softmax": lambda x, axis=-1: np.exp(x - logsumexp(x, axis=axis, keepdims=True)),
+    "log_softmax": lambda x, axis=-1: x - logsumexp(x, axis=axis, keepdims=True),
+    "contract": lambda *arrays, parts, output: np.einsum(",".join(parts) + "->" + output, *arrays),
+    "alias": lambda x: x,
+    "recomputed": lambda *xs, value, replay: value,
+}  # fmt: skip
+
+
+def tensors(sample: Sample, backend: str, dtype: Any = None) -> list[Any]:
+    """The arguments as tensors on a backend, the floating ones with a gradient; numbers stay numbers."""
+    made = [tg.tensor(x, backend=backend) if isinstance(x, np.ndarray) else x for x in sample.args]
+    for i, x in enumerate(made):
+        if isinstance(x, tg.Tensor) and x.dtype.kind == "f":
+            made[i] = tg.tensor(x, dtype=dtype, requires_grad=True)
+    return made
+
+
+def test_every_primitive_has_samples_and_a_reference_and_none_is_stale() -> None:
+    assert set(SAMPLES) == set(package_primitives()) == set(REFERENCES)
+    assert all(SAMPLES.values())
+
+
+@pytest.mark.parametrize(("name", "sample"), CASES)
+def test_value_is_that_of_the_reference(name: str, sample: Sample, backend: str) -> None:
+    y = PRIMITIVES[name].function(*tensors(sample, backend), **sample.on(backend).options)
+    expected = np.asarray(REFERENCES[name](*sample.args, **sample.options))
+    assert y.shape == expected.shape
+    assert y.backend.partition(":")[0] == (backend if name != "transfer" else "numpy")
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "sample"), CASES)
+def test_bare_arrays_run_the_same_kernel(name: str, sample: Sample, backend: str) -> None:
+    moved, function = sample.on(backend), PRIMITIVES[name].function
+    bare, wrapped = function(*moved.args, **moved.options), function(*tensors(sample, backend), **moved.options)
+    assert not isinstance(bare, tg.Tensor)
+    assert np.array_equal(tg.tensor(bare).numpy(), wrapped.numpy())
+
+
+@pytest.mark.parametrize(("name", "sample"), DIFFERENTIABLE)
+def test_first_and_second_derivatives_both_ways(name: str, sample: Sample, backend: str) -> None:
+    options = sample.on(backend).options
+    tg.gradcheck(partial(PRIMITIVES[name].function, **options), *tensors(sample, backend), order=2, tolerance=1e-10)
+
+
+@pytest.mark.parametrize(("name", "sample"), DIFFERENTIABLE)
+def test_float32_stays_float32_and_gradients_have_the_shape_of_what_they_belong_to(
+    name: str, sample: Sample, backend: str
+) -> None:
+    args, options = tensors(sample, backend, np.float32), sample.on(backend).options
+    if name == "astype":
+        options["dtype"] = np.float32
+    y = PRIMITIVES[name].function(*args, **options)
+    assert y.dtype == np.float32
+    y.backward(np.ones(y.shape))
+    exact = tensors(sample, backend)
+    z = PRIMITIVES[name].function(*exact, **{**options, **({"dtype": np.float64} if name == "astype" else {})})
+    z.backward(np.ones(z.shape))
+    for x, wide in zip(args, exact, strict=True):
+        if isinstance(x, tg.Tensor) and x.requires_grad:
+            assert x.grad is not None and wide.grad is not None
+            assert (x.grad.dtype, x.grad.shape, x.grad.backend) == (np.float32, x.shape, x.backend)
+            np.testing.assert_allclose(x.grad.numpy(), wide.grad.numpy(), rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(("name", "sample"), DIFFERENTIABLE)
+def test_strided_arguments_give_the_same(name: str, sample: Sample, backend: str) -> None:
+    """Every second element of a wider, transposed array: neither contiguous in rows nor in columns."""
+    options = sample.on(backend).options
+    plain, strided = tensors(sample, backend), tensors(sample, backend)
+    for x in strided:
+        if isinstance(x, tg.Tensor) and x.ndim:
+            home = tg.backend.backend_of(x._array)
+            room = home.asarray(np.empty(tuple(2 * n for n in reversed(x.shape)), x.dtype))
+            view = room.T[tuple(slice(1, None, 2) for _ in x.shape)]
+            view[...] = x._array
+            x._array = view
+            assert x.size < 2 or not x._array.flags.c_contiguous
+    function = PRIMITIVES[name].function
+    one, other = function(*plain, **options), function(*strided, **options)
+    np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-13, atol=1e-15)
+    g = np.random.default_rng(1).normal(size=one.shape)
+    one.backward(g)
+    other.backward(g)
+    for x, x_strided in zip(plain, strided, strict=True):
+        if isinstance(x, tg.Tensor) and x.requires_grad:
+            assert x.grad is not None and x_strided.grad is not None
+            np.testing.assert_allclose(x.grad.numpy(), x_strided.grad.numpy(), rtol=1e-12, atol=1e-14)
+
+
+ELEMENTWISE = [
+    name for name, op in PRIMITIVES.items()
+    if op.kind in ("elementwise", "bilinear", "linear") and name in SAMPLES and op.rules
+    and name not in ("matmul", "contract", "recomputed") and not SAMPLES[name][0].options and not op.variadic
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+@pytest.mark.parametrize("shape", [(0,), (2, 0, 3)])
+def test_arrays_without_elements(name: str, shape: tuple[int, ...], backend: str) -> None:
+    op = PRIMITIVES[name]
+    xs = [tg.tensor(np.zeros(shape, bool if a == "condition" else float), backend=backend) for a in op.arrays]
+    for x in xs:
+        x.requires_grad = x.dtype.kind == "f"
+    y = op.function(*xs)
+    assert y.size == 0
+    y.sum().backward()
+    assert all(x.grad.shape == shape for x in xs if x.requires_grad)
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "power", "maximum", "minimum"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("number", [2, 1.7, True])
+def test_python_numbers_are_weak_on_either_side(name: str, dtype: Any, number: Any, backend: str) -> None:
+    function = PRIMITIVES[name].function
+    for place in (0, 1):
+        x = tg.tensor(np.array([0.5, 1.25, 1.5], dtype), requires_grad=True, backend=backend)
+        y = function(*((x, number) if place else (number, x)))
+        assert y.dtype == dtype
+        y.backward(np.ones(3))
+        assert x.grad is not None and x.grad.dtype == dtype
+
+
+def test_promotion_follows_numpy_and_gradients_follow_their_owner(backend: str) -> None:
+    x = tg.tensor(np.ones((2, 3), np.float32), requires_grad=True, backend=backend)
+    w = tg.tensor(np.full(3, 2.0), requires_grad=True, backend=backend)
+    y = x * w
+    assert y.dtype == np.float64
+    y.sum().backward()
+    assert (x.grad.dtype, w.grad.dtype) == (np.float32, np.float64)  # type: ignore[union-attr]
+    assert x.grad.tolist() == [[2.0] * 3] * 2 and w.grad.tolist() == [2.0] * 3  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", [n for n, op in PRIMITIVES.items() if not op.rules and n in SAMPLES])
+def test_what_has_no_rule_makes_no_graph(name: str) -> None:
+    sample = SAMPLES[name][0]
+    y = PRIMITIVES[name].function(*tensors(sample, "numpy"), **sample.options)
+    assert y.op is None and not y.requires_grad
