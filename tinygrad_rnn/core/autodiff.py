@@ -117,7 +117,7 @@ def pull(
     pending: dict[int, Any] = {}  # the gradients so far, by the age of the tensor that they belong to
     queue: list[tuple[int, Tensor]] = []  # those tensors by negative age: a heap with the youngest on top
     ours: set[int] = set()  # the gradients that were summed here, so that we may add to them in place
-    debug = current().debug
+    bounded, debug = bool(targets or since), current().debug
 
     for y, g in seeds:
         if y.age in pending:
@@ -136,7 +136,7 @@ def pull(
             g = _hooked(node, g, recorded)
             ours.discard(age)
         op = node.op
-        if op is None or age in wanted or age <= since:
+        if op is None or (bounded and (age in wanted or age <= since)):
             sink(node, g, age in ours)
             if op is None or age <= since:
                 entry = heappop(queue) if queue else None
@@ -154,8 +154,7 @@ def pull(
             d = g if rule is unchanged else rule(g, node)
             if debug:
                 _inspect(d, op, x, node)
-            before = pending.get(at)
-            if before is None:
+            if at not in pending:
                 if entry is None:
                     entry = (-at, x)
                 else:
@@ -165,10 +164,11 @@ def pull(
                     ours.add(at)
                 pending[at] = d
             elif type(d) is Part:
-                before = fitted(before, x)
+                before = fitted(pending[at], x)
                 pending[at] = d.added_to(before if at in ours else before.copy())
                 ours.add(at)
             else:
+                before = pending[at]
                 if d.shape != before.shape:  # one of them was broadcast
                     d, before = fitted(d, x), fitted(before, x)
                 if at in ours:

@@ -35,18 +35,6 @@ def unchanged(g: Any) -> Any:
     return g
 
 
-class _Kernels(dict[type, Callable[..., Array]]):
-    """The kernel of one primitive for each type of array: the backend's own by that name, else the primitive's."""
-
-    def __init__(self, op: Primitive) -> None:
-        self.op = op
-
-    def __missing__(self, array_type: type) -> Callable[..., Array]:
-        xp = NAMESPACE_OF[array_type]
-        self[array_type] = xp.kernels.get(self.op.name) or partial(self.op.kernel, xp)
-        return self[array_type]
-
-
 class Primitive:
     """What is known of one primitive: the row of the table that everything else is derived from.
 
@@ -64,7 +52,7 @@ class Primitive:
     ) -> None:  # fmt: skip
         self.name, self.kernel, self.kind, self.rules = kernel.__name__, kernel, kind, rules
         self.analytic, self.domain, self.latex = analytic, domain, latex
-        self.kernels = _Kernels(self)
+        self.kernels: dict[type, Callable[..., Array]] = {}
         parameters = list(inspect.signature(kernel).parameters.values())[1:]
         self.arrays = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL))
         self.variadic = any(p.kind == p.VAR_POSITIONAL for p in parameters)
@@ -90,6 +78,16 @@ class Primitive:
         if first != "g":
             raise PrimitiveError(f"{self.name}: the first parameter of d{argument} is g, the incoming gradient")
         readers = [self._reader(need, argument, recorded) for need in needs]
+        if len(needs) == 1 and needs[0] in self.arrays and not recorded and not self.variadic:
+            at = self.arrays.index(needs[0])
+
+            def pull(g: Any, node: Tensor) -> Any:  # the commonest case written out: backward spends its time here
+                x = node.inputs[at]  # type: ignore[index]
+                if type(x) is Tensor:
+                    return rule(g, x._array if x.modified < node.age else _read(x, node, recorded))
+                return rule(g, x)
+
+            return pull
         match readers:
             case []:
                 return lambda g, node: rule(g)
@@ -111,14 +109,16 @@ class Primitive:
         if self.variadic:
             return lambda node: [_read(x, node, recorded) for x in node.inputs]
         at = self.arrays.index(need)
+        return lambda node: _read(node.inputs[at], node, recorded)
 
-        def read(node: Tensor) -> Any:  # `_read` written out: backward spends its time here
-            x = node.inputs[at]  # type: ignore[index]
-            if type(x) is Tensor:
-                return (x if recorded else x._array) if x.modified < node.age else _read(x, node, recorded)
-            return x
-
-        return read
+    def kernel_for(self, array_type: type) -> Callable[..., Array]:
+        """The kernel for a type of array, without `xp`: the backend's own by this primitive's name, or the primitive's."""
+        found = self.kernels.get(array_type)
+        if found is None:
+            xp = NAMESPACE_OF[array_type]
+            found = BACKEND_OF[array_type].guarded(xp.kernels.get(self.name) or partial(self.kernel, xp))
+            self.kernels[array_type] = found
+        return found
 
     def bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Options given by position, as NumPy allows (`x.sum(0)`), get their names, the others their defaults."""
@@ -176,7 +176,7 @@ def _general(op: Primitive) -> Callable[..., Any]:
         if len({BACKEND_OF[type(x)] for x in arrays if type(x) not in NUMBERS}) > 1:
             raise op.mixed(inputs)
         try:
-            result = op.kernels[type(first._array)](*arrays, **options)
+            result = op.kernel_for(type(first._array))(*arrays, **options)
         except Exception as error:
             raise op.explained(error, inputs) from error
         needed = any([x._requires_grad for x in inputs if type(x) is Tensor])
@@ -209,15 +209,16 @@ def _binary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any, Any], 
             return general(a, b)
         try:
             result = kernels[kind](x, y)
-        except Exception:
-            return general(a, b)  # fails again, and explains itself
+        except Exception:  # the first array of its type finds its kernel there; an error explains itself there
+            return general(a, b)
         out = _new(Tensor)
         out._array = result
         if needed and mode.recording and has_rules:
             out._requires_grad, out.op, out.inputs = True, op, (a, b)
         else:
             out._requires_grad, out.op, out.inputs = False, None, ()
-        out.age, out.scope, out.modified, out.hooks = next_age(), mode.scope, 0, None
+        out.age, out.scope = next_age(), mode.scope
+        out.modified, out.hooks = 0, None
         return out
 
     return apply
@@ -241,7 +242,8 @@ def _unary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any], Any]:
             out._requires_grad, out.op, out.inputs = True, op, (x,)
         else:
             out._requires_grad, out.op, out.inputs = False, None, ()
-        out.age, out.scope, out.modified, out.hooks = next_age(), mode.scope, 0, None
+        out.age, out.scope = next_age(), mode.scope
+        out.modified, out.hooks = 0, None
         return out
 
     return apply
@@ -255,7 +257,8 @@ def _born(op: Primitive, result: Array, inputs: tuple[Any, ...], options: dict[s
         out._requires_grad, out.op, out.inputs, out.options = True, op, inputs, options
     else:
         out._requires_grad, out.op, out.inputs = False, None, ()
-    out.age, out.scope, out.modified, out.hooks = next_age(), mode.scope, 0, None
+    out.age, out.scope = next_age(), mode.scope
+    out.modified, out.hooks = 0, None
     if mode.debug:
         out.source = inspect_result(result, f"{op.name} of {operands(inputs)}")
     return out
@@ -264,7 +267,7 @@ def _born(op: Primitive, result: Array, inputs: tuple[Any, ...], options: dict[s
 def _apply_bare(op: Primitive, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     for x in args:
         if type(x) in NAMESPACE_OF:
-            return op.kernels[type(x)](*args, **options)
+            return op.kernel_for(type(x))(*args, **options)
         if hasattr(x, "__apply_primitive__"):
             return x.__apply_primitive__(op, args, options)
     return op.function(*[Tensor(as_array(x)) for x in args], **options)

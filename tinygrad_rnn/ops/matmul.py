@@ -11,23 +11,23 @@ from .shapes import expand_dims, ravel, reshape, swapaxes
 
 
 def _left(g, b):
-    if len(b.shape) == 2:
+    if b.ndim == 2:
         return g @ b.T
-    if len(b.shape) == 1:
+    if b.ndim == 1:
         return expand_dims(g, -1) * b
-    if len(g.shape) < len(b.shape):  # a was a vector
+    if g.ndim < b.ndim:  # a was a vector
         return sum(expand_dims(g, -2) * b, axis=-1)
     return g @ swapaxes(b, -1, -2)
 
 
 def _right(g, a, b):
-    if len(a.shape) == 2 == len(g.shape):
+    if a.ndim == 2 == g.ndim:
         return a.T @ g
-    if len(b.shape) == 1:
-        return sum(expand_dims(g, -1) * a, axis=tuple(range(len(a.shape) - 1)))
-    if len(a.shape) == 1:
+    if b.ndim == 1:
+        return sum(expand_dims(g, -1) * a, axis=tuple(range(a.ndim - 1)))
+    if a.ndim == 1:
         return expand_dims(a, -1) * expand_dims(g, -2)
-    if len(b.shape) == 2:  # one product over all rows, not one for each leading index
+    if b.ndim == 2:  # one product over all rows, not one for each leading index
         return _rows(a).T @ _rows(g)
     return swapaxes(a, -1, -2) @ g
 
