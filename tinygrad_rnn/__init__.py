@@ -3,6 +3,7 @@
 This is the list of public names; `tinygrad_rnn.nn`, `.optim`, `.train`, `.see` and `.testing` hold the rest.
 """
 
+from . import nn, optim
 from .backend import backends, use_backend
 from .backend.random import seed
 from .core.autodiff import Tape, pullback, tape

@@ -1,0 +1,399 @@
+"""Cells own the weights of one recurrent step and say what they cannot take; `equations` does the computing.
+
+A cell has W (I, G*H), U (H, G*H) and b (G*H), its G gates packed side by side in the order of `gates`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..backend import resolve
+from ..core.modes import place
+from ..core.tensor import Tensor, as_array, tensor
+from ..errors import DtypeError, OptionError, ShapeError
+from ..ops.elementwise import relu, tanh
+from ..ops.shapes import split
+from . import equations, options
+from .initializers import Init, Maker
+from .module import Module
+
+State = tuple[Any, ...]
+ByGate = Mapping[str, Any]
+M = TypeVar("M", bound=Module)
+
+
+class Weights(NamedTuple):
+    """A cell's weights taken apart: each of W, U and b by gate (b is 0 for a cell without biases)."""
+
+    W: Any
+    U: Any
+    b: Any
+
+
+class Cell(Module):
+    """What all cells share: weights, checks, one step.
+
+    gates: the letters of the packed blocks, in order. candidate: the one of them that is no gate but new content.
+    states: what is carried from step to step.
+
+    A cell of your own: set these three and `Gates`, and write `advance`.
+    """
+
+    gates: ClassVar[tuple[str, ...]]
+    candidate: ClassVar[str]
+    states: ClassVar[tuple[str, ...]] = ("h",)
+    Gates: ClassVar[Any]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        init: Init = "uniform",
+        dtype: DTypeLike = np.float32,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        """W (I, G*H), U (H, G*H) and b (G*H), each gate's block filled by itself.
+
+        bias: False leaves b out. init: see `nn.initializers`; the default is uniform within 1/sqrt(H).
+        rng: where the numbers come from; the default is the generator that `tg.seed` starts.
+
+        Raises: OptionError for a size below 1 or an unknown initialiser; DtypeError.
+        """
+        self.input_size = options.count("input_size", input_size)
+        self.hidden_size = options.count("hidden_size", hidden_size)
+        self._make(Maker(init, dtype, rng, self.hidden_size, "W", "U", "b", "c"), bias)
+
+    def _make(self, maker: Maker, bias: bool) -> None:
+        G = len(self.gates)
+        self.W = maker.make("W", self.input_size, self.hidden_size, blocks=G)
+        self.U = maker.make("U", self.hidden_size, self.hidden_size, blocks=G)
+        self.b = maker.make("b", self.hidden_size, blocks=G) if bias else None
+
+    def weights(self) -> Weights:
+        """The weights by gate, for as many steps as you like: taking them apart costs as much as a few operations."""
+        return Weights(self._apart(self.W, "W"), self._apart(self.U, "U"), self._apart(self.b, "b"))
+
+    def _apart(self, packed: Tensor | None, name: str) -> Any:
+        if packed is None:
+            return self.Gates(*[0.0 for _ in self.gates])
+        parts: list[Tensor] = split(packed, len(self.gates), packed.ndim - 1)  # type: ignore[no-untyped-call]
+        for gate, part in zip(self.gates, parts):
+            part.name = f"{name}_{gate}"
+        return self.Gates(*parts)
+
+    def equation(self, x: Any, state: State, weights: Weights) -> Any:
+        """One step as in `equations`, everything that it defines by name."""
+        raise NotImplementedError(f"{type(self).__name__} is a cell without an equation(self, x, state, weights)")
+
+    def advance(self, x: Any, state: State, weights: Weights) -> State:
+        """The states after one step, the hidden state first; every gate is named after its letter on the way."""
+        defined = self.equation(x, state, weights)
+        for name, value in zip(defined._fields, defined):
+            if type(value) is Tensor:
+                value.name = name
+        return (defined.h,) if len(self.states) == 1 else tuple([getattr(defined, name) for name in self.states])
+
+    def forward(self, x: Any, h: Any = None) -> Any:
+        """x (..., I) and h (..., H), which is 0 if left out -> the next h (..., H).
+
+        Raises: ShapeError or DtypeError that says what would have fitted, in which module and at which time step.
+        """
+        x = self.checked_input(x)
+        state = (h,) if len(self.states) == 1 else (None,) * len(self.states) if h is None else tuple(h)
+        if len(state) != len(self.states):
+            raise ShapeError(
+                f"the state of {type(self).__name__} is ({', '.join(self.states)}), not {len(state)} arrays{place()}"
+            )
+        state = tuple(self.checked_state(s, x.shape[:-1], name) for s, name in zip(state, self.states))
+        new = self.advance(x, state, self.weights())
+        return new[0] if len(new) == 1 else new
+
+    def checked_input(self, x: Any) -> Tensor:
+        """x as a Tensor, provided that it has I numbers in its last axis, of this cell's dtype."""
+        checked = self._as_tensor(x, "x")
+        if checked.shape[-1:] != (self.input_size,):
+            raise ShapeError(
+                f"x has shape {checked.shape}, but {type(self).__name__} takes input_size={self.input_size} numbers "
+                f"in the last axis: shape {(*checked.shape[:-1], self.input_size)} would fit{place()}"
+            )
+        return checked
+
+    def checked_state(self, state: Any, lead: tuple[int, ...], name: str) -> Tensor:
+        """A state as a Tensor of shape (*lead, H); None is zeros where the weights lie."""
+        shape = (*lead, self.hidden_size)
+        if state is None:
+            backend, device = resolve(self.W.backend)
+            with backend.on(device):
+                return Tensor(backend.xp.zeros(shape, self.W.dtype), name=f"{name}_0")
+        checked = self._as_tensor(state, name)
+        if checked.shape != shape:
+            raise ShapeError(
+                f"{name} has shape {checked.shape}; with hidden_size={self.hidden_size} and this x, {shape} "
+                f"would fit{place()}"
+            )
+        return checked
+
+    def _as_tensor(self, data: Any, name: str) -> Tensor:
+        """Lists take the dtype and the backend of the weights; arrays and Tensors have to come with them."""
+        wanted = self.W.dtype
+        if isinstance(data, Tensor):
+            found = data
+        else:
+            found = Tensor(as_array(data) if hasattr(data, "dtype") else as_array(data, self.W.backend, wanted))
+        if found.dtype != wanted and found.dtype.kind != "c":  # complex numbers come from the complex step
+            raise DtypeError(
+                f"{name} is {found.dtype} and the weights are {wanted}: {name}.astype({str(wanted)!r}) "
+                f"would fit{place()}"
+            )
+        return found
+
+    # -- weights from elsewhere, and back ------------------------------------------------------------------------
+
+    def to_gates(self) -> dict[str, Any]:
+        """Copies of the weights on the host: {"W": {gate: (I, H)}, "U": {gate: (H, H)}, "b": {gate: (H)}}."""
+        found: dict[str, Any] = {"W": self.W, "U": self.U} | ({} if self.b is None else {"b": self.b})
+        return {name: dict(zip(self.gates, _cut(packed, len(self.gates)))) for name, packed in found.items()}
+
+    @classmethod
+    def from_gates(cls, *, W: ByGate, U: ByGate, b: ByGate | None = None, **settings: Any) -> Self:
+        """A cell from one matrix for each gate: `Cell.from_gates(**cell.to_gates())` is a copy.
+
+        settings: options of the cell, such as reset=.
+
+        Raises: OptionError for a gate that is missing or unknown; ShapeError for one that does not fit the others.
+        """
+        packed = {name: cls._packed(name, given) for name, given in (("W", W), ("U", U), ("b", b)) if given is not None}
+        rows, hidden = packed["W"].shape[0], packed["U"].shape[0]
+        cell = cls(rows, hidden, bias=b is not None, init="zeros", dtype=packed["W"].dtype, **settings)
+        for name, array in packed.items():
+            own: Tensor = getattr(cell, name)
+            if array.shape != own.shape:
+                blocks = len(cls.gates)
+                have, need = (tuple([*a.shape[:-1], a.shape[-1] // blocks]) for a in (array, own))
+                raise ShapeError(f"{name} has shape {have} per gate; beside U of {hidden} rows, {need} fits")
+            own.assign_(array)
+        return cell
+
+    @classmethod
+    def _packed(cls, name: str, by_gate: ByGate) -> NDArray[Any]:
+        if set(by_gate) != set(cls.gates):
+            raise OptionError(f"{name} has the gates {', '.join(by_gate)}; {cls.__name__} has {', '.join(cls.gates)}")
+        parts = [tensor(by_gate[gate], backend="numpy").numpy() for gate in cls.gates]
+        if len({part.shape for part in parts}) > 1 or parts[0].ndim != (1 if name == "b" else 2):
+            shapes, need = ", ".join(str(part.shape) for part in parts), "(H,)" if name == "b" else "(rows, H)"
+            raise ShapeError(f"{name} has the shapes {shapes}; every gate needs the same {need}")
+        return np.concatenate(parts, axis=-1)
+
+    def to_concatenated(self, order: str = "xh", *, columns: bool = False) -> dict[str, Any]:
+        """Copies of the weights with one matrix per gate for the concatenated input: {"weights": ..., "b": ...}.
+
+        order: "xh" for W [x, h], the input block first, shape (I+H, H); "hx" for W [h, x], the hidden block first.
+        columns: the transposes (H, I+H), for texts that write vectors as columns.
+        """
+        options.choice("order", order, ("xh", "hx"))
+        parts = self.to_gates()
+        W, U = parts.pop("W"), parts.pop("U")
+        joined = {g: np.concatenate([W[g], U[g]] if order == "xh" else [U[g], W[g]]) for g in self.gates}
+        return {"weights": {g: m.T.copy() for g, m in joined.items()} if columns else joined, **parts}
+
+    @classmethod
+    def from_concatenated(cls, weights: ByGate, order: str = "xh", *, columns: bool = False, **rest: Any) -> Self:
+        """A cell from one matrix per gate as `to_concatenated` gives them; rest: b=, and options of the cell.
+
+        Raises: as `from_gates`.
+        """
+        options.choice("order", order, ("xh", "hx"))
+        W, U = {}, {}
+        for gate, given in weights.items():
+            matrix = tensor(given, backend="numpy").numpy()
+            matrix = matrix.T if columns else matrix
+            if matrix.ndim != 2 or matrix.shape[0] <= matrix.shape[1]:
+                raise ShapeError(f"the matrix of gate {gate} has shape {tensor(given).shape}; "
+                                 f"{'(H, I+H)' if columns else '(I+H, H)'} is needed")  # fmt: skip
+            rows = matrix.shape[0] - matrix.shape[1] if order == "xh" else matrix.shape[1]
+            first, second = matrix[:rows], matrix[rows:]
+            W[gate], U[gate] = (first, second) if order == "xh" else (second, first)
+        return cls.from_gates(W=W, U=U, **rest)
+
+
+def _cut(packed: Tensor, blocks: int) -> list[NDArray[Any]]:
+    return [part.copy() for part in np.split(packed.numpy(), blocks, axis=-1)]
+
+
+ACTIVATIONS = {"tanh": tanh, "relu": relu}
+
+
+class RNNCell(Cell):
+    """The basic unit: h' = g(x W + h U + b), with g = tanh or relu.
+
+    W (I, H), U (H, H), b (H).
+    """
+
+    gates, candidate = ("h",), "h"
+    Gates = staticmethod(lambda only: only)
+
+    def __init__(self, input_size: int, hidden_size: int, *, activation: str = "tanh", **common: Any) -> None:
+        """activation: "tanh" or "relu"; common: as `Cell`.
+
+        Raises: as `Cell`.
+        """
+        self.activation = options.choice("activation", activation, ACTIVATIONS)
+        super().__init__(input_size, hidden_size, **common)
+
+    def equation(self, x: Any, state: State, weights: Weights) -> equations.RNNStep:
+        return equations.rnn(x, state[0], weights.W, weights.U, weights.b, activation=ACTIVATIONS[self.activation])
+
+
+class MinimalGRUCell(Cell):
+    """The simplified GRU with an update gate only; see `equations.minimal_gru`.
+
+    W (I, 2H), U (H, 2H), b (2H), packed [z|n].
+    """
+
+    gates, candidate = ("z", "n"), "n"
+    Gates = equations.MinimalGates
+
+    def equation(self, x: Any, state: State, weights: Weights) -> equations.MinimalGRUStep:
+        return equations.minimal_gru(x, state[0], weights.W, weights.U, weights.b)
+
+
+class GRUCell(Cell):
+    """The gated recurrent unit; see `equations.gru`.
+
+    W (I, 3H), U (H, 3H), b (3H), packed [z|r|n]; with recurrent_bias also c (H).
+    """
+
+    gates, candidate = ("z", "r", "n"), "n"
+    Gates = equations.GRUGates
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *,
+        reset: str = "before", update: str = "new", recurrent_bias: bool = False, **common: Any,
+    ) -> None:  # fmt: skip
+        """reset: the reset gate acts "before" the product with U_n or "after" it (as in torch, cuDNN, Keras).
+        update: z = 1 takes the "new" candidate or the "old" state (as in torch, Keras, ONNX).
+        recurrent_bias: with reset="after", a bias c inside of r * (h U_n + c), as other libraries have it.
+        common: as `Cell`.
+
+        Raises: as `Cell`; OptionError for a recurrent_bias with reset="before".
+        """
+        self.reset = options.choice("reset", reset, ("before", "after"))
+        self.update = options.choice("update", update, ("new", "old"))
+        if recurrent_bias and reset == "before":
+            raise OptionError('recurrent_bias is the c in r * (h U_n + c), which only reset="after" has')
+        self.recurrent_bias = recurrent_bias
+        super().__init__(input_size, hidden_size, **common)
+
+    def _make(self, maker: Maker, bias: bool) -> None:
+        super()._make(maker, bias)
+        self.c = maker.make("c", self.hidden_size) if self.recurrent_bias else None
+
+    def equation(self, x: Any, state: State, weights: Weights) -> equations.GRUStep:
+        W, U, b = weights
+        return equations.gru(x, state[0], W, U, b, self.c, reset=self.reset, update=self.update)
+
+    def to_gates(self) -> dict[str, Any]:
+        return super().to_gates() | ({} if self.c is None else {"c": self.c.numpy().copy()})
+
+    @classmethod
+    def from_gates(cls, *, c: Any = None, **parts: Any) -> Self:
+        """As `Cell.from_gates`; c: the recurrent bias (H), for reset="after"."""
+        cell = super().from_gates(**parts, recurrent_bias=c is not None)
+        if cell.c is not None:
+            cell.c.assign_(c)
+        return cell
+
+
+class LSTMCell(Cell):
+    """Long short-term memory; see `equations.lstm`. Its state is the pair (h, c): `h, c = cell(x, (h, c))`.
+
+    W (I, 4H), U (H, 4H), b (4H), packed [i|f|g|o].
+    """
+
+    gates, candidate, states = ("i", "f", "g", "o"), "g", ("h", "c")
+    Gates = equations.LSTMGates
+
+    def __init__(self, input_size: int, hidden_size: int, *, forget_bias: float | None = 1.0, **common: Any) -> None:
+        """forget_bias: what the forget gate's bias starts at, so that a new cell remembers (Gers et al. 2000;
+        Jozefowicz et al. 2015); None leaves it to init=. common: as `Cell`.
+
+        Raises: as `Cell`.
+        """
+        self.forget_bias = forget_bias
+        super().__init__(input_size, hidden_size, **common)
+
+    def _make(self, maker: Maker, bias: bool) -> None:
+        super()._make(maker, bias)
+        if self.b is not None and self.forget_bias is not None:
+            values = self.b.numpy().copy()
+            values[self.hidden_size : 2 * self.hidden_size] = self.forget_bias
+            self.b.assign_(values)
+
+    def equation(self, x: Any, state: State, weights: Weights) -> equations.LSTMStep:
+        h, c = state
+        return equations.lstm(x, h, c, weights.W, weights.U, weights.b)
+
+
+def flipped(module: M) -> M:
+    """An equal copy of a module, in all of whose GRU cells the update gate has the other direction.
+
+    Since sigmoid(-a) = 1 - sigmoid(a), negating W_z, U_z and b_z makes up for it exactly: same values, other weights.
+
+    Raises: OptionError, if there is no GRU cell in it.
+    """
+    result = copy.deepcopy(module)
+    turned = [each for _, each in result.named_modules() if hasattr(each, "update")]
+    if not turned:
+        raise OptionError(f"{type(module).__name__} holds no GRU cell, so there is no update gate to flip")
+    for each in turned:
+        each.update = "old" if each.update == "new" else "new"
+        if isinstance(each, GRUCell):
+            for packed in (each.W, each.U, each.b):
+                if packed is not None:
+                    sign = np.repeat([-1, 1, 1], each.hidden_size)
+                    packed.assign_(packed.numpy() * sign.astype(packed.dtype))
+    return result
+
+
+class CellFacts(NamedTuple):
+    """One row of a comparison."""
+
+    name: str
+    states: tuple[str, ...]
+    gates: tuple[str, ...]
+    candidate: str
+    formula: str
+    parameters: int
+
+
+class Comparison(tuple[CellFacts, ...]):
+    """Cells side by side; print it as a table."""
+
+    def __str__(self) -> str:
+        rows = [("cell", "states", "gates", "candidate", "parameters", "")]
+        rows += [(f.name, ", ".join(f.states), ", ".join(f.gates) or "-", f.candidate, f.formula, f"= {f.parameters:,}")
+                 for f in self]  # fmt: skip
+        widths = [max(len(row[i]) for row in rows) for i in range(6)]
+        return "\n".join("  ".join(entry.ljust(width) for entry, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def compare(*cells: Cell) -> Comparison:
+    """The number of states, gates and parameters of cells, read from the objects themselves; `print` shows a table."""
+    return Comparison(_facts(cell) for cell in cells)
+
+
+def _facts(cell: Cell) -> CellFacts:
+    blocks = cell.W.shape[1] // cell.hidden_size
+    formula = "I·H + H·H" + (" + H" if cell.b is not None else "")
+    formula = formula if blocks == 1 else f"{blocks}({formula})"
+    formula += " + H" if getattr(cell, "c", None) is not None else ""
+    gates = tuple(gate for gate in cell.gates if gate != cell.candidate)
+    total = sum(parameter.size for parameter in cell.parameters())
+    return CellFacts(type(cell).__name__, cell.states, gates, cell.candidate, formula, total)

@@ -1,0 +1,124 @@
+"""The cells as equations: pure functions that read like the slide, on Tensors, bare arrays or symbols alike.
+
+Row vectors: x (N, I), h and c (N, H). W, U and b hold a matrix (I, H), a matrix (H, H) and a vector (H) for each
+gate, by its letter. Only operators and primitives occur here, so whatever has those can be put in.
+
+Each function returns everything that its equations define, by name and in their order, the new states among it:
+`gru(...).z` is the update gate, `gru(...).h` the new hidden state. Formulas and labels come from these names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..ops.elementwise import sigmoid, tanh
+
+
+class MinimalGates(NamedTuple):
+    """One thing for each gate of the simplified GRU: update gate and candidate."""
+
+    z: Any
+    n: Any
+
+
+class GRUGates(NamedTuple):
+    """One thing for each gate of the GRU: update gate, reset gate, candidate."""
+
+    z: Any
+    r: Any
+    n: Any
+
+
+class LSTMGates(NamedTuple):
+    """One thing for each gate of the LSTM: input, forget, candidate, output."""
+
+    i: Any
+    f: Any
+    g: Any
+    o: Any
+
+
+class RNNStep(NamedTuple):
+    """What one step of the basic unit defines."""
+
+    h: Any
+
+
+class MinimalGRUStep(NamedTuple):
+    """What one step of the simplified GRU defines."""
+
+    z: Any
+    n: Any
+    h: Any
+
+
+class GRUStep(NamedTuple):
+    """What one step of the GRU defines."""
+
+    z: Any
+    r: Any
+    n: Any
+    h: Any
+
+
+class LSTMStep(NamedTuple):
+    """What one step of the LSTM defines: c is the cell state, h the hidden state."""
+
+    i: Any
+    f: Any
+    g: Any
+    o: Any
+    c: Any
+    h: Any
+
+
+def rnn(x: Any, h: Any, W: Any, U: Any, b: Any, *, activation: Callable[[Any], Any] = tanh) -> RNNStep:
+    """The basic unit (Elman 1990, Finding structure in time)."""
+    h = activation(x @ W + h @ U + b)
+    return RNNStep(h)
+
+
+def minimal_gru(x: Any, h: Any, W: Any, U: Any, b: Any) -> MinimalGRUStep:
+    """The simplified GRU: an update gate only."""
+    z = sigmoid(x @ W.z + h @ U.z + b.z)
+    n = tanh(x @ W.n + h @ U.n + b.n)
+    h = z * n + (1 - z) * h
+    return MinimalGRUStep(z, n, h)
+
+
+def gru(
+    x: Any, h: Any, W: Any, U: Any, b: Any, c: Any = None, *, reset: str = "before", update: str = "new"
+) -> GRUStep:  # fmt: skip
+    """The gated recurrent unit (Cho et al. 2014; with these defaults as in Chung et al. 2014, section 3.2).
+
+    reset: "before" the product with U.n, or "after" it; then c, if given, is a bias (H) inside of the bracket.
+    update: what z = 1 takes: the "new" candidate, or the "old" state.
+    """
+    z = sigmoid(x @ W.z + h @ U.z + b.z)
+    r = sigmoid(x @ W.r + h @ U.r + b.r)
+    if reset == "before":
+        n = tanh(x @ W.n + (r * h) @ U.n + b.n)
+    elif c is None:
+        n = tanh(x @ W.n + b.n + r * (h @ U.n))
+    else:
+        n = tanh(x @ W.n + b.n + r * (h @ U.n + c))
+    h = z * n + (1 - z) * h if update == "new" else (1 - z) * n + z * h
+    return GRUStep(z, r, n, h)
+
+
+def lstm(
+    x: Any, h: Any, c: Any, W: Any, U: Any, b: Any, *, squash: Callable[[Any], Any] = tanh
+) -> LSTMStep:  # fmt: skip
+    """Long short-term memory with a forget gate (Gers et al. 2000, Learning to forget).
+
+    squash: what the cell state goes through on its way out. Left out (`lambda c: c`), with i = z, f = 1 - z and
+        o = 1, the cell is a GRU whose reset gate is open.
+    """
+    i = sigmoid(x @ W.i + h @ U.i + b.i)
+    f = sigmoid(x @ W.f + h @ U.f + b.f)
+    g = tanh(x @ W.g + h @ U.g + b.g)
+    o = sigmoid(x @ W.o + h @ U.o + b.o)
+    c = f * c + i * g
+    h = o * squash(c)
+    return LSTMStep(i, f, g, o, c, h)

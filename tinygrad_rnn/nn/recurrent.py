@@ -1,0 +1,248 @@
+"""Recurrent layers: a cell folded over time, in layers and directions. What the four kinds share is here once."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..backend import random
+from ..core.modes import place, scope
+from ..core.tensor import Tensor, as_array
+from ..errors import BackendError, DtypeError, ShapeError
+from ..ops.elementwise import where
+from ..ops.shapes import concatenate, stack, swapaxes, unstack
+from . import options
+from .cells import Cell, GRUCell, LSTMCell, MinimalGRUCell, RNNCell, State
+from .initializers import Init
+from .layers import Dropout
+from .module import Module
+
+
+class Validity:
+    """Which steps of which sequences are real: made on the host from `lengths`, moved to the weights' backend once.
+
+    inside: (T, N, 1). masks[t]: None where all sequences still run, else (N, 1).
+    """
+
+    def __init__(self, lengths: Any, T: int, N: int, backend: str) -> None:
+        lengths = checked_lengths(lengths, T, N)
+        self.inside = Tensor(as_array(np.arange(T)[:, None, None] < lengths[:, None], backend), name="inside")
+        shortest = lengths.min(initial=T)
+        self.masks = [None if t < shortest else Tensor(self.inside._array[t], name="inside") for t in range(T)]
+
+
+def checked_lengths(lengths: Any, T: int, N: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Lengths as a NumPy array (N): integers from 0 (the state stays as it was) to T.
+
+    Raises: BackendError, if they lie on a GPU, where reading them would stop the pipeline; DtypeError, ShapeError.
+    """
+    if isinstance(lengths, Tensor):
+        if lengths.backend != "numpy":
+            raise BackendError(
+                f"lengths lie on {lengths.backend}, but are needed on the host: keep them as NumPy integers{place()}"
+            )
+        lengths = lengths.numpy()
+    found = np.asarray(lengths)
+    if found.shape != (N,):
+        raise ShapeError(f"lengths has shape {found.shape}, but x has N = {N} sequences: ({N},) would fit{place()}")
+    if found.dtype.kind not in "iu" and N:
+        raise DtypeError(f"lengths are {found.dtype}, but they count steps: integers from 0 to {T} would fit{place()}")
+    for n, length in enumerate(found.tolist()):
+        if not 0 <= length <= T:
+            raise ShapeError(f"lengths[{n}] is {length}, but x has T = {T} steps: 0 to {T} would fit{place()}")
+    return found.astype(np.int64)
+
+
+def fold(
+    cell: Cell, x: Tensor, state: State, valid: Validity | None = None, reverse: bool = False
+) -> tuple[Tensor, State]:
+    """A cell along the time axis, one operation after the other: x (T, N, I) -> (T, N, H) and the last states (N, H).
+
+    Past the end of a sequence the outputs are zero and its state stands still; so walking in reverse starts it at
+    its last valid step. This function is the one place that decides how a cell meets time: whatever is faster has
+    the same arguments and the same results.
+    """
+    T, outputs = x.shape[0], []
+    xs: tuple[Tensor, ...] = unstack(x)  # type: ignore[no-untyped-call]
+    for x_t in xs:
+        x_t.name = "x"
+    with cell.scope():
+        weights = cell.weights()
+        for t in reversed(range(T)) if reverse else range(T):
+            with scope(step=t):
+                new = cell.advance(xs[t], state, weights)
+                mask = valid and valid.masks[t]
+                if mask is None:
+                    outputs.append(new[0])
+                else:
+                    outputs.append(where(mask, new[0], 0))
+                    new = tuple([where(mask, after, before) for after, before in zip(new, state)])
+                    for name, s in zip(cell.states, new):
+                        s.name = name
+                state = new
+    return stack(outputs[::-1] if reverse else outputs), state
+
+
+class Recurrent(Module):
+    """A stack of cells folded over time, in one direction or both.
+
+    cells: layer by layer, in each the forward direction, then the reverse one.
+    """
+
+    cell_type: ClassVar[type[Cell]]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        fused: bool = True,
+        init: Init = "uniform",
+        dtype: DTypeLike = np.float32,
+        rng: np.random.Generator | None = None,
+        **settings: Any,
+    ) -> None:
+        """num_layers: each takes the outputs (D*H) of the one below.
+        batch_first: x and the output are (N, T, ...) instead of (T, N, ...); states stay as they are.
+        dropout: the probability of zeroing an output on its way from layer to layer, while training.
+        bidirectional: D = 2, with a second cell per layer that walks from the end to the start.
+        fused: take the cell's fused primitive where there is one; operation by operation otherwise.
+        init, dtype, rng, settings: of each cell.
+
+        Raises: OptionError, DtypeError.
+        """
+        self.input_size = options.count("input_size", input_size)
+        self.hidden_size = options.count("hidden_size", hidden_size)
+        self.num_layers = options.count("num_layers", num_layers)
+        self.batch_first, self.bidirectional, self.fused = batch_first, bidirectional, fused
+        for name, value in settings.items():
+            setattr(self, name, value)
+        self.dropout = Dropout(options.probability("dropout", dropout))
+        if dropout and num_layers == 1:
+            warnings.warn("dropout acts between layers, and there is only one; use num_layers=2 or more", stacklevel=3)
+        D, rng = 1 + bidirectional, rng or random.host_generator()
+        self.cells = [
+            self.cell_type(self.input_size if layer == 0 else D * self.hidden_size, self.hidden_size,
+                           bias=bias, init=init, dtype=dtype, rng=rng, **settings)
+            for layer in range(self.num_layers) for _ in range(D)
+        ]  # fmt: skip
+
+    def forward(self, x: Any, h_0: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
+        """x (T, N, I) -> output (T, N, D*H) and the final state h_n (num_layers*D, N, H), cell by cell as in `cells`.
+
+        h_0: the initial state, of h_n's shape; zeros if left out.
+        lengths: how many steps of each sequence are real, as N integers on the host. Outputs past the end are zero,
+            the final state is that of the last valid step, the reverse direction starts there. A length of 0 leaves
+            the state as it was.
+
+        Raises: ShapeError, DtypeError, BackendError.
+        """
+        output, (h_n,) = self._folded(x, (h_0,), lengths)
+        return output, h_n
+
+    def _folded(self, x: Any, initial: State, lengths: Any) -> tuple[Tensor, State]:
+        x = self._checked_input(x)
+        T, N = x.shape[:2]
+        valid = None if lengths is None else Validity(lengths, T, N, self.cells[0].W.backend)
+        if valid is not None:
+            x = where(valid.inside, x, 0)  # whatever stands past the end, even nan, is without effect
+        starts = zip(*[self._checked_state(s, N, name) for s, name in zip(initial, self.cell_type.states)])
+        D, ends = 1 + self.bidirectional, []
+        for layer in range(self.num_layers):
+            outputs = []
+            for direction in range(D):
+                y, state = fold(self.cells[layer * D + direction], x, next(starts), valid, reverse=direction == 1)
+                outputs.append(y)
+                ends.append(state)
+            x = outputs[0] if D == 1 else concatenate(outputs, axis=-1)
+            if layer + 1 < self.num_layers and self.dropout.p:
+                x = self.dropout(x)
+        return (swapaxes(x, axis1=0, axis2=1) if self.batch_first else x), tuple([stack(each) for each in zip(*ends)])
+
+    def _checked_input(self, x: Any) -> Tensor:
+        checked = self.cells[0].checked_input(x)
+        letters = "N, T, I" if self.batch_first else "T, N, I"
+        if checked.ndim != 3:
+            raise ShapeError(
+                f"x has shape {checked.shape}, but {type(self).__name__} takes three axes, ({letters}){place()}"
+            )
+        if self.batch_first:
+            checked = swapaxes(checked, axis1=0, axis2=1)
+        if not checked.shape[0]:
+            raise ShapeError(f"x has no time step: ({letters}) with T of at least 1 would fit{place()}")
+        return checked
+
+    def _checked_state(self, state: Any, N: int, name: str) -> tuple[Tensor, ...]:
+        """One state per cell."""
+        cells = self.cells
+        if state is None:
+            zero = cells[0].checked_state(None, (N,), name)
+            return (zero,) * len(cells)
+        given = cells[0].checked_state(state, (len(cells), N), f"{name}_0")
+        return tuple(unstack(given))  # type: ignore[no-untyped-call]
+
+
+class RNN(Recurrent):
+    """Basic units over time; settings: activation="tanh" or "relu", as `RNNCell`."""
+
+    cell_type = RNNCell
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, *, activation: str = "tanh", **common: Any
+    ) -> None:
+        """common: as `Recurrent`."""
+        super().__init__(input_size, hidden_size, num_layers, activation=activation, **common)
+
+
+class MinimalGRU(Recurrent):
+    """Simplified GRUs over time, with an update gate only; options as `Recurrent`."""
+
+    cell_type = MinimalGRUCell
+
+
+class GRU(Recurrent):
+    """Gated recurrent units over time; settings: reset=, update= and recurrent_bias= as `GRUCell`."""
+
+    cell_type = GRUCell
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, *,
+        reset: str = "before", update: str = "new", recurrent_bias: bool = False, **common: Any,
+    ) -> None:  # fmt: skip
+        """common: as `Recurrent`."""
+        settings: dict[str, Any] = {"reset": reset, "update": update, "recurrent_bias": recurrent_bias}
+        super().__init__(input_size, hidden_size, num_layers, **settings, **common)
+
+
+class LSTM(Recurrent):
+    """Long short-term memory over time; settings: forget_bias= as `LSTMCell`."""
+
+    cell_type = LSTMCell
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, *, forget_bias: float | None = 1.0, **common: Any
+    ) -> None:
+        """common: as `Recurrent`."""
+        super().__init__(input_size, hidden_size, num_layers, forget_bias=forget_bias, **common)
+
+    def forward(
+        self, x: Any, h_0: Any = None, lengths: Any = None, *, c_0: Any = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """As `Recurrent`, but the final state is the pair (h_n, c_n), each (num_layers*D, N, H).
+
+        h_0, c_0: the initial states, zeros if left out; h_0 may also be the pair, as an earlier call returned it.
+        """
+        if isinstance(h_0, tuple):
+            if len(h_0) != 2 or c_0 is not None:
+                raise ShapeError(f"h_0 is a tuple of {len(h_0)}; give the pair (h_0, c_0), or h_0= and c_0={place()}")
+            h_0, c_0 = h_0
+        output, (h_n, c_n) = self._folded(x, (h_0, c_0), lengths)
+        return output, (h_n, c_n)
