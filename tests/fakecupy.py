@@ -15,6 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -330,10 +331,10 @@ class ndarray:
             (keywords["out"],) = keywords["out"]
         if not all(isinstance(x, (ndarray, np.ndarray, *NUMBERS)) for x in inputs):
             return NotImplemented
-        return __getattr__(function.__name__)(*inputs, **keywords)
+        return _named(function.__name__)(*inputs, **keywords)
 
     def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
-        return __getattr__(function.__name__)(*args, **keywords)
+        return _named(function.__name__)(*args, **keywords)
 
 
 def _install_operators() -> None:
@@ -503,20 +504,21 @@ def _function(name: str, signature: inspect.Signature) -> Any:
     return call
 
 
-def __getattr__(name: str) -> Any:
+@cache
+def _named(name: str) -> Any:
     entry = FUNCTIONS.get(name)
     if entry is None:
         raise AttributeError(f"module 'cupy' has no attribute {name!r}")
-    if name in globals():
-        return globals()[name]
     if entry == "constant":
-        made = getattr(np, name)
-    elif isinstance(entry, str):
-        made = ufunc(name, *ast.literal_eval(entry.removeprefix("ufunc")))
-    else:
-        made = _function(name, entry)
-    globals()[name] = made
-    return made
+        return getattr(np, name)
+    if isinstance(entry, str):
+        return ufunc(name, *ast.literal_eval(entry.removeprefix("ufunc")))
+    own = globals().get(name)
+    return own if own is not None else _function(name, entry)
+
+
+def __getattr__(name: str) -> Any:
+    return _named(name)
 
 
 # -- the devices ------------------------------------------------------------------------------------------------
