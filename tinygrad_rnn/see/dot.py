@@ -88,21 +88,24 @@ def carries(graph: Graph) -> list[Edge]:
 
 def _starts(graph: Graph, carried: list[Edge]) -> list[tuple[str, str]]:
     """Invisible arrows to what starts by itself: the state is left of the next step, an input left of the parameters."""
-    entered = {edge.target for edge in graph.edges}
     nodes = {node.id: node for node in graph.nodes}
     inside = {node.id: graph.within(node.group) for node in graph.nodes}
     steps = {group.id for group in graph.groups if group.step is not None}
+    idle = nodes.keys() - {edge.target for edge in graph.edges}
+    parameters: dict[str, list[str]] = {}
+    members: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        for group in inside[node.id] if node.id in idle else ():
+            members.setdefault(group, []).append(node.id)
+        if node.role == "parameter":
+            parameters.setdefault(node.group, []).append(node.id)
     pairs = {}
     for edge in carried:
         step = next(g for g in inside[edge.target] if g in steps)
-        for node in graph.nodes:
-            if step in inside[node.id] and node.id not in entered:
-                pairs[edge.source, node.id] = None
+        pairs.update({(edge.source, start): None for start in members.get(step, [])})
     for edge in graph.edges:
         if nodes[edge.source].role == "input" and nodes[edge.target].group:
-            for node in graph.nodes:
-                if node.role == "parameter" and node.group == nodes[edge.target].group:
-                    pairs[edge.source, node.id] = None
+            pairs.update({(edge.source, start): None for start in parameters.get(nodes[edge.target].group, [])})
     return list(pairs)
 
 
@@ -121,12 +124,13 @@ def _look(node: Node) -> dict[str, str]:
 
 
 def tint(part: str) -> str:
-    """The colour of a named quantity: gates have fixed ones, other names one that depends on the name alone."""
+    """The colour of a named quantity: gates and their weights (W_z) have fixed ones, others one for their name."""
+    part = part.rpartition("_")[2] or part
     return QUANTITIES.get(part) or list(TINTS)[sum(part.encode()) % len(TINTS)]
 
 
 def _frame(group: Group) -> dict[str, str]:
-    words = [f"t = {group.step}"] if group.step is not None else [group.kind, group.name]
+    words = [f"t = {group.step}"] if group.step is not None else [group.kind, group.name if group.name != group.kind.lower() else ""]
     if group.step is not None and group.name:
         words.insert(0, group.name)
     step = group.step is not None
@@ -150,7 +154,8 @@ def _label(node: Node, usual: str) -> str:
     if node.role == "constant" and node.text:
         return text(node.text)
     facts = "×".join(map(str, node.shape)) or "scalar"
-    lines = [node.name, node.text if node.role == "operation" or node.name else node.role]
+    lines = [node.name, node.text if node.role == "operation" else ""]
+    lines = lines if any(lines) else [node.role]
     return text(*lines, facts if node.dtype == usual else f"{facts} {node.dtype}")
 
 

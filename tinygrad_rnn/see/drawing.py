@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cached_property
 from html import escape
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..core.tensor import Tensor
 from ..errors import DrawError, GraphError, OptionError, OutputError
@@ -19,13 +19,6 @@ from .layout import LESS, check, render, system_dot, write_atomically
 FONTS = "Menlo,Consolas,DejaVu Sans Mono,monospace"
 SUFFIXES = (".svg", ".dot", ".gv", ".json", ".png", ".pdf")
 PIXELS_PER_POINT = 4 / 3
-
-
-class Named(Protocol):
-    """A module, or whatever else can name its parameters."""
-
-    def named_parameters(self) -> Iterable[tuple[str, Tensor]]:
-        """The names and the parameters."""
 
 
 class Drawing:
@@ -108,7 +101,6 @@ class Drawing:
 def draw(
     y: Tensor | Iterable[Any],
     *,
-    params: Named | Mapping[str, Tensor] | None = None,
     title: str = "",
     direction: str = "LR",
     engine: str = "auto",
@@ -120,7 +112,6 @@ def draw(
     It can be drawn before and after `backward()`, which it neither needs nor disturbs.
 
     y: a tensor, or several in a tuple or list, however nested, such as what an LSTM returns.
-    params: a module, or tensors by name: names for parameters that have none of their own.
     direction: "LR" (time from left to right) or "TB".
     engine: "auto" (the system's `dot`, else Graphviz in WebAssembly), "dot" or "wasm"; timeout: in seconds.
     max_nodes: a graph with more boxes is refused, as nobody could read it.
@@ -130,7 +121,7 @@ def draw(
     check(engine, timeout)
     if direction not in ("LR", "TB"):
         raise OptionError(f"direction is 'LR' or 'TB', not {direction!r}")
-    model = graph(list(_results(y)), _names(params))
+    model = graph(list(_results(y)))
     if len(model.nodes) > max_nodes:
         raise DrawError(f"{size(model)} are more than anybody can read (max_nodes={max_nodes}). {LESS.partition(',')[0]}, or raise max_nodes=")
     return Drawing(model, title=title, direction=direction, engine=engine, timeout=timeout)
@@ -149,13 +140,6 @@ def _results(y: Any) -> Iterable[Tensor]:
             yield from _results(each)
     elif y is not None:
         raise GraphError(f"draw takes a tensor or a tuple of tensors, not {type(y).__name__}")
-
-
-def _names(params: Any) -> dict[int, str]:
-    if params is None:
-        return {}
-    pairs = params.items() if isinstance(params, Mapping) else params.named_parameters()
-    return {tensor.age: name for name, tensor in pairs}
 
 
 def finished(svg: str, graph: Graph, title: str) -> str:

@@ -21,7 +21,7 @@ FORMAT = 1
 SYMMETRIC = frozenset({"add", "mul", "maximum", "minimum", "equal", "not_equal"})
 """Operations whose arguments may change places, so that their arrows need no names."""
 MANY = 6
-"""How many arrows may leave one value within one group; above, each arrow gets a stub."""
+"""How many arrows may leave one leaf within one group, or join several time steps into one value; above, stubs do it."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,9 @@ class Graph:
         return tuple(found)
 
 
-def graph(results: Sequence[Tensor], names: Mapping[int, str] | None = None) -> Graph:
+def graph(results: Sequence[Tensor]) -> Graph:
     """The model of everything that had a part in making some results.
 
-    names: by age, what to call tensors that have no name of their own, such as the parameters of a module.
     Raises: GraphError, if there is nothing to draw, or if the graph was freed.
     """
     if not any(y.op for y in results):
@@ -134,16 +133,15 @@ def graph(results: Sequence[Tensor], names: Mapping[int, str] | None = None) -> 
             f"{results[0].label if results else 'nothing'} has no graph to draw: nothing that it was made from requires "
             "a gradient, or it was made under no_grad(); set requires_grad=True on the tensors to learn"
         )
-    return _Builder(results, names or {}).graph()
+    return _Builder(results).graph()
 
 
 class _Builder:
     """What is known of one tape while its model is made."""
 
-    def __init__(self, results: Sequence[Tensor], names: Mapping[int, str]) -> None:
+    def __init__(self, results: Sequence[Tensor]) -> None:
         self.tensors = tape(*results)[::-1]
         self.results = {y.age for y in results}
-        self.names = names
         self.ids = {t.age: f"n{i}" for i, t in enumerate(self.tensors)}
         self.groups: dict[Scope, Group] = {}
         self.steps: dict[str, str] = {"": ""}  # the innermost time step around a group
@@ -154,6 +152,11 @@ class _Builder:
         for t in self.tensors:
             for age in dict.fromkeys(x.age for x in t.inputs or () if type(x) is Tensor):
                 self.users[age].append(t)
+        self.gathering: set[int] = set()  # by age, what is made from the results of many time steps, such as a stack
+        for t in self.tensors:
+            steps = {self.steps[self._home(x)] for x in t.inputs or () if type(x) is Tensor}
+            if not self.steps[self._home(t)] and len(steps) > MANY:
+                self.gathering.add(t.age)
 
     def _group(self, scope: Scope) -> Group:
         chain: list[Scope] = []
@@ -183,7 +186,7 @@ class _Builder:
         """Where to draw what the users (by age) of a tensor see of it: the name of a place, "" for where it is itself.
 
         Parameters stand in the innermost group of their user, inputs in its time step. The result of an operation
-        stays where it was born, unless it is used in several other time steps.
+        stays where it was born, unless it is used in several other time steps, or by something that gathers many steps.
         """
         role, users = self._role(t), self.users[t.age]
         homes = {user.age: self._home(user) for user in users}
@@ -192,7 +195,8 @@ class _Builder:
         if role == "operation":
             own = self.steps[self._home(t)]
             others = {home for home in homes.values() if home not in ("", own)}
-            return {age: home if len(others) > 1 and home in others else "" for age, home in homes.items()}
+            found = {age: home if len(others) > 1 and home in others else "" for age, home in homes.items()}
+            return found | {age: self.ids[age] for age in homes if own and age in self.gathering}
         counts = [list(homes.values()).count(home) for home in set(homes.values())]
         if len(counts) == 1 and counts[0] <= MANY:
             return dict.fromkeys(homes, "")
@@ -237,10 +241,13 @@ class _Builder:
 
     def _node(self, t: Tensor, parts: Mapping[int, str], *, id: str, group: str, of: str = "") -> Node:
         role = self._role(t)
-        value = f"{t.item():.6g}" if role == "constant" and t.size == 1 and t.dtype.kind in "biuf" else ""
+        said = _text(t) if t.op else f"{t.item():.6g}" if role == "constant" and t.size == 1 and t.dtype.kind in "biuf" else ""
+        if of and t.op:  # a stub does not repeat the operation; it says which step its value comes from
+            step = next((g.step for g in self.groups.values() if g.id == self.steps[self._home(t)]), None)
+            said = ", ".join(([] if t.name else [said]) + ([] if step is None else [f"t = {step}"]))
         return Node(
-            id=id, role=role, name=t.name or self.names.get(t.age, ""), shape=tuple(t.shape), dtype=str(t.dtype),
-            requires_grad=t.requires_grad, op=t.op.name if t.op else "", text=_text(t) if t.op else value,
+            id=id, role=role, name=t.name or "", shape=tuple(t.shape), dtype=str(t.dtype),
+            requires_grad=t.requires_grad, op=t.op.name if t.op else "", text=said,
             group=group, part=parts.get(t.age, ""), result=t.age in self.results and not of, of=of,
         )  # fmt: skip
 
