@@ -284,12 +284,30 @@ def _read(x: Any, node: Tensor, recorded: bool) -> Any:
     if type(x) is not Tensor:
         return x
     if x.modified > node.age:
+        return Lost(x, node)
+    return x if recorded else x._array
+
+
+class Lost:
+    """Stands in for an input that got new numbers since: a rule may still ask for its shape, but not for a number."""
+
+    __array_ufunc__ = None  # arrays leave their operators to us
+
+    def __init__(self, x: Tensor, node: Tensor) -> None:
+        self.shape, self.ndim, self.size, self.dtype, self.backend = x.shape, x.ndim, x.size, x.dtype, x.backend
         name, at = node.op.name if node.op else "", f" at {node.source}" if node.source else ""
-        raise ModifiedError(
+        self._message = (
             f"{name}{at} used {x.label}, which was changed afterwards, so that its derivative is lost: "
             "call backward() before assign_(), or assign to a copy"
         )
-    return x if recorded else x._array
+
+    def _refuse(self, *_: Any) -> Any:
+        raise ModifiedError(self._message)
+
+    __getattr__ = __array__ = __getitem__ = __neg__ = __abs__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
+    __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __eq__ = __ne__ = _refuse
 
 
 def operands(inputs: tuple[Any, ...]) -> str:
