@@ -1,0 +1,191 @@
+"""A state on disk, whole at every moment: a kill, a full disk or a power cut leaves the last complete one.
+
+A checkpoint is two files of one folder. `checkpoint.json` holds numbers, names and, by a mark in place of each array,
+the shape and dtype of that array; `arrays-<step>.safetensors` holds the arrays. The arrays are written and synced
+under a name of their own first; then one rename of the JSON file, which names them, switches from the old state to
+the new one. No pickle anywhere: reading a checkpoint runs no code of its author's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.tensor import Tensor
+from ..errors import CheckpointError, OutputError
+
+FORMAT = "tinygrad_rnn checkpoint"
+VERSION = 1
+FILE = "checkpoint.json"
+_MARK = "array of"
+
+
+def exists(folder: str | Path) -> bool:
+    """Whether the folder holds a checkpoint."""
+    return (Path(folder) / FILE).exists()
+
+
+def save(folder: str | Path, state: dict[str, Any], *, step: int) -> None:
+    """Put a state in place of the folder's last one, in one rename.
+
+    state: nested dicts and lists with string keys; numbers, strings, bools, None, arrays and Tensors of any backend.
+    step: counts up from save to save; it names the file of the arrays.
+
+    Raises: OutputError, if the files cannot be written; the last checkpoint is then as it was.
+    """
+    from safetensors.numpy import save as serialised
+
+    folder, arrays = Path(folder), dict[str, np.ndarray]()
+    tree = _take_out(state, "", arrays)
+    blob = serialised(arrays)
+    name = f"arrays-{step}.safetensors"
+    if exists(folder) and _current(folder) == name:  # saved twice in one step: the old one must stay whole until then
+        name = f"arrays-{step}-again.safetensors"
+    head = {"format": FORMAT, "format_version": VERSION, "arrays": name, "sha256": hashlib.sha256(blob).hexdigest()}
+    write(folder / name, blob)
+    try:
+        write(folder / FILE, json.dumps({**head, "state": tree}, indent=1).encode())
+    except OutputError:
+        (folder / name).unlink(missing_ok=True)
+        raise
+    for old in [*folder.glob("arrays-*.safetensors"), *folder.glob("*.partial")]:
+        if old.name != name:
+            old.unlink(missing_ok=True)
+
+
+def load(folder: str | Path) -> dict[str, Any]:
+    """The state that was saved, with NumPy arrays in the place of arrays.
+
+    Raises: CheckpointError, if there is none, or one that is truncated, altered or of a newer format.
+    """
+    folder = Path(folder)
+    head = _head(folder)
+    arrays = _arrays(folder / head["arrays"])
+    state = _put_back(head["state"], "", arrays, folder / head["arrays"])
+    if arrays:
+        raise CheckpointError(f"{folder / head['arrays']} holds the extra tensor {min(arrays)!r}; {_REMEDY}")
+    found = hashlib.sha256((folder / head["arrays"]).read_bytes()).hexdigest()
+    if found != head["sha256"]:
+        raise CheckpointError(f"the numbers in {folder / head['arrays']} were altered since they were saved; {_REMEDY}")
+    return state  # type: ignore[no-any-return]
+
+
+def write(path: str | Path, content: bytes) -> None:
+    """A file that is there whole or not at all: written beside it, synced, renamed.
+
+    Raises: OutputError with the reason; whatever was there before is untouched.
+    """
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path} could not be written ({error.strerror}); what was there before is untouched: "
+            "make room or choose another folder with --out"
+        ) from error
+
+
+_REMEDY = "restore the folder from a copy, or train anew into another one"
+_ANOTHER = "name the folder that train --out or demo filled"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in the folder last through a power cut; Windows has no such call and needs none."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _take_out(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
+    """The same tree as JSON can hold it; each array goes into `arrays` under its path and leaves a mark behind."""
+    if isinstance(value, dict):
+        return {name: _take_out(part, f"{path}/{name}" if path else name, arrays) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_take_out(part, f"{path}/{i}", arrays) for i, part in enumerate(value)]
+    if isinstance(value, np.generic) and not value.ndim:
+        return value.item()
+    if isinstance(value, (Tensor, np.ndarray)):
+        # 0.8.0 of safetensors silently scrambles what is not C-contiguous
+        array = np.array(value.numpy() if isinstance(value, Tensor) else value, order="C")
+        arrays[path] = array
+        return {_MARK: [str(array.dtype), list(array.shape)]}
+    return value
+
+
+def _put_back(value: Any, path: str, arrays: dict[str, np.ndarray], file: Path) -> Any:
+    """The inverse: every mark becomes the array of its path, which is taken from `arrays`."""
+    if isinstance(value, list):
+        return [_put_back(part, f"{path}/{i}", arrays, file) for i, part in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    if _MARK not in value:
+        return {name: _put_back(part, f"{path}/{name}" if path else name, arrays, file) for name, part in value.items()}
+    if path not in arrays:
+        raise CheckpointError(f"{file} lacks the tensor {path!r}; {_REMEDY}")
+    array, (dtype, shape) = arrays.pop(path), value[_MARK]
+    for what, has, needs in (("shape", array.shape, tuple(shape)), ("dtype", str(array.dtype), dtype)):
+        if has != needs:
+            raise CheckpointError(f"the tensor {path!r} in {file} has {what} {has} instead of {needs}; {_REMEDY}")
+    return array
+
+
+def _current(folder: Path) -> str | None:
+    try:
+        return str(_head(folder)["arrays"])
+    except CheckpointError:
+        return None
+
+
+def _head(folder: Path) -> dict[str, Any]:
+    """The JSON file, provided that it is one of ours and of a format that we know."""
+    path = folder / FILE
+    try:
+        head = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint in {folder}: {_ANOTHER}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is truncated or damaged ({error}); {_REMEDY}") from None
+    if not isinstance(head, dict) or head.get("format") != FORMAT or not isinstance(head.get("format_version"), int):
+        raise CheckpointError(f"{path} is not a {FORMAT}: {_ANOTHER}")
+    if head["format_version"] > VERSION:
+        raise CheckpointError(
+            f"{path} has format {head['format_version']}, and this version reads formats up to {VERSION}: "
+            "update it with pip install --upgrade tinygrad_rnn"
+        )
+    name = head.get("arrays")
+    if not isinstance(name, str) or Path(name).name != name or not {"state", "sha256"} <= head.keys():
+        raise CheckpointError(f"{path} is damaged: an entry is missing or wrong; {_REMEDY}")
+    return head
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as deserialised
+
+    try:
+        return deserialised(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing, which {FILE} beside it names; {_REMEDY}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from None
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is truncated or has a wrong header ({error}); {_REMEDY}") from None

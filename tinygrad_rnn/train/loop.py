@@ -1,0 +1,357 @@
+"""The training loop: one generator that anybody can step, show or stop, and that goes on exactly where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..backend import random
+from ..core.tensor import Tensor, tensor
+from ..errors import CheckpointError, NumericalError, OptionError, OutputError, TinygradError
+from ..optim import Adam, CosineLR, clip_grad_norm_
+from . import checkpoint
+from .agreement import AgreementTask
+from .language import LanguageTask
+from .model import CELLS, LanguageModel, State
+from .text import Vocabulary, read_text
+
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """Everything that decides what a run computes: two runs of equal configurations are equal to the last bit.
+
+    task: "text" or "agreement". text: a UTF-8 file, None is the default text. cell, reset, update, embedding, hidden,
+    layers, dropout: the model, as in `LanguageModel`. batch: N. truncation: T, after how many symbols
+    back-propagation is cut. steps: how many weight updates. lr: Adam's step size; schedule: "constant", or "cosine",
+    which takes it down to 0 at the last step. clip: the largest norm of the gradient. seed: of every random number.
+
+    Raises: OptionError for a value outside of its choices or its range.
+    """
+
+    task: str = "text"
+    text: str | None = None
+    cell: str = "gru"
+    reset: str = "before"
+    update: str = "new"
+    embedding: int = 32
+    hidden: int = 128
+    layers: int = 1
+    dropout: float = 0.0
+    batch: int = 32
+    truncation: int = 64
+    steps: int = 1500
+    lr: float = 3e-3
+    schedule: str = "constant"
+    clip: float = 5.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise OptionError(f"--{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
+        for name in ("embedding", "hidden", "layers", "batch", "truncation", "steps"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"--{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("lr", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise OptionError(f"--{name} is {getattr(self, name)}; it must be a positive number")
+        if not 0 <= self.dropout < 1:
+            raise OptionError(f"--dropout is {self.dropout}; it must be at least 0 and less than 1")
+        if self.dropout and self.layers == 1:
+            raise OptionError("--dropout acts between layers: leave it out, or take --layers 2 or more")
+        if self.seed < 0:
+            raise OptionError(f"--seed is {self.seed}; it must be 0 or more")
+
+
+CHOICES = {
+    "task": ("text", "agreement"),
+    "cell": tuple(CELLS),
+    "reset": ("before", "after"),
+    "update": ("new", "old"),
+    "schedule": ("constant", "cosine"),
+}
+TASK_DEFAULTS = {"text": {}, "agreement": {"embedding": 16, "hidden": 32}}
+"""Where a task's recipe differs from the defaults of `Configuration`."""
+
+
+class Task(Protocol):
+    """What a run needs of its task."""
+
+    vocabulary: Vocabulary
+
+    @property
+    def tokens(self) -> int: ...
+    def loss(self, model: LanguageModel, carried: State) -> tuple[Tensor, State]: ...
+    def validate(self, model: LanguageModel) -> dict[str, float]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a run stands: losses in nats, per symbol read or, for agreement, per verb asked for.
+
+    loss: the mean since the last report that had one, else None.
+    measured: "val_loss", and what else the task measures, where they were just measured.
+    """
+
+    step: int
+    steps: int
+    loss: float | None = None
+    tokens_per_second: float | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+    def line(self) -> dict[str, Any]:
+        """The entry in `log.jsonl`; its val_loss is null where it was not measured."""
+        line = {"step": self.step, "loss": self.loss, "val_loss": None, "tokens_per_second": self.tokens_per_second}
+        return {**line, **self.measured}
+
+
+def model_of(configuration: Configuration, vocabulary: int) -> LanguageModel:
+    """A new model, its weights drawn from the package's generator."""
+    c = configuration
+    return LanguageModel(
+        vocabulary, c.embedding, c.hidden, c.layers, cell=c.cell, reset=c.reset, update=c.update, dropout=c.dropout
+    )
+
+
+class Run:
+    """A model, its optimiser and its task, at some step. Making one seeds the package's random numbers.
+
+    Raises: TextError, OptionError.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = c = configuration
+        random.seed(c.seed)
+        self.task: Task = (
+            AgreementTask(c.batch, c.seed)
+            if c.task == "agreement"
+            else LanguageTask(read_text(c.text), c.batch, c.truncation)
+        )
+        self.model = model_of(c, len(self.task.vocabulary))
+        self.optimizer = Adam(self.model.named_parameters(), lr=c.lr)
+        self.schedule = CosineLR(self.optimizer, c.steps) if c.schedule == "cosine" else None
+        self.step = 0
+        self.stopping = False
+        self._carried: State = None
+        self._summed: Any = 0.0  # of the losses since the last report, on the device
+        self._since = 0
+
+    @classmethod
+    def resumed(cls, folder: str | Path, **options: Any) -> Run:
+        """The run in a folder, at the step of its checkpoint; it goes on to the bit as if it had never stopped.
+
+        options: of the `Configuration`. `text` (where the same text lies now) and `steps` (another last step) may
+            differ from the run's, all others must not.
+        Raises: CheckpointError, if the checkpoint is damaged or of another text; OptionError, if options contradict it.
+        """
+        state = checkpoint.load(folder)
+        configuration = _configuration(folder, state)
+        free = {"text", "steps"} if configuration.schedule == "constant" else {"text"}
+        for name, value in options.items():
+            if name not in free and value != getattr(configuration, name):
+                raise OptionError(
+                    f"--{name} is {value}, but the run in {folder} has {getattr(configuration, name)}; "
+                    f"leave it out: {' and '.join(f'--{other}' for other in sorted(free))} alone may change on the way"
+                )
+        run = cls(dataclasses.replace(configuration, **options))
+        try:
+            run.load_state_dict(state)
+        except CheckpointError:
+            raise
+        except _DAMAGE as error:
+            raise _misfit(folder, error) from error
+        if run.step > run.configuration.steps:
+            raise OptionError(
+                f"--steps is {run.configuration.steps}, but the run in {folder} is at {run.step} already: ask for more"
+            )
+        return run
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides what comes next."""
+        return {
+            "configuration": dataclasses.asdict(self.configuration),
+            "vocabulary": {"symbols": self.task.vocabulary.symbols, "separator": self.task.vocabulary.separator},
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "random": random.get_state(),
+            "task": self.task.state_dict(),
+            "carried": self._carried,
+            "summed": self._summed,
+            "since": self._since,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go where `state_dict` was called. The arrays may come from any backend, and go to the default one."""
+        self.task.load_state_dict(state["task"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
+        self._carried = _as_tensors(state["carried"])
+        self._summed, self._since = _as_tensors(state["summed"]), state["since"]
+        self.step = state["step"]
+        random.set_state(state["random"])
+
+    def advance(self) -> None:
+        """One weight update. Nothing is read back from the device."""
+        self.optimizer.zero_grad()
+        loss, self._carried = self.task.loss(self.model, self._carried)
+        loss.backward(retain_graph=False)
+        clip_grad_norm_(self.model.parameters(), self.configuration.clip)
+        self.optimizer.step()
+        if self.schedule:
+            self.schedule.step()
+        self._summed = loss.detach() + self._summed
+        self._since += 1
+        self.step += 1
+
+    def validate(self) -> dict[str, float]:
+        """The task's validation loss in nats, and what else it measures, with dropout switched off."""
+        self.model.eval()
+        measured = self.task.validate(self.model)
+        self.model.train()
+        return measured
+
+    def train(
+        self, folder: str | Path, *,
+        log_every: int = 10, validate_every: int = 250, save_every: int = 100, seconds: float = math.inf,
+    ) -> Iterator[Report]:  # fmt: skip
+        """Advance to the last step; hand out a report after every step; write the log and the checkpoints.
+
+        Set `stopping` to end after the current step, with everything saved; `seconds` does the same by the clock.
+        The order within one step is: log, checkpoint. A log that is ahead of its checkpoint is cut back on resuming.
+
+        Raises: OutputError, if a file cannot be written: the last checkpoint is whole. NumericalError, if the loss is
+            no longer a finite number.
+        """
+        folder, saved = Path(folder), self.step
+        log = Log(folder / LOG, self.step)
+        if self.step == 0:
+            checkpoint.save(folder, self.state_dict(), step=0)
+        ends, busy, read = time.monotonic() + seconds, 0.0, self.task.tokens
+        while self.step < self.configuration.steps and not self.stopping:
+            started = time.perf_counter()
+            self.advance()
+            last = self.step == self.configuration.steps or time.monotonic() > ends
+            report = Report(self.step, self.configuration.steps)
+            if last or self.step % log_every == 0:
+                loss = float(self._summed.item()) / self._since  # waits for the device, so that the time is right
+                busy += time.perf_counter() - started
+                if not math.isfinite(loss):
+                    raise NumericalError(
+                        f"the loss is {loss} at step {self.step}: the weights have run away; train with a smaller --lr "
+                        "or --clip"
+                    )
+                measured = self.validate() if last or self.step % validate_every == 0 else {}
+                speed = (self.task.tokens - read) / busy
+                report = Report(report.step, report.steps, loss, tokens_per_second=round(speed, 1), measured=measured)
+                log.append(report.line())
+                self._summed, self._since, busy, read = 0.0, 0, 0.0, self.task.tokens
+            else:
+                busy += time.perf_counter() - started
+            self.stopping = self.stopping or last
+            yield report
+            if self.step % save_every == 0:
+                checkpoint.save(folder, self.state_dict(), step=self.step)
+                saved = self.step
+        if saved != self.step:
+            checkpoint.save(folder, self.state_dict(), step=self.step)
+
+
+class Log:
+    """A file of JSON lines that is never torn: a line that does not fit is taken back.
+
+    step: where the run stands; lines of later steps, and a last one that was cut off, are dropped.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        if path.exists():
+            whole = b"".join(line for line in path.read_bytes().splitlines(True) if _step_of(line) <= step)
+            if whole != path.read_bytes():
+                checkpoint.write(path, whole)
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Add one line.
+
+        Raises: OutputError; the file is then as it was.
+        """
+        before = self.path.stat().st_size if self.path.exists() else None
+        try:
+            with open(self.path, "ab") as file:
+                file.write(json.dumps(entry).encode() + b"\n")
+        except OSError as error:
+            if before is not None:
+                os.truncate(self.path, before)
+            raise OutputError(
+                f"{self.path} could not be written ({error.strerror}); the last checkpoint is whole: make room, "
+                f"then go on with tinygrad-rnn train --resume --out {self.path.parent}"
+            ) from error
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All lines, read back."""
+        return [json.loads(line) for line in self.path.read_bytes().splitlines()]
+
+
+def _step_of(line: bytes) -> float:
+    try:
+        return float(json.loads(line)["step"]) if line.endswith(b"\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def load_model(folder: str | Path) -> tuple[LanguageModel, Vocabulary, Configuration]:
+    """The model in a checkpoint, its vocabulary and how it was trained; the text itself is not needed.
+
+    Raises: CheckpointError.
+    """
+    state = checkpoint.load(folder)
+    configuration = _configuration(folder, state)
+    try:
+        vocabulary = Vocabulary(state["vocabulary"]["symbols"], state["vocabulary"]["separator"])
+        model = model_of(configuration, len(vocabulary))
+        model.load_state_dict(state["model"])
+    except _DAMAGE as error:
+        raise _misfit(folder, error) from error
+    model.eval()
+    return model, vocabulary, configuration
+
+
+_DAMAGE = (TinygradError, KeyError, TypeError, AttributeError, ValueError)
+"""What reading a state of another shape than expected can raise."""
+
+
+def _configuration(folder: str | Path, state: dict[str, Any]) -> Configuration:
+    try:
+        return Configuration(**state["configuration"])
+    except _DAMAGE as error:
+        raise _misfit(folder, error) from error
+
+
+def _misfit(folder: str | Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"the checkpoint in {folder} does not fit the model that it describes ({error}): "
+        "restore the folder from a copy, or train anew into another one"
+    )
+
+
+def _as_tensors(value: Any) -> Any:
+    """What `state_dict` held Tensors and tuples of them in."""
+    if isinstance(value, list):
+        return tuple(_as_tensors(part) for part in value)
+    return tensor(value) if isinstance(value, np.ndarray) else value
