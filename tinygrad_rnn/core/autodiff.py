@@ -165,7 +165,7 @@ def pull(
                 pending[at] = d
             elif type(d) is Part:
                 before = fitted(pending[at], x)
-                pending[at] = d.added_to(before if at in ours else before.copy())
+                pending[at] = d.added_to(before if at in ours else NAMESPACE_OF[type(before)].array(before))
                 ours.add(at)
             else:
                 before = pending[at]
@@ -288,11 +288,11 @@ def _as_gradient(g: Any, x: Tensor) -> Tensor:
 def push(y: Tensor, starts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Forward mode: the tangent of y when each start moves with its tangent; the tape is walked oldest first."""
     tangents = {x.age: t for x, t in starts}
-    for node in reversed(Tape(y)):
-        if node.op is not None and node.age not in tangents:
-            moving = [(i, tangents[x.age]) for i, x in enumerate(node.inputs or ()) if type(x) is Tensor and x.age in tangents]
-            if moving:
-                tangents[node.age] = _tangent(node, moving)
+    for age, node in sorted(concerned([y], [x for x, _ in starts]).items()):
+        if age not in tangents:
+            inputs = enumerate(node.inputs or ())
+            moving = [(i, tangents[x.age]) for i, x in inputs if type(x) is Tensor and x.age in tangents]
+            tangents[age] = _tangent(node, moving)
     return tangents.get(y.age, _as_gradient(None, y))
 
 
