@@ -191,4 +191,4 @@ def _form(value: Any) -> str:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     if isinstance(value, (tuple, list)):
         return f"a list of {len(value)} numbers"
-    return f"a {type(value).__name__}"
+    return f"of type {type(value).__name__}"
