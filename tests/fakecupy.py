@@ -26,6 +26,7 @@ from tinygrad_rnn.backend import numpy_
 
 __version__ = "14.2.0"
 DEVICES = 2
+NAMES = Path(__file__).with_name("cupy_names.pyi")
 NUMBERS = (bool, int, float, complex, np.generic)
 READS = {"nonzero", "flatnonzero", "argwhere", "unique", "extract", "bincount"}  # their sizes depend on numbers
 ARRAYS_ONLY = {"a", "b", "array", "arr", "m", "ary", "filt", "operands", "indices"}
@@ -65,7 +66,7 @@ def _table() -> tuple[dict[str, Any], dict[str, Any]]:
                 found[ast.unparse(node.target)] = ast.unparse(node.annotation)
         return found
 
-    tree = ast.parse(Path(__file__).with_name("cupy_names.pyi").read_text())
+    tree = ast.parse(NAMES.read_text())
     own = next(node for node in tree.body if isinstance(node, ast.ClassDef))
     return entries(tree.body), entries(own.body)
 
@@ -116,6 +117,12 @@ def _outside(result: Any, sources: tuple[Any, ...] = (), view: bool = False) -> 
     return ndarray._around(buffer)
 
 
+def _computed(function: Any, *args: Any, **keywords: Any) -> Any:
+    """A GPU divides by zero without a word."""
+    with np.errstate(all="ignore"):
+        return function(*args, **keywords)
+
+
 def _buffers(*values: Any) -> tuple[Any, ...]:
     return tuple(y for x in values for y in (_buffers(*x) if isinstance(x, (list, tuple)) else (x,)))
 
@@ -162,10 +169,12 @@ class ndarray:
 
         def method(*args: Any, **keywords: Any) -> Any:
             signature.bind(self, *args, **keywords)
+            if name == "take":
+                return take(self, *args, **keywords)
             if name in READS:
                 totals.update(d2h=1, syncs=1)
             inner = [_inside(x) for x in args], {k: _inside(v) for k, v in keywords.items()}
-            result = getattr(_inside(self), name)(*inner[0], **inner[1])
+            result = _computed(getattr(_inside(self), name), *inner[0], **inner[1])
             return _outside(result, _buffers(self._buffer, *inner[0], *inner[1].values()))
 
         return method
@@ -248,7 +257,7 @@ class ndarray:
             raise TypeError(f"{'casting' if casting is not None else 'subok'} is not supported yet")
         if not copy and np.dtype(dtype) == self.dtype:
             return self
-        return _outside(_inside(self).astype(_supported(dtype), order))  # type: ignore[no-any-return]
+        return _outside(_computed(_inside(self).astype, _supported(dtype), order))  # type: ignore[no-any-return]
 
     def fill(self, value: Any) -> None:
         if isinstance(value, np.ndarray) and value.ndim:
@@ -353,13 +362,16 @@ def _install_operators() -> None:
             if not isinstance(other, ndarray) and getattr(type(other), "__array_ufunc__", 0) is None:
                 return NotImplemented
             x, y = _operand(self), _operand(other)
-            return _outside(function(y, x) if swapped else function(x, y))
+            return _outside(_computed(function, *((y, x) if swapped else (x, y))))
 
         return operator
 
+    def unary(function: Any) -> Any:
+        return lambda self: _outside(_computed(function, _operand(self)))
+
     def in_place(function: Any) -> Any:
         def operator(self: ndarray, other: Any) -> ndarray:
-            function(_inside(self), _operand(other), out=self._buffer)
+            _computed(function, _inside(self), _operand(other), out=self._buffer)
             totals["launches"] += 1
             return self
 
@@ -383,7 +395,7 @@ def _install_operators() -> None:
     for name, function in comparisons.items():
         setattr(ndarray, f"__{name}__", compared(function))
     for name, function in {"neg": np.negative, "abs": np.absolute, "invert": np.invert, "pos": np.positive}.items():
-        setattr(ndarray, f"__{name}__", lambda self, function=function: _outside(function(_operand(self))))
+        setattr(ndarray, f"__{name}__", unary(function))
 
 
 _install_operators()
@@ -437,6 +449,14 @@ def where(condition: Any, x: Any = None, y: Any = None) -> Any:
     return _outside(np.where(_operand(condition), _operand(x), _operand(y)))
 
 
+def take(a: Any, indices: Any, axis: Any = None, out: Any = None) -> ndarray:
+    if not isinstance(a, ndarray):
+        raise _refused(a)
+    if not isinstance(indices, (ndarray, int)):
+        indices = array(indices)
+    return _outside(np.take(_inside(a), _inside(indices), axis, _inside(out), "wrap"))  # type: ignore[no-any-return]
+
+
 def einsum(*operands: Any, **keywords: Any) -> Any:
     if unknown := keywords.keys() - {"dtype", "optimize"}:
         raise TypeError(f"Did not understand the following kwargs: {sorted(unknown)}")
@@ -458,12 +478,12 @@ class ufunc:
         out = keywords.pop("out", args[self.nin] if len(args) > self.nin else None)
         inner = [_operand(x) for x in args[: self.nin]]
         if out is None:
-            return _outside(self._function(*inner, **keywords))
+            return _outside(_computed(self._function, *inner, **keywords))
         if not isinstance(out, ndarray):
             raise TypeError("return arrays must be of ArrayType")
         if (shape := np.broadcast_shapes(*[np.shape(x) for x in inner])) != out.shape:
             raise ValueError(f"non-broadcastable output operand with shape {out.shape} for the broadcast shape {shape}")
-        self._function(*inner, out=_inside(out), **keywords)
+        _computed(self._function, *inner, out=_inside(out), **keywords)
         totals["launches"] += 1
         return out
 
@@ -499,7 +519,7 @@ def _function(name: str, signature: inspect.Signature) -> Any:
         if name in READS:
             totals.update(d2h=1, syncs=1)
         inner = [_inside(x) for x in args], {k: _inside(v) for k, v in keywords.items()}
-        return _outside(imitated(*inner[0], **inner[1]), _buffers(*inner[0], *inner[1].values()))
+        return _outside(_computed(imitated, *inner[0], **inner[1]), _buffers(*inner[0], *inner[1].values()))
 
     return call
 

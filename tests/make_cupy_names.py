@@ -58,6 +58,8 @@ def table(cupy):
             continue
         if isinstance(value, cupy.ufunc):
             yield f"{name}: ufunc[{value.nin}, {value.nout}]"
+        elif type(value).__name__ == "_GUFunc":
+            yield f"def {name}(*args, **kwargs): ..."
         elif inspect.isfunction(value):
             yield f"def {name}({of_function(value)}): ..."
         elif isinstance(value, (float, int, type(None))) or (isinstance(value, type) and issubclass(value, np.generic)):

@@ -38,8 +38,7 @@ class CupyBackend(Backend):
                 raise DtypeError(f"{error}; {self.name} has bool, integers, float16 to float64 and complex") from None
 
     def to_host(self, array: Array) -> np.ndarray:
-        with self._cupy.cuda.Device(array.device.id):
-            host: np.ndarray = array.get()
+        host: np.ndarray = array.get()
         host.flags.writeable = False
         return host
 
