@@ -198,12 +198,11 @@ class Tensor:
         hint = "; read it with .numpy(), write it with .assign_(value)" if name == "data" else ""
         raise AttributeError(f"a Tensor has no attribute {name!r}{hint}")
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+    def __reduce__(self) -> Any:
+        """How leaves are copied and pickled: as new leaves, with an age of their own."""
         if self.op is not None:
-            raise GraphError(f"{self.label} is the result of an operation; copy .detach() of it")
-        copied = Tensor(self._array.copy(), self._requires_grad, self.name)
-        copied._grad = None if self._grad is None else Tensor(self._grad._array.copy())
-        return copied
+            raise GraphError(f"{self.label} is the result of an operation; copy or save .detach() of it")
+        return Tensor, (self._array, self._requires_grad, self.name), (None, {"_grad": self._grad})
 
     def __repr__(self) -> str:
         numbers = np.array2string(self.numpy(), precision=4, separator=", ", threshold=100, prefix="tensor(")
@@ -225,6 +224,8 @@ def as_array(data: Any, backend: str | None = None, dtype: DTypeLike = None) -> 
     """
     data = data._array if isinstance(data, Tensor) else data
     if type(data) not in BACKEND_OF:
+        if isinstance(data, (list, tuple)) and any(isinstance(x, Tensor) for x in data):
+            raise DtypeError("a list of tensors would lose their graph: join them with tg.stack or tg.concatenate")
         try:
             data = np.asarray(data)
         except ValueError as error:
@@ -232,7 +233,7 @@ def as_array(data: Any, backend: str | None = None, dtype: DTypeLike = None) -> 
         if data.dtype == np.float64 and dtype is None:
             data = data.astype(np.float32)
     if data.dtype.kind not in "biufc":
-        raise DtypeError(f"a tensor holds numbers, not dtype {data.dtype}; lists of tensors are joined by tg.stack")
+        raise DtypeError(f"a tensor holds numbers, not dtype {data.dtype}")
     source = backend_of(data)
     if backend is None and source.name != "numpy":
         backend = source.name_of(data)
