@@ -13,18 +13,18 @@ from .primitive import primitive, unchanged
 from .tensor import Tensor
 
 
-@primitive("linear", latex=r"\mathrm{broadcast}({x})", dx=lambda g, x: sum_to(g, shape=x.shape))
+@primitive("linear", dx=lambda g, x: sum_to(g, shape=x.shape))
 def broadcast_to(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
     """x stretched to `shape`, as NumPy broadcasts."""
     return xp.broadcast_to(x, shape)
 
 
-@primitive("linear", latex=r"\mathrm{sum\ to\ shape}({x})", dx=lambda g, x: broadcast_to(g, shape=x.shape))
+@primitive("linear", dx=lambda g, x: broadcast_to(g, shape=x.shape))
 def sum_to(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
     """The transpose of `broadcast_to`: x summed over the axes that were stretched to make it from `shape`."""
     lead = x.ndim - len(shape)
     axes = (*range(lead), *[lead + i for i, size in enumerate(shape) if size == 1 != x.shape[lead + i]])
-    return x.sum(axes).reshape(shape)
+    return (x.sum(axes) if axes else x).reshape(shape)
 
 
 @primitive("linear", analytic=False, latex="{x}", dx=unchanged)

@@ -24,7 +24,7 @@ from ..ops.shapes import expand_dims
 Reduction = Literal["mean", "sum", "none"]
 
 
-@primitive("general", analytic=False, latex=r"\mathrm{onehot}({targets})")
+@primitive("general", analytic=False)
 def one_hot(xp: Any, targets: Array, *, size: int, dtype: Any = np.float32) -> Array:
     """A new last axis of length `size` with 1 at the index that the target names and 0 elsewhere. No gradient."""
     hot = xp.zeros((targets.size, size), dtype)
@@ -100,12 +100,12 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any, reduction: Reduc
     """The surprise, in nats, at a yes-or-no truth: -t log(s) - (1 - t) log(1 - s), where s = sigmoid(logit).
 
     targets: probabilities in [0, 1], of the logits' shape.
-    Computed as (1 - t) x + softplus(-x), which stays exact where s is 0 or 1 to rounding.
+    Computed as t softplus(-x) + (1 - t) softplus(x), which stays exact where s is 0 or 1 to rounding.
 
     Raises: ShapeError, if the shapes are not equal.
     """
     logits, targets = _equals(logits, targets)
-    return _reduced((1 - targets) * logits + softplus(-logits), reduction)
+    return _reduced(targets * softplus(-logits) + (1 - targets) * softplus(logits), reduction)
 
 
 def _reduced(losses: Tensor, reduction: Reduction) -> Tensor:

@@ -38,7 +38,7 @@ def div(xp, a, b):
 
 
 @primitive(
-    "elementwise", latex="{a}^{b}", domain=(0.5, 2.0),
+    "elementwise", latex="{a}^{{b}}", domain=(0.5, 2.0),
     da=lambda g, a, b: g * (b * a ** (b - 1)) if not _is_zero(b) else g * 0, db=lambda g, y, a: g * y * _log(a),
 )  # fmt: skip
 def power(xp, a, b):
@@ -81,25 +81,25 @@ def reciprocal(xp, x):
 # -- exponentials and logarithms -----------------------------------------------------------------
 
 
-@primitive("elementwise", latex=r"\exp {x}", dx=lambda g, y: g * y)
+@primitive("elementwise", latex="e^{{x}}", dx=lambda g, y: g * y)
 def exp(xp, x):
     """e to the power x."""
     return xp.exp(x)
 
 
-@primitive("elementwise", latex=r"\exp {x} - 1", dx=lambda g, y: g * (y + 1))
+@primitive("elementwise", latex="e^{{x}} - 1", dx=lambda g, y: g * (y + 1))
 def expm1(xp, x):
     """exp(x) - 1, exact also near 0."""
     return xp.expm1(x)
 
 
-@primitive("elementwise", latex=r"\log {x}", domain=(0.5, 2.0), dx=lambda g, x: g / x)
+@primitive("elementwise", latex=r"\log({x})", domain=(0.5, 2.0), dx=lambda g, x: g / x)
 def log(xp, x):
     """Natural logarithm: -inf at 0, nan below, as in NumPy."""
     return xp.log(x)
 
 
-@primitive("elementwise", latex=r"\log (1 + {x})", domain=(-0.5, 2.0), dx=lambda g, x: g / (1 + x))
+@primitive("elementwise", latex=r"\log(1 + {x})", domain=(-0.5, 2.0), dx=lambda g, x: g / (1 + x))
 def log1p(xp, x):
     """log(1 + x), exact also near 0."""
     return xp.log1p(x)
@@ -108,49 +108,49 @@ def log1p(xp, x):
 # -- angles ----------------------------------------------------------------------------------------
 
 
-@primitive("elementwise", latex=r"\sin {x}", dx=lambda g, x: g * cos(x))
+@primitive("elementwise", latex=r"\sin({x})", dx=lambda g, x: g * cos(x))
 def sin(xp, x):
     """Sine of radians."""
     return xp.sin(x)
 
 
-@primitive("elementwise", latex=r"\cos {x}", dx=lambda g, x: -g * sin(x))
+@primitive("elementwise", latex=r"\cos({x})", dx=lambda g, x: -g * sin(x))
 def cos(xp, x):
     """Cosine of radians."""
     return xp.cos(x)
 
 
-@primitive("elementwise", latex=r"\tan {x}", domain=(-1.2, 1.2), dx=lambda g, y: g * (1 + y * y))
+@primitive("elementwise", latex=r"\tan({x})", domain=(-1.2, 1.2), dx=lambda g, y: g * (1 + y * y))
 def tan(xp, x):
     """Tangent of radians."""
     return xp.tan(x)
 
 
-@primitive("elementwise", latex=r"\arcsin {x}", domain=(-0.9, 0.9), dx=lambda g, x: g / sqrt(1 - x * x))
+@primitive("elementwise", latex=r"\arcsin({x})", domain=(-0.9, 0.9), dx=lambda g, x: g / sqrt(1 - x * x))
 def arcsin(xp, x):
     """The angle in [-pi/2, pi/2] with this sine."""
     return xp.arcsin(x)
 
 
-@primitive("elementwise", latex=r"\arccos {x}", domain=(-0.9, 0.9), dx=lambda g, x: -g / sqrt(1 - x * x))
+@primitive("elementwise", latex=r"\arccos({x})", domain=(-0.9, 0.9), dx=lambda g, x: -g / sqrt(1 - x * x))
 def arccos(xp, x):
     """The angle in [0, pi] with this cosine."""
     return xp.arccos(x)
 
 
-@primitive("elementwise", latex=r"\arctan {x}", domain=(-0.9, 0.9), dx=lambda g, x: g / (1 + x * x))
+@primitive("elementwise", latex=r"\arctan({x})", domain=(-0.9, 0.9), dx=lambda g, x: g / (1 + x * x))
 def arctan(xp, x):
     """The angle in (-pi/2, pi/2) with this tangent."""
     return xp.arctan(x)
 
 
-@primitive("elementwise", latex=r"\sinh {x}", dx=lambda g, x: g * cosh(x))
+@primitive("elementwise", latex=r"\sinh({x})", dx=lambda g, x: g * cosh(x))
 def sinh(xp, x):
     """Hyperbolic sine."""
     return xp.sinh(x)
 
 
-@primitive("elementwise", latex=r"\cosh {x}", dx=lambda g, x: g * sinh(x))
+@primitive("elementwise", latex=r"\cosh({x})", dx=lambda g, x: g * sinh(x))
 def cosh(xp, x):
     """Hyperbolic cosine."""
     return xp.cosh(x)
@@ -159,7 +159,7 @@ def cosh(xp, x):
 # -- activations -----------------------------------------------------------------------------------
 
 
-@primitive("elementwise", latex=r"\tanh {x}", dx=lambda g, y: g - g * y * y)
+@primitive("elementwise", latex=r"\tanh({x})", dx=lambda g, y: g - g * y * y)
 def tanh(xp, x):
     """Hyperbolic tangent."""
     return xp.tanh(x)
@@ -174,14 +174,14 @@ def sigmoid(xp, x):
     return y
 
 
-@primitive("elementwise", analytic=False, latex=r"\mathrm{relu}({x})", dx=lambda g, x: where(x > 0, g, 0))
+@primitive("elementwise", analytic=False, dx=lambda g, x: where(x > 0, g, 0))
 def relu(xp, x):
     """max(x, 0), with derivative 0 at 0."""
     return xp.maximum(x, 0)
 
 
 @primitive(
-    "elementwise", analytic=False, latex=r"\mathrm{leaky\ relu}({x})",
+    "elementwise", analytic=False,
     dx=lambda g, x, slope: where(x > 0, g, g * slope),
 )  # fmt: skip
 def leaky_relu(xp, x, *, slope=0.01):
@@ -190,7 +190,7 @@ def leaky_relu(xp, x, *, slope=0.01):
 
 
 @primitive(
-    "elementwise", analytic=False, latex=r"\mathrm{elu}({x})",
+    "elementwise", analytic=False,
     dx=lambda g, y, x, alpha: where(x > 0, g, g * (y + alpha)),
 )  # fmt: skip
 def elu(xp, x, *, alpha=1.0):
@@ -198,7 +198,7 @@ def elu(xp, x, *, alpha=1.0):
     return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0)))
 
 
-@primitive("elementwise", analytic=False, latex=r"\mathrm{softplus}({x})", dx=lambda g, x: g * sigmoid(x))
+@primitive("elementwise", analytic=False, dx=lambda g, x: g * sigmoid(x))
 def softplus(xp, x):
     """log(1 + exp(x)), without overflow."""
     return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
@@ -210,7 +210,7 @@ def silu(xp, x):
     return x * (xp.tanh(x * 0.5) * 0.5 + 0.5)
 
 
-@primitive("elementwise", analytic=False, latex=r"\mathrm{erf}({x})", dx=lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
+@primitive("elementwise", analytic=False, dx=lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
 def erf(xp, x):
     """Error function, the integral of 2 / sqrt(pi) * exp(-t * t) from 0 to x."""
     return xp.erf(x)
@@ -228,7 +228,7 @@ def gelu(xp, x):
 # -- choices: kinks and ties are settled in docs/semantics.md ----------------------------------------
 
 
-@primitive("elementwise", analytic=False, latex=r"|{x}|", dx=lambda g, x: g * sign(x))
+@primitive("elementwise", analytic=False, latex=r"\lvert {x} \rvert", dx=lambda g, x: g * sign(x))
 def abs(xp, x):
     """Absolute value, with derivative 0 at 0."""
     return xp.abs(x)
@@ -257,7 +257,7 @@ def _share(g, winner, other):
     return where(winner == other, g * 0.5, where(winner > other, g, 0))
 
 
-@primitive("elementwise", analytic=False, latex=r"\mathrm{clip}({x})", dx=lambda g, x, min, max: _inside(g, x, min, max))
+@primitive("elementwise", analytic=False, dx=lambda g, x, min, max: _inside(g, x, min, max))
 def clip(xp, x, *, min=None, max=None):
     """x kept between min and max (numbers, or None for no bound); on a bound the gradient passes."""
     return xp.clip(x, min, max) if min is not None or max is not None else x
@@ -269,7 +269,7 @@ def _inside(g, x, low, high):
 
 
 @primitive(
-    "linear", analytic=False, latex=r"\mathrm{where}({condition}, {a}, {b})",
+    "linear", analytic=False,
     da=lambda g, condition: where(condition, g, 0), db=lambda g, condition: where(condition, 0, g),
 )  # fmt: skip
 def where(xp, condition, a, b):
@@ -277,7 +277,7 @@ def where(xp, condition, a, b):
     return xp.where(condition, a, b)
 
 
-@primitive("elementwise", analytic=False, latex=r"\mathrm{sign}({x})", dx=lambda g, x: x * 0)
+@primitive("elementwise", analytic=False, dx=lambda g, x: x * 0)
 def sign(xp, x):
     """-1, 0 or 1, with derivative 0."""
     return xp.sign(x)
@@ -328,7 +328,7 @@ def greater_equal(xp, a, b):
     return a >= b
 
 
-@primitive("elementwise", analytic=False, latex=r"\neg {x}")
+@primitive("elementwise", analytic=False, latex=r"\neg({x})")
 def logical_not(xp, x):
     """Whether x is false (zero)."""
     return xp.logical_not(x)

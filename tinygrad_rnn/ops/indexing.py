@@ -19,7 +19,7 @@ def index(xp, x, *, key):
     return x[key]
 
 
-@primitive("linear", latex=r"\mathrm{scatter}({g})", dg=lambda g, key: index(g, key=key))
+@primitive("linear", dg=lambda g, key: index(g, key=key))
 def scatter(xp, g, *, key, shape):
     """Zeros of `shape` with g added at [key]; an element that is named twice receives both."""
     return Part(g, key, _unique(key)).added_to(xp.zeros(shape, g.dtype))
@@ -39,17 +39,16 @@ def _unique(key):
 
 def _check(xp, x, key):
     """CuPy wraps an index that is out of range around silently; look at the numbers instead."""
+    parts = key if isinstance(key, tuple) else (key,)
+    widths = [0 if p is None or p is Ellipsis else p.ndim if getattr(p, "dtype", None) == bool else 1 for p in parts]
     axis = 0
-    for part in key if isinstance(key, tuple) else (key,):
-        if part is None or part is Ellipsis:
-            axis = axis if part is None else x.ndim - sum(p is not None for p in key[key.index(Ellipsis) + 1 :])
-            continue
+    for part, width in zip(parts, widths, strict=True):
         if getattr(part, "dtype", None) is not None and part.dtype.kind in "iu" and part.size:
             low, high = int(xp.min(part)), int(xp.max(part))
             if low < -x.shape[axis] or high >= x.shape[axis]:
                 worst = low if low < -x.shape[axis] else high
                 raise IndexOutOfRange(f"index {worst} is out of range for axis {axis} of length {x.shape[axis]}")
-        axis += part.ndim if getattr(part, "dtype", None) == bool else 1
+        axis += x.ndim - sum(widths) if part is Ellipsis else width
 
 
 def getitem(x, key):

@@ -38,7 +38,7 @@ def sum(xp, x, *, axis=None, keepdims=False):
 
 
 @primitive(
-    "linear", latex=r"\mathrm{mean}({x})",
+    "linear",
     dx=lambda g, x, axis, keepdims: _spread(g / _count(x, axis), x, axis, keepdims),
 )  # fmt: skip
 def mean(xp, x, *, axis=None, keepdims=False):
@@ -52,13 +52,13 @@ def _winners(g, y, x, axis, keepdims):
     return _restored(g, x, axis, keepdims) * hit / sum(hit, axis=axis, keepdims=True)
 
 
-@primitive("general", analytic=False, latex=r"\max {x}", dx=_winners)
+@primitive("general", analytic=False, latex=r"\max({x})", dx=_winners)
 def max(xp, x, *, axis=None, keepdims=False):
     """Maximum; elements that tie share the gradient evenly."""
     return xp.max(x, axis=axis, keepdims=keepdims)
 
 
-@primitive("general", analytic=False, latex=r"\min {x}", dx=_winners)
+@primitive("general", analytic=False, latex=r"\min({x})", dx=_winners)
 def min(xp, x, *, axis=None, keepdims=False):
     """Minimum; elements that tie share the gradient evenly."""
     return xp.min(x, axis=axis, keepdims=keepdims)
@@ -93,7 +93,7 @@ def _std_slope(g, y, x, axis, keepdims, correction):
     return _restored(g, x, axis, keepdims) * (x - mean(x, axis=axis, keepdims=True)) / safe
 
 
-@primitive("general", latex=r"\mathrm{std}({x})", dx=_std_slope)
+@primitive("general", dx=_std_slope)
 def std(xp, x, *, axis=None, keepdims=False, correction=0):
     """Standard deviation: the root of the variance, with derivative 0 where it is 0."""
     n = _count(x, axis)
@@ -113,7 +113,7 @@ def norm(xp, x, *, axis=None, keepdims=False):
 
 
 @primitive(
-    "general", latex=r"\log \sum \exp {x}",
+    "general", latex=r"\log \sum e^{{x}}",
     dx=lambda g, y, x, axis, keepdims: _restored(g, x, axis, keepdims) * exp(x - _restored(y, x, axis, keepdims)),
 )  # fmt: skip
 def logsumexp(xp, x, *, axis=None, keepdims=False):
@@ -125,7 +125,7 @@ def logsumexp(xp, x, *, axis=None, keepdims=False):
 
 
 @primitive(
-    "general", latex=r"\mathrm{softmax}({x})", dx=lambda g, y, axis: y * (g - sum(g * y, axis=axis, keepdims=True))
+    "general", dx=lambda g, y, axis: y * (g - sum(g * y, axis=axis, keepdims=True))
 )  # fmt: skip
 def softmax(xp, x, *, axis=-1):
     """exp(x) / sum(exp(x)) along an axis, without overflow."""
@@ -144,7 +144,7 @@ def log_softmax(xp, x, *, axis=-1):
 
 
 @primitive(
-    "linear", latex=r"\mathrm{cumsum}({x})",
+    "linear",
     dx=lambda g, x, axis: reshape(flip(cumsum(flip(g, axis), axis=axis), axis), x.shape),
 )  # fmt: skip
 def cumsum(xp, x, *, axis=None):
@@ -152,13 +152,13 @@ def cumsum(xp, x, *, axis=None):
     return xp.cumsum(x, axis=axis)
 
 
-@primitive("general", analytic=False, latex=r"\mathrm{argmax}\ {x}")
+@primitive("general", analytic=False)
 def argmax(xp, x, *, axis=None, keepdims=False):
     """Where the maximum is (the first, at a tie). No gradient."""
     return xp.argmax(x, axis=axis, keepdims=keepdims)
 
 
-@primitive("general", analytic=False, latex=r"\mathrm{argmin}\ {x}")
+@primitive("general", analytic=False)
 def argmin(xp, x, *, axis=None, keepdims=False):
     """Where the minimum is (the first, at a tie). No gradient."""
     return xp.argmin(x, axis=axis, keepdims=keepdims)

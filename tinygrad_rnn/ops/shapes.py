@@ -9,7 +9,7 @@ from ..core.tensor import as_array
 from ..errors import ShapeError
 
 
-@primitive("linear", latex=r"\mathrm{reshape}({x})", dx=lambda g, x: reshape(g, x.shape))
+@primitive("linear", dx=lambda g, x: reshape(g, x.shape))
 def reshape(xp, x, *, shape):
     """The same elements in another shape; one length may be -1."""
     return x.reshape(shape)
@@ -33,7 +33,7 @@ def swapaxes(xp, x, *, axis1, axis2):
 
 
 @primitive(
-    "linear", latex=r"\mathrm{moveaxis}({x})", dx=lambda g, source, destination: moveaxis(g, destination, source)
+    "linear", dx=lambda g, source, destination: moveaxis(g, destination, source)
 )  # fmt: skip
 def moveaxis(xp, x, *, source, destination):
     """Axes moved to other places, the others keeping their order."""
@@ -52,7 +52,7 @@ def squeeze(xp, x, *, axis=None):
     return xp.squeeze(x, axis)
 
 
-@primitive("linear", latex=r"\mathrm{concatenate}({arrays})", darrays=lambda g, arrays, axis: _cut(g, arrays, axis))
+@primitive("linear", darrays=lambda g, arrays, axis: _cut(g, arrays, axis))
 def concatenate(xp, *arrays, axis=0):
     """A list of arrays joined along an existing axis."""
     return xp.concatenate(arrays, axis)
@@ -67,7 +67,7 @@ def _cut(g, arrays, axis):
     return pieces
 
 
-@primitive("linear", latex=r"\mathrm{stack}({arrays})", darrays=lambda g, axis: unstack(g, axis))
+@primitive("linear", darrays=lambda g, axis: unstack(g, axis))
 def stack(xp, *arrays, axis=0):
     """A list of arrays of one shape joined along a new axis."""
     return xp.stack(arrays, axis)
@@ -95,13 +95,13 @@ def ravel(x):
     return reshape(x, (-1,))
 
 
-@primitive("linear", latex=r"\mathrm{flip}({x})", dx=lambda g, axis: flip(g, axis))
+@primitive("linear", dx=lambda g, axis: flip(g, axis))
 def flip(xp, x, *, axis=None):
     """The order of elements reversed along an axis, several, or (None) all."""
     return xp.flip(x, axis)
 
 
-@primitive("linear", latex=r"\mathrm{roll}({x})", dx=lambda g, shift, axis: roll(g, _negative(shift), axis))
+@primitive("linear", dx=lambda g, shift, axis: roll(g, _negative(shift), axis))
 def roll(xp, x, *, shift, axis=None):
     """Elements shifted along an axis; what leaves at the end comes back at the start."""
     return xp.roll(x, shift, axis)
@@ -111,7 +111,7 @@ def _negative(shift):
     return tuple(-s for s in shift) if isinstance(shift, tuple) else -shift
 
 
-@primitive("general", latex=r"\mathrm{pad}({x})", dx=lambda g, x, pad_width: g[_inner(x, pad_width)])
+@primitive("general", dx=lambda g, x, pad_width: g[_inner(x, pad_width)])
 def pad(xp, x, *, pad_width, constant_values=0):
     """x with constants around it: pad_width is a number, a pair (before, after), or a pair for each axis."""
     return xp.pad(x, pad_width, constant_values=constant_values)
@@ -143,13 +143,13 @@ def repeat(x, repeats, axis=None):
     return reshape(wide, (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))
 
 
-@primitive("linear", latex=r"\mathrm{tril}({x})", dx=lambda g, k: tril(g, k))
+@primitive("linear", dx=lambda g, k: tril(g, k))
 def tril(xp, x, *, k=0):
     """The lower triangle: zero above the k-th diagonal of the last two axes."""
     return xp.tril(x, k)
 
 
-@primitive("linear", latex=r"\mathrm{triu}({x})", dx=lambda g, k: triu(g, k))
+@primitive("linear", dx=lambda g, k: triu(g, k))
 def triu(xp, x, *, k=0):
     """The upper triangle: zero below the k-th diagonal of the last two axes."""
     return xp.triu(x, k)
