@@ -103,7 +103,7 @@ KEYS = [
 ]  # fmt: skip
 BOTH = (None, 0, -1, (0, 2), (-1, 1))
 mask = lambda *shape: rng.uniform(size=shape) < 0.5  # noqa: E731
-P = PRIMITIVES
+P = package_primitives()
 
 SAMPLES: dict[str, list[Sample]] = {
     **{name: one(P[name].function) for name in (
@@ -157,6 +157,10 @@ SAMPLES: dict[str, list[Sample]] = {
                of((5, 2, 3), (5, 3, 4)), of((6, 1, 2, 3), (5, 3, 4)), of((5, 2, 3), (3,)), of((3,), (5, 3, 4)), of((6, 5, 2, 3), (3, 4))],
     "contract": [of((2, 3), (3, 4), parts=("ij", "jk"), output="ik"), of((2, 3, 4), parts=("abc",), output="ca"),
                  of((2, 3), (3, 4), (4,), parts=("ij", "jk", "k"), output="i"), of((2, 3), (4,), parts=("ij", "k"), output="")],
+    "one_hot": [Sample((np.array([2, 0, 4]),), {"size": 5}), Sample((np.array([[1, 0], [2, 2], [0, 1]]),), {"size": 3}),
+                Sample((np.array(1),), {"size": 2, "dtype": np.float64})],
+    "softmax_cross_entropy": [Sample((spread(4, 3), np.array([2, 0, 1, 1]))), Sample((spread(5), np.array(3))),
+                              Sample((spread(2, 3, 5), np.array([[4, 0, 2], [2, 2, 1]])))],
 }  # fmt: skip
 
 

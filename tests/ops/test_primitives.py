@@ -69,6 +69,8 @@ REFERENCES: dict[str, Any] = {
     "contract": lambda *arrays, parts, output: np.einsum(",".join(parts) + "->" + output, *arrays),
     "alias": lambda x: x,
     "recomputed": lambda *xs, value, replay: value,
+    "one_hot": lambda targets, size, dtype=np.float32: np.eye(size, dtype=dtype)[targets],
+    "softmax_cross_entropy": lambda x, targets: logsumexp(x, axis=-1) - (x * np.eye(x.shape[-1])[targets]).sum(-1),
 }  # fmt: skip
 
 
