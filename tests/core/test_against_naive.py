@@ -25,7 +25,9 @@ steps = st.lists(st.tuples(st.sampled_from(sorted(OPS)), st.integers(0, 5), st.i
 shapes = st.lists(st.sampled_from([(), (3,), (2, 1), (1, 3), (2, 3), (3, 2)]), min_size=1, max_size=3)
 
 
-def built(numbers: list[np.ndarray], program: list[tuple[str, int, int]], wrap: Any, ops: dict[str, Any]) -> tuple[list[Any], Any]:
+def built(
+    numbers: list[np.ndarray], program: list[tuple[str, int, int]], wrap: Any, ops: dict[str, Any]
+) -> tuple[list[Any], Any]:
     """The leaves and the last value of a program; steps whose operands do not fit are left out in both engines."""
     leaves = [wrap(x) for x in numbers]
     values = list(leaves)
@@ -61,7 +63,9 @@ def compare(forms: list[tuple[int, ...]], program: list[tuple[str, int, int]]) -
         found = np.zeros(x.shape) if x.grad is None else x.grad.numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
     for x, d in zip(leaves, tg.pullback(y, leaves, g, create_graph=True), strict=True):
-        np.testing.assert_allclose(d.numpy(), np.zeros(x.shape) if x.grad is None else x.grad.numpy(), rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(
+            d.numpy(), np.zeros(x.shape) if x.grad is None else x.grad.numpy(), rtol=1e-9, atol=1e-11
+        )
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

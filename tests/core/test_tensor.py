@@ -152,7 +152,9 @@ def test_operators_are_those_of_python(backend: str) -> None:
     assert (1 / b).tolist() == [0.5, 0.25] and (b**2).tolist() == [4, 16] and (2**b).tolist() == [4, 16]
     assert (-a).tolist() == [-5, 2] and abs(a).tolist() == [5, 2] and (a @ b).item() == 2
     assert (~(a > b)).tolist() == [False, True] and (a == 5).tolist() == [True, False]
-    assert (a != b).tolist() == [True, True] and (a <= b).tolist() == [False, True] and (3 < a).tolist() == [True, False]
+    assert (
+        (a != b).tolist() == [True, True] and (a <= b).tolist() == [False, True] and (3 < a).tolist() == [True, False]
+    )
 
 
 def test_tensors_are_hashed_by_identity() -> None:

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Concatenate, ParamSpec
 
+from numpy.exceptions import AxisError
+
 from ..backend import BACKEND_OF, NAMESPACE_OF, Array, backend_of
 from ..errors import BackendError, IndexOutOfRange, ModifiedError, PrimitiveError, ShapeError, TinygradError
 from .modes import current, inspect_result, place
@@ -27,6 +29,7 @@ Pull = Callable[[Any, Tensor], Any]
 KINDS = ("linear", "bilinear", "elementwise", "general")
 PRIMITIVES: dict[str, Primitive] = {}
 NUMBERS = frozenset({float, int, bool, complex})
+ERRORS = {IndexError: IndexOutOfRange, ValueError: ShapeError, AxisError: ShapeError}
 _new = object.__new__
 
 
@@ -139,7 +142,7 @@ class Primitive:
 
     def explained(self, error: Exception, inputs: tuple[Any, ...]) -> Exception:
         """A kernel's error as one of ours, with the op, the operands, the module path and what would have fitted."""
-        text, ours = str(error), {IndexError: IndexOutOfRange, ValueError: ShapeError}.get(type(error))
+        text, ours = str(error), ERRORS.get(type(error))
         if isinstance(error, TinygradError):
             ours = type(error)
         elif "broadcast" in text and "remapped" not in text:

@@ -46,8 +46,8 @@ def matmul(xp, a, b):
         if a.ndim > 2 == b.ndim:
             return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[1])
         return a @ b
-    except ValueError:
-        if not (a.ndim and b.ndim):
+    except (ValueError, AttributeError):
+        if not (getattr(a, "ndim", 0) and getattr(b, "ndim", 0)):
             raise ShapeError("@ needs at least one axis on each side; use * for scalars") from None
         inner, place = b.shape[-2 if b.ndim > 1 else -1], "last but one" if b.ndim > 1 else "only"
         if a.shape[-1] == inner:
