@@ -40,8 +40,10 @@ def blocks_of(gradient, order, blocks):
     return np.concatenate(ours, axis=-1)
 
 
-def from_torch(kind, order, *, layers=1, bidirectional=False, lengths=None, states=1, recurrent_bias=False, **options):
-    """A layer of PyTorch with our numbers in its weights; output, final states and all gradients, in our layout."""
+def from_torch(
+    kind, order, *, layers=1, bidirectional=False, lengths=None, states=1, recurrent_bias=False, **options
+):  # fmt: skip
+    """A layer of PyTorch with our numbers in its weights: output, final states, all gradients, in our layout."""
     G, D = len(order), 1 + bidirectional
     layer = kind(I, H, layers, bidirectional=bidirectional, **options)
     suffixes = [f"_l{n}{'_reverse' * d}" for n in range(layers) for d in range(D)]
@@ -53,7 +55,8 @@ def from_torch(kind, order, *, layers=1, bidirectional=False, lengths=None, stat
             hidden_bias[-H:] = filled("c" + tag, H)  # PyTorch's order of gates ends with the candidate, too
         values = {"weight_ih": rows(filled("W" + tag, width, G * H), order, G),
                   "weight_hh": rows(filled("U" + tag, H, G * H), order, G),
-                  "bias_ih": rows(filled("b" + tag, G * H), order, G), "bias_hh": torch.tensor(hidden_bias)}  # fmt: skip
+                  "bias_ih": rows(filled("b" + tag, G * H), order, G),
+                  "bias_hh": torch.tensor(hidden_bias)}  # fmt: skip
         for name, value in values.items():
             getattr(layer, name + suffix).data.copy_(value)
     x = torch.tensor(filled("x", T, N, I), requires_grad=True)
@@ -110,7 +113,9 @@ GOLDEN = {
         from_loops(partial(loops.gru, reset="after", update="old"), 3, recurrent_bias=True),
     ),
     "lstm": from_torch(LSTM, IFGO, states=2),
-    "rnn tanh, 2 layers, both directions, lengths": from_torch(RNN, (0,), layers=2, bidirectional=True, lengths=LENGTHS),
+    "rnn tanh, 2 layers, both directions, lengths": from_torch(
+        RNN, (0,), layers=2, bidirectional=True, lengths=LENGTHS
+    ),
     "gru after old, c, 2 layers": from_torch(GRU, ZRN, layers=2, recurrent_bias=True),
     "gru after old, c, both directions": from_torch(GRU, ZRN, bidirectional=True, recurrent_bias=True),
     "gru after old, c, lengths": from_torch(GRU, ZRN, lengths=LENGTHS, recurrent_bias=True),

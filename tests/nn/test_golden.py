@@ -129,13 +129,17 @@ WRONG = {
     "cell state not squashed": ("lstm", equations, "lstm", lambda *p: lstm(*p, squash=lambda c: c)),
     "h and c swapped": ("lstm", equations, "lstm", lambda x, h, c, *p: lstm(x, c, h, *p)),
     "initial state ignored": (
-        PLAIN, recurrent, "fold", lambda cell, x, state, *rest, **o: fold(cell, x, tuple(0 * s for s in state), *rest, **o)),
+        PLAIN, recurrent, "fold", lambda cell, x, state, *rest, **o: fold(cell, x, [0 * s for s in state], *rest, **o)),
     "states cut off from the gradient": (
-        PLAIN, recurrent, "fold", lambda cell, x, state, *rest, **o: fold(cell, x, tuple(s.detach() for s in state), *rest, **o)),
-    "lengths ignored": (BOTH, recurrent, "fold", lambda cell, x, state, valid, reverse: fold(cell, x, state, None, reverse)),
-    "no walk in reverse": (BOTH, recurrent, "fold", lambda cell, x, state, valid, reverse: fold(cell, x, state, valid, False)),
+        PLAIN, recurrent, "fold",
+        lambda cell, x, state, *rest, **o: fold(cell, x, [s.detach() for s in state], *rest, **o)),
+    "lengths ignored": (
+        BOTH, recurrent, "fold", lambda cell, x, state, valid, reverse: fold(cell, x, state, None, reverse)),
+    "no walk in reverse": (
+        BOTH, recurrent, "fold", lambda cell, x, state, valid, reverse: fold(cell, x, state, valid, False)),
     "outputs of the reverse direction in walking order": (
-        ALL, recurrent, "fold", lambda *a, reverse: (lambda y, s: (tg.flip(y, 0) if reverse else y, s))(*fold(*a, reverse))),
+        ALL, recurrent, "fold",
+        lambda *a, reverse: (lambda y, s: (tg.flip(y, 0) if reverse else y, s))(*fold(*a, reverse))),
 }  # fmt: skip
 
 

