@@ -82,7 +82,7 @@ STRETCHED = [((2, 3), (3,)), [("mul", 0, 1)]]
     ("forms", "program", "old", "new"),
     [
         (*DIAMOND, "pending[at] = before + d", "pending[at] = d"),
-        (*DIAMOND, "heappush(queue, (-at, x))", "heappush(queue, (at, x))"),
+        (*DIAMOND, "(-at, x)", "(at, x)"),
         (*STRETCHED, "g = fitted(g, node)", "g = g[0] if g.ndim > node.ndim else g"),
     ],
 )

@@ -1,0 +1,248 @@
+"""gradcheck against rules and engines that are wrong: it has to name what is wrong, where, and with which numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from mutants import mutated
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.backend import random, resolve
+from tinygrad_rnn.core import autodiff
+from tinygrad_rnn.core.primitive import PRIMITIVES
+from tinygrad_rnn.errors import GradcheckError
+
+X, W = np.array([[0.5, -1.25, 0.75], [1.5, 0.25, -0.5]]), np.arange(12.0).reshape(3, 4) / 8 - 0.6
+SQUARE = np.arange(9.0).reshape(3, 3) / 4 - 0.7
+
+
+def define(kind: str, kernel: Callable[..., Any], **rules: Any) -> Any:
+    """A primitive called "wrong"."""
+    kernel.__name__ = "wrong"
+    try:
+        return tg.primitive(kind, **rules)(kernel)
+    finally:
+        PRIMITIVES.pop("wrong", None)  # lest the table remember it
+
+
+def complaint(f: Any, *xs: Any, order: int = 1) -> str:
+    with pytest.raises(GradcheckError) as caught:
+        tg.gradcheck(f, *xs, order=order)
+    return str(caught.value)
+
+
+# -- right ones pass ----------------------------------------------------------------------------------------
+
+
+def gated(x: Any, w: Any) -> Any:
+    """A step of a recurrent cell in small: shared nodes, broadcasting, products of matrices."""
+    a = x @ w
+    z = tg.sigmoid(a[:, :2])
+    return (z * tg.tanh(a[:, 2:]) + (1 - z) * x[:, :2] + w[0, :2]).sum(axis=0)
+
+
+def test_right_derivatives_pass_to_third_order(backend: str) -> None:
+    tg.gradcheck(gated, X, W, order=3)
+
+
+def test_functions_with_several_results_numbers_lists_and_integers_among_the_arguments() -> None:
+    tg.gradcheck(
+        lambda x, n, i, w: (x * n, tg.exp(w)[i]), [0.5, 1.5], 2.5, np.array([1, 0]), tg.tensor([1.0, 2.0]), order=2
+    )
+    tg.gradcheck(lambda x, name, none: x * x, 1.5, "text", None)
+
+
+def test_random_numbers_repeat_and_the_callers_go_on_as_if_nothing_had_happened() -> None:
+    def dropped(x: tg.Tensor) -> tg.Tensor:
+        return x * tg.tensor(random.uniform(resolve()[0], x.shape, np.float64))
+
+    before = random.get_state()
+    tg.gradcheck(dropped, X, order=2)
+    assert random.get_state() == before
+
+
+def test_a_function_of_a_checkpoint_is_checked_end_to_end() -> None:
+    tg.gradcheck(lambda x, w: tg.checkpoint(gated, x, w) * 2, X, W, order=2)
+
+
+def test_a_primitive_that_computes_in_float32_is_judged_by_what_float32_can_do() -> None:
+    tg.gradcheck(lambda x: tg.tanh(x.astype(np.float32)), X)
+    wrong = define("elementwise", lambda xp, x: xp.tanh(x), dx=lambda g, y: g * (1 - y * y) * 1.01)
+    assert "wrong of" in complaint(lambda x: wrong(x.astype(np.float32)), X)
+
+
+def test_arguments_and_parameters_keep_what_they_had() -> None:
+    x = tg.tensor(X, requires_grad=True)
+    (x * 2).sum().backward()
+    tg.gradcheck(lambda t: t * x, x)
+    assert x.grad is not None and (x.grad.numpy() == 2).all() and x.dtype == np.float64
+
+
+# -- wrong rules ------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_factor_is_named_with_argument_element_and_both_numbers(backend: str) -> None:
+    wrong = define("elementwise", lambda xp, x: x * x, dx=lambda g, x: g * x)
+    with tg.scope("cell"):
+        message = complaint(lambda x: tg.exp(wrong(tg.tanh(x))).sum(), X)
+    found = re.fullmatch(
+        r"wrong of \(tanh \(2, 3\) float64\) in cell: the first derivative for x is (\S+) at element \((\d), (\d)\), "
+        r"and (\S+) by the complex step; off by a factor of 0\.5", message,
+    )  # fmt: skip
+    assert found, message
+    rule, i, j, number = found.groups()
+    assert float(number) == pytest.approx(2 * float(rule))
+    assert abs(float(rule)) <= abs(np.tanh(X[int(i), int(j)]))
+
+
+def test_the_oldest_wrong_primitive_is_named_though_the_younger_ones_are_wrong_too() -> None:
+    first = define("elementwise", lambda xp, x: xp.sin(x), dx=lambda g, x: g * tg.cos(x) * 2)
+    first.primitive.name = "first"
+    second = define("elementwise", lambda xp, x: xp.sin(x), dx=lambda g, x: g)
+    assert complaint(
+        lambda x: second(first(second.__wrapped__(x) if hasattr(second, "__wrapped__") else x)), X
+    ).startswith("first of")
+    assert complaint(lambda x: first(second(x)), X).startswith("wrong of")
+
+
+def test_a_wrong_sign() -> None:
+    wrong = define("linear", lambda xp, a, b: a - b, da=lambda g: g, db=lambda g: g)
+    message = complaint(wrong, X, X[0])
+    assert "derivative for b" in message and message.endswith("the sign is wrong")
+
+
+def test_a_transposed_product() -> None:
+    wrong = define("bilinear", lambda xp, a, b: a @ b, da=lambda g, b: g @ b.T, db=lambda g, a: (a.T @ g).T)
+    message = complaint(wrong, SQUARE, SQUARE.T + 1)
+    assert "derivative for b" in message and message.endswith("the transpose of what it should")
+    wrong = define("bilinear", lambda xp, a, b: a @ b, da=lambda g, b: g @ b.T, db=lambda g, a: g.T @ a)
+    assert re.search(
+        r"no first derivative: a derivative rule gave a gradient of shape \(4, 3\) .*\(3, 4\)", complaint(wrong, X, W)
+    )
+
+
+def test_a_rule_that_leaves_out_a_sum() -> None:
+    wrong = define("linear", lambda xp, x: x.sum(0), dx=lambda g, x: g / x.shape[0] + x * 0)
+    assert "off by a factor of 0.5" in complaint(wrong, X)
+
+
+def test_a_rule_that_is_wrong_by_half_a_thousandth() -> None:
+    wrong = define("elementwise", lambda xp, x: xp.tanh(x), dx=lambda g, y: g * (1 - y * y) * 1.0005)
+    assert complaint(wrong, X).endswith("off by a factor of 1.0005")
+    kinked = define("elementwise", lambda xp, x: xp.abs(x), analytic=False, dx=lambda g, x: g * tg.sign(x) * 1.0005)
+    assert re.search(r"by central differences; off by a factor of 1\.0005$", complaint(kinked, X))
+
+
+def test_a_single_wrong_element_is_found_among_many() -> None:
+    def spoiled(g: Any) -> Any:
+        return g * np.where(np.arange(2000) == 1234, 1.01, 1.0)
+
+    wrong = define("linear", lambda xp, x: x * 1, dx=spoiled)
+    assert "at element (1234,)" in complaint(wrong, np.ones(2000))
+
+
+def test_a_rule_that_is_right_at_first_order_and_dead_at_second() -> None:
+    """It computes with bare arrays behind the tape's back: the reason why rules use operators only."""
+    wrong = define("elementwise", lambda xp, x: xp.sin(x), dx=lambda g, x: g * np.cos(getattr(x, "_array", x)))
+    tg.gradcheck(wrong, X)
+    message = complaint(lambda x: wrong(x * 1), X, order=2)
+    assert message.startswith("wrong of") and "the second derivative for x is 0 at" in message
+    assert "outside of the tape" in message
+
+
+def test_a_rule_that_is_wrong_at_second_order_only() -> None:
+    """On Tensors it is another rule than on arrays: what create_graph gives is not what backward gives."""
+    wrong = define("linear", lambda xp, x: 2 * x, dx=lambda g: g * (2.001 if type(g) is tg.Tensor else 2))
+    tg.gradcheck(wrong, X)
+    assert "without create_graph=True" in complaint(wrong, X, order=2)
+    lying = define("elementwise", lambda xp, x: xp.sin(x), dx=lambda g, x: g * half_dead_cosine(x))
+    tg.gradcheck(lying, X)
+    assert "second derivative for x" in complaint(lying, X, order=2)
+
+
+def half_dead_cosine(x: Any) -> Any:
+    """cos(x), of which the tape sees only half."""
+    return tg.cos(x) * 0.5 + np.cos(x._array if isinstance(x, tg.Tensor) else x) * 0.5
+
+
+def test_a_rule_that_is_wrong_at_third_order_only() -> None:
+    inner = define("elementwise", lambda xp, x: xp.cos(x), dx=lambda g, x: -g * half_dead_sine(x))
+    wrong = define("elementwise", lambda xp, x: xp.sin(x), dx=lambda g, x: g * inner(x))
+    tg.gradcheck(wrong, X, order=2)
+    assert "third derivative for x" in complaint(wrong, X, order=3)
+
+
+def half_dead_sine(x: Any) -> Any:
+    return tg.sin(x) * 0.5 + np.sin(x._array if isinstance(x, tg.Tensor) else x) * 0.5
+
+
+def test_a_rule_that_is_not_linear_in_the_incoming_gradient() -> None:
+    wrong = define("elementwise", lambda xp, x: 2 * x, dx=lambda g: g * 2 + g * g)
+    assert "first derivative for x" in complaint(wrong, X)
+
+
+@pytest.mark.parametrize("kind", ["linear", "elementwise"])
+def test_a_wrong_kind_shows_in_forward_mode(kind: str) -> None:
+    wrong = (
+        define("linear", lambda xp, x: x * x, dx=lambda g, x: g * 2 * x)
+        if kind == "linear"
+        else define(
+            "elementwise",
+            lambda xp, x: x[::-1] * np.array([1.0, 2.0, 3.0]),
+            dx=lambda g: (g * np.array([1.0, 2.0, 3.0]))[::-1],
+        )
+    )
+    message = complaint(wrong, X[0])
+    assert "forward mode" in message and "follows from `kind`" in message
+
+
+def test_a_rule_that_cannot_run_is_named() -> None:
+    wrong = define("elementwise", lambda xp, x: xp.sin(x), dx=lambda g, x: g * tg.concatenate([x, x]))
+    assert complaint(lambda x: wrong(x) + 1, X).startswith("wrong of (tensor (2, 3) float64): no first derivative: ")
+
+
+def test_a_nan_is_a_difference() -> None:
+    wrong = define("elementwise", lambda xp, x: xp.sin(x), dx=lambda g, x: g * np.nan)
+    assert "is nan at element" in complaint(wrong, X)
+
+
+def test_a_value_that_the_tape_does_not_see_is_found_end_to_end() -> None:
+    message = complaint(lambda x, w: x * w + tg.exp(x.detach()), X, X[0])
+    assert message.startswith("the function as a whole: the first derivative for argument 0")
+
+
+def test_what_cannot_be_checked_says_so() -> None:
+    assert "nothing to check" in complaint(lambda n: n, 3)
+    assert "must return a Tensor" in complaint(lambda x: x.numpy(), X)
+
+
+# -- wrong engines -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("f", "old", "new"),
+    [
+        (lambda x, w: (x * x) @ w + tg.sin(x) @ w, "pending[at] = before + d", "pending[at] = d"),  # = for +=
+        (lambda x, w: x * w[:, 0], "g = fitted(g, node)", "g = g[0] if g.ndim > node.ndim else g"),  # no sum
+        (lambda x, w: x[0] * x[1] + x[1], "pending[at] = d.added_to(before", "pending[at] = (before"),
+        (lambda x, w: tg.sin(x) * x, "(-at, x)", "(at, x)"),  # the oldest first
+    ],
+)
+def test_an_engine_that_is_wrong_is_found_end_to_end(
+    f: Any, old: str, new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tg.gradcheck(f, X, W)
+    mutated(monkeypatch, autodiff, "pull", old, new)
+    with pytest.raises((GradcheckError, KeyError)) as caught:
+        tg.gradcheck(f, X, W)
+    if caught.type is GradcheckError and old != "g = fitted(g, node)":  # that one shows in the product itself
+        assert "the function as a whole" in str(caught.value)
+
+
+def test_options_of_an_own_primitive_are_given_by_partial() -> None:
+    tg.gradcheck(partial(tg.leaky_relu, slope=0.3), X, order=2)
