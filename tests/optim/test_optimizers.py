@@ -382,8 +382,7 @@ def with_gradients(*gradients: Any) -> list[tg.Tensor]:
     made = []
     for g in gradients:
         p = tg.tensor(np.zeros_like(g), requires_grad=True)
-        if g is not None:
-            p.grad = tg.tensor(g)
+        p.grad = tg.tensor(g)
         made.append(p)
     return made
 
