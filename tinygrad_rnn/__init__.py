@@ -98,6 +98,7 @@ from .ops.shapes import (
     unstack,
 )
 from .testing import gradcheck
+from .see.drawing import Drawing, draw
 from .transforms import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 __version__ = "0.1.0"

@@ -1,0 +1,278 @@
+"""Formulas: what LaTeX shows of a function is made by running that very function on symbols.
+
+A `Formula` stands where an array or a Tensor would. It carries a sample value, so that code that looks at shapes
+works, and so that a test can hold the formula against numbers.
+
+The notation of a primitive is its `latex` template: `{name}`, for the name of an array or an option, is where that
+one stands; all other braces are LaTeX's own. Parentheses are added where precedence asks for them, which is seen
+from the template itself. Without a template the notation is the name applied to the arrays, as in relu(x).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.primitive import Primitive
+from ..ops.methods import operators
+
+RELATION, SUM, MINUS, BIG, PRODUCT, POWER, ATOM = range(7)
+"""How tightly the parts of a formula hold together, from loose to tight; BIG is a sign in front, such as a sum's."""
+
+NEEDS = {RELATION: SUM, SUM: SUM, MINUS: BIG, BIG: PRODUCT, PRODUCT: PRODUCT, POWER: ATOM, ATOM: RELATION}
+"""What holds together in such a way needs parts that hold together at least so tightly."""
+
+SLOT, GROUP = "\ue000", "\ue001"
+"""What stands for a slot and for a pair of brackets in the outline of a template."""
+
+NUMBERS = {r"\frac{2}{\sqrt{\pi}}": 2 / math.sqrt(math.pi), r"\frac{1}{\sqrt{2}}": math.sqrt(0.5),
+           r"\frac{1}{\sqrt{2 \pi}}": 1 / math.sqrt(2 * math.pi)}  # fmt: skip
+GREEK = frozenset({"alpha", "beta", "gamma", "delta", "epsilon", "mu", "sigma", "rho", "tau"})
+
+
+class Formula:
+    """A symbol, or a primitive applied to formulas and numbers; `latex` is how it is written.
+
+    value: a bare array (or number) that the symbol could stand for.
+    """
+
+    __slots__ = ("args", "op", "options", "symbol", "value")
+    __array_ufunc__ = None
+    __hash__ = object.__hash__
+
+    def __init__(
+        self, symbol: str, value: Any, op: Primitive | None = None,
+        args: Sequence[Any] = (), options: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.symbol, self.value, self.op, self.args, self.options = symbol, value, op, tuple(args), dict(options or {})
+
+    shape = property(lambda self: self.value.shape, doc="That of the sample value.")
+    dtype = property(lambda self: self.value.dtype, doc="That of the sample value.")
+    ndim = property(lambda self: self.value.ndim, doc="That of the sample value.")
+    backend = "numpy"
+
+    def __apply_primitive__(self, op: Primitive, args: Sequence[Any], options: Mapping[str, Any]) -> Formula:
+        """What the engine calls where it would have run a kernel on arrays."""
+        plain = {name: _value(option) for name, option in options.items()}
+        return Formula("", op.function(*[_value(x) for x in args], **plain), op, args, options)
+
+    @property
+    def latex(self) -> str:
+        """The formula in LaTeX, without dollar signs."""
+        return self.written({})
+
+    def written(self, names: Mapping[Formula, str]) -> str:
+        """The same, with the parts that have a name in `names` written as that."""
+        return _written(self, {id(part): name for part, name in names.items()}).text
+
+    def _repr_latex_(self) -> str:
+        return f"${self.latex}$"
+
+    def __repr__(self) -> str:
+        return f"<Formula {self.latex}>"
+
+
+operators(Formula)  # type: ignore[no-untyped-call]
+
+
+def symbol(name: str, value: Any) -> Formula:
+    """A symbol: `name` is an identifier or LaTeX; value: what it could stand for."""
+    return Formula(identifier(name), value if isinstance(value, np.ndarray) else np.asarray(value))
+
+
+def identifier(name: str) -> str:
+    """An identifier in LaTeX: single letters and Greek ones as they are, words upright."""
+    if name in GREEK:
+        return f"\\{name}"
+    return name if len(name) == 1 or not name.isidentifier() or "_" in name else rf"\mathrm{{{name}}}"
+
+
+def derivative_formulas(
+    op: Primitive, args: Sequence[Any], options: Mapping[str, Any] | None = None, *, seed: int = 0
+) -> tuple[Formula, Formula, dict[str, Any]]:
+    """Run a primitive and each of its rules on symbols.
+
+    args, options: sample values to call it with; their shapes decide where a rule looks at shapes. Options that
+        are floats appear under their names.
+    Returns the result y, the incoming gradient ȳ (a symbol whose value is drawn with `seed`), and by the array's name
+    what the rule makes of ȳ: a Formula, a number, or for a list of arrays a list.
+    """
+    options = {**op.defaults, **(options or {})}
+    shown = {k: symbol(k, v) if isinstance(v, float) else v for k, v in options.items()}
+    if op.variadic:
+        names = [f"{identifier(op.arrays[-1][0])}_{i + 1}" for i in range(len(args))]
+    else:
+        names = list(op.arrays)
+    symbols = [symbol(name, value) for name, value in zip(names, args, strict=True)]
+    result = symbols[0].__apply_primitive__(op, symbols, shown)
+    y = symbol("y", result.value)
+    g = symbol(r"\bar{y}", np.random.default_rng(seed).standard_normal(y.shape).astype(y.dtype))
+    known = {"g": g, "y": y, **shown, **({op.arrays[-1]: symbols} if op.variadic else dict(zip(names, symbols)))}
+    found = {}
+    for name, rule in op.rules.items():
+        needs = list(inspect.signature(rule).parameters)
+        made = rule(g, *[known[need] for need in needs[1:]])
+        found[name] = list(made) if isinstance(made, tuple) else made
+    return result, g, found
+
+
+def equations(step: Callable[..., Any], *args: Any, index: str = "t", **options: Any) -> dict[str, str]:
+    """The lines of a cell's function, by the names of what it returns: {"z": "z_t = ...", "h": "h_t = ..."}.
+
+    args, options: symbols, or tuples of them, as the function takes them; what it has returned earlier in the line
+    of its results appears under its name in the later ones.
+    """
+    results = step(*args, **options)._asdict()
+    lines: dict[str, str] = {}
+    names: dict[Formula, str] = {}
+    for name, formula in results.items():
+        lines[name] = f"{name}_{index} = {formula.written(names)}"
+        names[formula] = f"{name}_{index}"
+    return lines
+
+
+def template(op: Primitive) -> str:
+    """The notation of a primitive: its own, or its name applied to its arrays."""
+    arrays = ", ".join(f"{{{name}}}" for name in op.arrays)
+    return op.latex or rf"\mathrm{{{op.name.replace('_', chr(92) + ' ')}}}({arrays})"
+
+
+def _value(x: Any) -> Any:
+    return x.value if isinstance(x, Formula) else x
+
+
+class _Text(NamedTuple):
+    """A piece of LaTeX, how tightly it holds together, and the operation on its outside if that is a product."""
+
+    text: str
+    strength: int
+    product: Primitive | None = None
+
+
+def _written(x: Any, names: Mapping[int, str]) -> _Text:
+    if not isinstance(x, Formula):
+        text = _number(x)
+        return _Text(text, MINUS if text.startswith("-") else ATOM)
+    if id(x) in names:
+        return _Text(names[id(x)], ATOM)
+    if x.op is None:
+        return _Text(x.symbol, ATOM)
+    if x.op.kind == "bilinear" and len(x.args) == 2 and _is_scalar(x.args[0]) != _is_scalar(x.args[1]):
+        return _scaled(*(x.args if _is_scalar(x.args[0]) else x.args[::-1]), names)
+    return _filled(x, names)
+
+
+def _is_scalar(x: Any) -> bool:
+    """A plain number, or the symbol of one: such factors stand in front."""
+    return not isinstance(x, Formula) or (x.op is None and x.value.ndim == 0)
+
+
+def _scaled(number: Any, x: Formula, names: Mapping[int, str]) -> _Text:
+    if not isinstance(number, Formula) and number == 0:
+        return _Text("0", ATOM)
+    factor, rest = _written(number, names), _written(x, names)
+    text = f"({rest.text})" if rest.strength < PRODUCT else rest.text
+    between = r" \cdot " if text[0].isdigit() else " "
+    return _Text(factor.text + between + text, MINUS if factor.strength == MINUS else PRODUCT, rest.product)
+
+
+def _number(x: Any) -> str:
+    if isinstance(x, float) and not x.is_integer():
+        for text, value in NUMBERS.items():
+            if math.isclose(abs(x), value, rel_tol=1e-12):
+                return "-" * (x < 0) + text
+        return f"{x:.4g}"
+    return str(int(x)) if isinstance(x, (bool, int, float)) else rf"\mathrm{{{x}}}"
+
+
+class _Slot(NamedTuple):
+    """A place in a template: whose it is, how tightly that has to hold together, and whether a minus may lead."""
+
+    name: str
+    needed: int
+    first: bool
+
+
+@cache
+def _parsed(text: str, names: tuple[str, ...]) -> tuple[tuple[str | _Slot, ...], int]:
+    """A template as pieces and slots, and the strength of the whole: what each slot needs follows from its bracket."""
+    tokens = re.findall(r"\{(?:%s)\}|\\[A-Za-z]+|\\.|." % "|".join(names), text, flags=re.S)
+    pieces: list[str | _Slot] = list(tokens)
+    open_groups: list[list[tuple[int, str]]] = [[]]  # for each bracket that is open: its (place, token)
+    for i, token in enumerate(tokens):
+        if token[1:-1] in names and token[0] == "{":
+            open_groups[-1].append((i, SLOT))
+        elif token in ("{", "(", "[") or token in (r"\lfloor", r"\lVert", r"\lvert"):
+            open_groups.append([])
+        elif token in ("}", ")", "]") or token in (r"\rfloor", r"\rVert", r"\rvert"):
+            _settle(open_groups.pop(), tokens, pieces)
+            open_groups[-1].append((i, GROUP))
+        else:
+            open_groups[-1].append((i, token))
+    strength = _settle(open_groups[0], tokens, pieces)
+    return tuple(pieces), strength
+
+
+def _settle(group: list[tuple[int, str]], tokens: list[str], pieces: list[str | _Slot]) -> int:
+    """Work out the strength of what stands in one bracket, and with it what the slots in there need."""
+    outline = "".join(token if len(token) == 1 else f"{token} " for _, token in group).strip()
+    strength = _strength(outline)
+    for i in [i for i, token in group if token == SLOT]:
+        before = "".join(token for place, token in group if place < i).strip()
+        needed = BIG if before.endswith("-") else NEEDS[strength]
+        alone = outline == SLOT or "," in outline
+        pieces[i] = _Slot(tokens[i][1:-1], RELATION if alone else needed, alone or not before)
+    return strength
+
+
+def _strength(outline: str) -> int:
+    """How tightly something holds together, from its outline."""
+    if re.search(r"[=<>]|\\(neq|leq|geq)\b", outline):
+        return RELATION
+    if re.match(r"-[^+-]*$", outline):
+        return MINUS
+    if re.search(r"[+-]", outline):
+        return SUM
+    if re.search(rf"\\(odot|cdot|times)|{SLOT}\s*{SLOT}", outline):
+        return PRODUCT
+    if re.search(rf"\\sum|\\[A-Za-z]+\s+{SLOT}", outline):
+        return BIG
+    return POWER if re.search(rf"{SLOT}\s*[\^_{GROUP}]", outline) else ATOM
+
+
+def _filled(x: Formula, names: Mapping[int, str]) -> _Text:
+    """The template of a primitive with its arguments put in, in parentheses where they need them."""
+    op = x.op
+    assert op is not None
+    pieces, strength = _parsed(template(op), (*op.arrays, *op.defaults))
+    arguments: dict[str, Sequence[Any]] = {name: [x.options[name]] for name in op.defaults}
+    arguments |= {op.arrays[-1]: x.args} if op.variadic else {name: [a] for name, a in zip(op.arrays, x.args)}
+    if len(pieces) == 1:  # the notation is the argument itself
+        return _written(x.args[0], names)
+    out, whole, product = "", strength, op if strength == PRODUCT else None
+    for piece in pieces:
+        if isinstance(piece, str):
+            out += piece
+            continue
+        texts = []
+        for inner in [_written(argument, names) for argument in arguments[piece.name]]:
+            fits = inner.strength >= piece.needed
+            if strength == PRODUCT and piece.needed == PRODUCT:
+                if piece.first and inner.strength == MINUS:  # -a b is the same as -(a b)
+                    fits, whole = inner.product in (None, op), MINUS if inner.product in (None, op) else PRODUCT
+                fits = fits and (inner.product in (None, op) or inner.strength > PRODUCT)
+            counted = strength == PRODUCT == inner.strength and inner.text[0].isdigit()  # a factor belongs in front
+            if not piece.first and (inner.text[0] == "-" or counted):
+                fits = False
+            if strength == MINUS:
+                product = inner.product
+            texts.append(inner.text if fits else f"({inner.text})")
+        text = ", ".join(texts)
+        out += f" {text}" if re.search(r"\\[A-Za-z]+$", out) and text[0].isalpha() else text
+    return _Text(out, whole, product)
