@@ -129,7 +129,7 @@ def test_the_forget_bias():
     assert abs(others).max() <= 1 / np.sqrt(H)
 
 
-# -- concatenated and split weights (W [x, h], W [h, x]) -------------------------------------------------------------
+# -- concatenated and split weights (W [x, h], W [h, x]) -----------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -191,7 +191,7 @@ def test_weights_that_do_not_fit_are_named():
         nn.GRUCell(I, H).to_concatenated("x")
 
 
-# -- the direction of the update gate ----------------------------------------------------------------------------------
+# -- the direction of the update gate ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reset", ["before", "after"])
@@ -221,7 +221,7 @@ def test_flipping_a_whole_model(backend):
         nn.flipped(nn.LSTM(I, H))
 
 
-# -- side by side ---------------------------------------------------------------------------------------------------
+# -- side by side --------------------------------------------------------------------------------------------
 
 
 def test_the_table_is_read_from_the_objects():
@@ -238,7 +238,7 @@ def test_the_table_is_read_from_the_objects():
     assert lines[6].endswith("3(I·H + H·H)          = 105")
 
 
-# -- what they refuse -------------------------------------------------------------------------------------------------
+# -- what they refuse ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", MAKERS)

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from ..backend import BACKEND_OF, backend_of, random
 from ..core.modes import current, place
 from ..core.tensor import Tensor, as_array
-from ..errors import DtypeError, IndexOutOfRange, ShapeError
+from ..errors import BackendError, DtypeError, IndexOutOfRange, ShapeError
 from ..ops.elementwise import sqrt, square
 from ..ops.indexing import index
 from ..ops.reductions import mean
@@ -72,22 +72,26 @@ class Embedding(Module):
         self.W = Maker(init, dtype, rng, self.size, "W", default="normal").make("W", self.symbols, self.size)
 
     def forward(self, ids: Any) -> Any:
-        """ids: integers of any shape, 0 to V-1 -> (*ids.shape, E).
+        """ids: integers of any shape, 0 to V-1 -> (*ids.shape, E). From the host they are taken to where W lies.
 
         Their range is checked where that costs no wait for a GPU: if they lie on the host, or under `debug()`.
 
-        Raises: IndexOutOfRange, DtypeError.
+        Raises: IndexOutOfRange, DtypeError; BackendError for ids on a GPU and W elsewhere.
         """
         array = ids._array if type(ids) is Tensor else ids if type(ids) in BACKEND_OF else np.asarray(ids)
         if array.dtype.kind not in "iu":
             raise DtypeError(f"Embedding takes integers, not {array.dtype}{place()}")
-        if array.size and (backend_of(array).name == "numpy" or current().debug):
+        home = backend_of(array)
+        if home.name != "numpy" and home is not backend_of(self.W._array):
+            raise BackendError(f"ids lie on {home.name_of(array)}, but the rows of Embedding on {self.W.backend}; "
+                               f"bring them together, as in ids.to({self.W.backend!r}){place()}")  # fmt: skip
+        if array.size and (home.name == "numpy" or current().debug):
             low, high = int(array.min()), int(array.max())
             if low < 0 or high >= self.symbols:
                 worst = low if low < 0 else high
                 raise IndexOutOfRange(f"index {worst} is out of range for Embedding of {self.symbols} symbols, "
                                       f"which takes 0 to {self.symbols - 1}{place()}")  # fmt: skip
-        here = array if type(array) is type(self.W._array) else as_array(array, self.W.backend)
+        here = array if home is backend_of(self.W._array) else as_array(array, self.W.backend)
         return index(self.W, key=(here,))
 
 

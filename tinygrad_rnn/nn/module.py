@@ -59,9 +59,11 @@ class Module:
 
         It runs when an attribute is set, and once more at the first call, for lists that were filled meanwhile.
         """
+        named = {id(self)}
         for _, module in self.named_modules():
             for path, part in module._parts():
-                if isinstance(part, Module):
+                if isinstance(part, Module) and id(part) not in named:
+                    named.add(id(part))
                     part.__dict__["_name"] = path
         for path, tensor in self._named_state():
             tensor.name = path
