@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import fakecupy
 import pytest
+from devices import GPU_BACKENDS
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.backend import BACKENDS, cupy_, register, resolve, unregister
 from tinygrad_rnn.core.modes import current
-
-GPU_REQUIRED = bool(os.environ.get("TINYGRAD_RNN_REQUIRE_GPU"))
-GPU_BACKENDS = ["cupy"] if GPU_REQUIRED or cupy_.status().usable else []
 
 
 @pytest.fixture(scope="session", autouse=True)

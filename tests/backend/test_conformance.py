@@ -8,12 +8,12 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
-import warnings
 from typing import Any
 
 import fakecupy
 import numpy as np
 import pytest
+from devices import ReadBack, no_reads
 
 import tinygrad_rnn as tg
 
@@ -33,21 +33,13 @@ def same(have: Any, want: Any) -> bool:
     return have.dtype == want.dtype and have.shape == want.shape and np.allclose(have, want, rtol=1e-6, equal_nan=True)
 
 
-def waits(cp: Any, action: Any) -> bool:
+def waits(gpu: str, action: Any) -> bool:
     """Whether an action waits for the device."""
-    if cp is fakecupy:
-        with fakecupy.counting() as count:
+    try:
+        with no_reads(gpu):
             action()
-        return count["syncs"] > 0
-    import cupyx
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with cupyx.allow_synchronize(False):
-                action()
-        except cupyx.DeviceSynchronized:
-            return True
+    except ReadBack:
+        return True
     return False
 
 
@@ -81,7 +73,8 @@ def test_a_list_that_mixes_numbers_and_arrays_is_refused(cp: Any) -> None:
 
 def test_item_is_the_way_out_for_one_number(cp: Any) -> None:
     assert type(ramp(cp, 3).sum().item()) is float
-    assert (float(ramp(cp, 3)[1]), int(ramp(cp, 3)[1]), complex(ramp(cp, 3)[1]), bool(ramp(cp, 3)[1])) == (1.0, 1, 1, True)
+    one = ramp(cp, 3)[1]
+    assert (float(one), int(one), complex(one), bool(one)) == (1.0, 1, 1, True)
 
 
 def test_item_takes_no_index(cp: Any) -> None:
@@ -443,7 +436,8 @@ MAKES = {
     "abs, sign, floor": lambda xp, x: xp.abs(x - 5.5) * xp.sign(x - 5.5) + xp.floor(x / 2),
     "expm1, log1p": lambda xp, x: xp.expm1(x / 9) + xp.log1p(x),
     "hyperbolic": lambda xp, x: xp.sinh(x / 9) + xp.cosh(x / 9) - xp.tanh(x),
-    "angles": lambda xp, x: xp.arcsin(x / 30) + xp.arccos(x / 30) + xp.arctan(x) + xp.sin(x) + xp.cos(x) + xp.tan(x / 30),
+    "angles": lambda xp, x: xp.sin(x) + xp.cos(x) + xp.tan(x / 30),
+    "arcs": lambda xp, x: xp.arcsin(x / 30) + xp.arccos(x / 30) + xp.arctan(x),
     "isfinite": lambda xp, x: xp.isfinite(x) & ~(x > 3),
     "powers": lambda xp, x: x**2 + x**0.5 + 2.0 ** (x / 9),
 }
@@ -569,15 +563,15 @@ FLOWING = {
 
 
 @pytest.mark.parametrize("name", WAITING)
-def test_whoever_reads_waits_for_the_device(cp: Any, name: str) -> None:
+def test_whoever_reads_waits_for_the_device(cp: Any, gpu: str, name: str) -> None:
     x = ramp(cp, 4)
-    assert waits(cp, lambda: WAITING[name](cp, x))
+    assert waits(gpu, lambda: WAITING[name](cp, x))
 
 
 @pytest.mark.parametrize("name", FLOWING)
-def test_whoever_computes_does_not_wait(cp: Any, name: str) -> None:
+def test_whoever_computes_does_not_wait(cp: Any, gpu: str, name: str) -> None:
     x = ramp(cp, 4)
-    assert not waits(cp, lambda: FLOWING[name](cp, x))
+    assert not waits(gpu, lambda: FLOWING[name](cp, x))
 
 
 def test_erf_is_that_of_numpy(gpu: str) -> None:
@@ -588,9 +582,10 @@ def test_erf_is_that_of_numpy(gpu: str) -> None:
 # -- where the fake is stricter than CuPy ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["sum", "mean", "max", "var", "reshape", "transpose", "clip", "take", "swapaxes", "squeeze", "sort", "ravel"]
-)
+LENIENT = ["sum", "mean", "max", "var", "reshape", "transpose", "clip", "take", "swapaxes", "squeeze", "sort", "ravel"]
+
+
+@pytest.mark.parametrize("name", LENIENT)
 def test_functions_that_cupy_would_hand_to_numpy_in_silence_are_refused_by_the_fake(name: str) -> None:
     more = {"reshape": (1, 3), "clip": (0, 1), "take": (0,), "swapaxes": (0, 0)}.get(name, ())
     with pytest.raises(TypeError, match=r"Unsupported type <class 'numpy.ndarray'>"):

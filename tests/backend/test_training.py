@@ -7,6 +7,7 @@ from collections import Counter
 import fakecupy
 import numpy as np
 import pytest
+from devices import ReadBack, no_reads
 
 import tinygrad_rnn as tg
 
@@ -14,7 +15,7 @@ T, N, V, E, H = 6, 3, 7, 4, 5
 
 
 def losses(backend: str, steps: int, dtype: type = np.float32) -> tuple[list[float], Counter[str]]:
-    """Train a small GRU, written out in operations, to repeat characters; the losses, and what each step moved."""
+    """Train a small GRU, written out in operations, and read nothing inside a step; the losses, and what was moved."""
     rng = np.random.default_rng(11)
     draw = lambda *shape: tg.tensor(rng.standard_normal(shape).astype(dtype) * 0.4, requires_grad=True, backend=backend)  # noqa: E731
     table, head, start = draw(V, E), draw(H, V), draw(N, H)
@@ -24,7 +25,7 @@ def losses(backend: str, steps: int, dtype: type = np.float32) -> tuple[list[flo
     inputs, targets = tg.tensor(text[:-1], backend=backend), tg.tensor(text[1:], backend=backend)
     found, moved = [], Counter()
     for _ in range(steps):
-        with fakecupy.counting() as count:
+        with no_reads(backend), fakecupy.counting() as count:
             x = table[inputs] @ W + b  # the gates' input parts for all time steps: (T, N, 3H)
             h, states = start, []
             for t in range(T):
@@ -56,13 +57,21 @@ def test_losses_are_those_of_numpy(gpu: str, dtype: type) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-3 if dtype is np.float32 else 1e-9)
 
 
-def test_a_step_reads_nothing_back_and_waits_for_nothing() -> None:
+def test_a_step_copies_nothing_either_way() -> None:
     _, moved = losses("fakecupy", 3)
     assert {name: moved[name] for name in ("d2h", "h2d", "syncs")} == {"d2h": 0, "h2d": 0, "syncs": 0}
     assert moved["launches"] > 3 * T
 
 
-def test_the_counters_see_a_step_that_reads() -> None:
+def test_a_step_that_reads_is_noticed(gpu: str) -> None:
+    weight = tg.tensor(np.ones(3), requires_grad=True)
+    with pytest.raises(ReadBack), no_reads(gpu):
+        float((weight * weight).sum())
+    with pytest.raises(ReadBack), no_reads(gpu):
+        weight[weight > 2]
+
+
+def test_the_counters_see_copies_both_ways() -> None:
     weight = tg.tensor(np.ones(3), requires_grad=True, backend="fakecupy")
     with fakecupy.counting() as count:
         loss = (weight * weight).sum()

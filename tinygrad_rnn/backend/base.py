@@ -69,8 +69,8 @@ class Backend:
             raise BackendUnavailable(f"{self.name} has no devices to choose from; say {self.name!r} without a number")
         return nullcontext()
 
-    def guarded(self, kernel: Callable[..., Array]) -> Callable[..., Array]:
-        """The kernel of a primitive, with whatever has to be checked before it may run."""
+    def guarded(self, name: str, kernel: Callable[..., Array]) -> Callable[..., Array]:
+        """The kernel of the primitive `name`, with whatever has to be checked before it may run."""
         return kernel
 
 

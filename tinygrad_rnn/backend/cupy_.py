@@ -56,8 +56,8 @@ class CupyBackend(Backend):
         found: AbstractContextManager[Any] = self._cupy.cuda.Device(device or 0)
         return found
 
-    def guarded(self, kernel: Callable[..., Array]) -> Callable[..., Array]:
-        if self._count == 1:
+    def guarded(self, name: str, kernel: Callable[..., Array]) -> Callable[..., Array]:
+        if self._count == 1 or name == "transfer":
             return kernel
 
         def checked(*args: Any, **options: Any) -> Array:
@@ -137,7 +137,8 @@ def _tried() -> tuple[CupyBackend | None, BackendStatus]:
                 "no-driver",
                 "there is no NVIDIA driver, or one older than this CuPy needs (the driver reports "
                 f"{runtime.driverGetVersion()}, CuPy was built for {runtime.runtimeGetVersion()}; {error})",
-                "Install or upgrade the NVIDIA driver, or take the CuPy for an older CUDA, [cuda12] for [cuda13]",
+                "Install or upgrade the NVIDIA driver, or take a CuPy of an older CUDA: "
+                'pip install "tinygrad_rnn[cuda12]"',
             )  # fmt: skip
         count = 0
     if count == 0:

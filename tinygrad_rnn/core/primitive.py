@@ -119,7 +119,7 @@ class Primitive:
         found = self.kernels.get(array_type)
         if found is None:
             xp = NAMESPACE_OF[array_type]
-            found = BACKEND_OF[array_type].guarded(xp.kernels.get(self.name) or partial(self.kernel, xp))
+            found = BACKEND_OF[array_type].guarded(self.name, xp.kernels.get(self.name) or partial(self.kernel, xp))
             self.kernels[array_type] = found
         return found
 
@@ -304,13 +304,13 @@ class Lost:
             "call backward() before assign_(), or assign to a copy"
         )
 
-    def _refuse(self, *_: Any) -> Any:
+    def refuse(self, *_: Any) -> Any:
         raise ModifiedError(self._message)
 
-    __getattr__ = __array__ = __getitem__ = __neg__ = __abs__ = _refuse
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
-    __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
-    __eq__ = __ne__ = _refuse
+    __getattr__ = __array__ = __getitem__ = __neg__ = __abs__ = refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = refuse
+    __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __lt__ = __le__ = __gt__ = __ge__ = refuse
+    __eq__ = __ne__ = refuse
 
 
 def operands(inputs: tuple[Any, ...]) -> str:

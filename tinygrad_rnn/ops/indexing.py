@@ -40,10 +40,11 @@ def _unique(key):
 def _check(xp, x, key):
     """CuPy wraps an index that is out of range around silently; look at the numbers instead."""
     parts = key if isinstance(key, tuple) else (key,)
-    widths = [0 if p is None or p is Ellipsis else p.ndim if getattr(p, "dtype", None) == bool else 1 for p in parts]
+    kinds = [getattr(getattr(part, "dtype", None), "kind", "") for part in parts]
+    widths = [0 if p is None or p is Ellipsis else p.ndim if kind == "b" else 1 for p, kind in zip(parts, kinds)]
     axis = 0
-    for part, width in zip(parts, widths, strict=True):
-        if getattr(part, "dtype", None) is not None and part.dtype.kind in "iu" and part.size:
+    for part, kind, width in zip(parts, kinds, widths):
+        if kind and kind in "iu" and part.size and axis < x.ndim:
             low, high = int(xp.min(part)), int(xp.max(part))
             if low < -x.shape[axis] or high >= x.shape[axis]:
                 worst = low if low < -x.shape[axis] else high

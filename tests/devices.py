@@ -1,0 +1,45 @@
+"""Which GPUs there are for tests, and the check that a block of code leaves its numbers on the device."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import fakecupy
+
+from tinygrad_rnn.backend import cupy_
+
+GPU_REQUIRED = bool(os.environ.get("TINYGRAD_RNN_REQUIRE_GPU"))
+GPU_BACKENDS = ["cupy"] if GPU_REQUIRED or cupy_.status().usable else []
+
+
+class ReadBack(AssertionError):
+    """Something inside of `no_reads` copied numbers to the host or waited for the device."""
+
+
+@contextmanager
+def no_reads(backend: str) -> Iterator[None]:
+    """Inside, nothing is copied from the GPU to the host, and nobody waits for it; on "numpy" there is nothing to see.
+
+    Raises: ReadBack.
+    """
+    if backend == "cupy":
+        import cupyx
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # CuPy deprecates the switch, which misses what others than CuPy do
+            switch = cupyx.allow_synchronize(False)
+            switch.__enter__()
+        try:
+            yield
+        except cupyx.DeviceSynchronized as error:
+            raise ReadBack("the host waited for the GPU") from error
+        finally:
+            switch.__exit__(None, None, None)
+    else:
+        with fakecupy.counting() as count:
+            yield
+        if count["d2h"] or count["syncs"]:
+            raise ReadBack(f"{count['d2h']} copies to the host, {count['syncs']} waits for the device")
