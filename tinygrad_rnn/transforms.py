@@ -9,7 +9,7 @@ from typing import Any
 from .backend import Array, random
 from .core.autodiff import concerned, pull, pullback, push
 from .core.modes import current, enable_grad, no_grad
-from .core.primitive import primitive, unchanged
+from .core.primitive import Lost, primitive, unchanged
 from .core.tensor import Tensor, next_age, tensor
 from .errors import GraphError, ShapeError
 from .ops.shapes import concatenate, stack
@@ -159,6 +159,9 @@ def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
     used = [x for age, x in concerned([y], since=since).items() if age < since and age not in own]
 
     def replay(g: Any, inputs: list[Any]) -> list[Any]:
+        for x in inputs:
+            if isinstance(x, Lost):  # run again with other numbers, f would give other gradients
+                x.refuse()
         recorded = isinstance(g, Tensor)
         with enable_grad():
             again = [
