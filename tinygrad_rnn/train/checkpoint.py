@@ -66,13 +66,16 @@ def load(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     head = _head(folder)
-    arrays = _arrays(folder / head["arrays"])
-    state = _put_back(head["state"], "", arrays, folder / head["arrays"])
+    while (blob := _bytes(path := folder / head["arrays"])) is None:
+        before, head = head, _head(folder)  # a run that goes on may have put both in place of the old ones meanwhile
+        if head == before:
+            raise CheckpointError(f"{path} is missing, which {FILE} beside it names; {_REMEDY}")
+    arrays = _arrays(path, blob)
+    state = _put_back(head["state"], "", arrays, path)
     if arrays:
-        raise CheckpointError(f"{folder / head['arrays']} holds the extra tensor {min(arrays)!r}; {_REMEDY}")
-    found = hashlib.sha256((folder / head["arrays"]).read_bytes()).hexdigest()
-    if found != head["sha256"]:
-        raise CheckpointError(f"the numbers in {folder / head['arrays']} were altered since they were saved; {_REMEDY}")
+        raise CheckpointError(f"{path} holds the extra tensor {min(arrays)!r}; {_REMEDY}")
+    if hashlib.sha256(blob).hexdigest() != head["sha256"]:
+        raise CheckpointError(f"the numbers in {path} were altered since they were saved; {_REMEDY}")
     return state  # type: ignore[no-any-return]
 
 
@@ -104,8 +107,8 @@ _ANOTHER = "name the folder that train --out or demo filled"
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder last through a power cut; Windows has no such call and needs none."""
-    if os.name == "posix":
+    """Make a rename in the folder last through a power cut, where the system can; done is the rename in any case."""
+    with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -177,15 +180,20 @@ def _head(folder: Path) -> dict[str, Any]:
     return head
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from None
+
+
+def _arrays(path: Path, blob: bytes) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load as deserialised
 
     try:
-        return deserialised(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing, which {FILE} beside it names; {_REMEDY}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from None
+        return deserialised(blob)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is truncated or has a wrong header ({error}); {_REMEDY}") from None

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core.modes import no_grad
 from ..core.tensor import Tensor, tensor
-from ..errors import CheckpointError
+from ..errors import TextError
 from ..nn.losses import cross_entropy
 from .model import LanguageModel, State, detached
 from .text import Streams, Vocabulary, digest, once_through, split
@@ -55,10 +55,10 @@ class LanguageTask:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there.
 
-        Raises: CheckpointError, if the text is not the one that the run has learned so far.
+        Raises: TextError, if the text is not the one that the run has learned so far.
         """
         if state["text"] != self._digest:
-            raise CheckpointError(
+            raise TextError(
                 "the text is not the one that this run has learned so far: name the same file with --text "
                 "(the default text differs between versions of Python)"
             )

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..backend import random
 from ..core.tensor import Tensor, tensor
-from ..errors import CheckpointError, NumericalError, OptionError, OutputError, TinygradError
+from ..errors import CheckpointError, NumericalError, OptionError, OutputError, TextError, TinygradError
 from ..optim import Adam, CosineLR, clip_grad_norm_
 from . import checkpoint
 from .agreement import AgreementTask
@@ -155,7 +155,8 @@ class Run:
 
         options: of the `Configuration`. `text` (where the same text lies now) and `steps` (another last step) may
             differ from the run's, all others must not.
-        Raises: CheckpointError, if the checkpoint is damaged or of another text; OptionError, if options contradict it.
+        Raises: CheckpointError, if the checkpoint is damaged; TextError, if the text is another one; OptionError, if
+            options contradict the run's.
         """
         state = checkpoint.load(folder)
         configuration = _configuration(folder, state)
@@ -169,7 +170,7 @@ class Run:
         run = cls(dataclasses.replace(configuration, **options))
         try:
             run.load_state_dict(state)
-        except CheckpointError:
+        except TextError:
             raise
         except _DAMAGE as error:
             raise _misfit(folder, error) from error
@@ -183,7 +184,7 @@ class Run:
         """Everything that decides what comes next."""
         return {
             "configuration": dataclasses.asdict(self.configuration),
-            "vocabulary": {"symbols": self.task.vocabulary.symbols, "separator": self.task.vocabulary.separator},
+            "vocabulary": {"symbols": list(self.task.vocabulary.symbols), "separator": self.task.vocabulary.separator},
             "step": self.step,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -196,7 +197,13 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go where `state_dict` was called. The arrays may come from any backend, and go to the default one."""
+        """Go where `state_dict` was called. The arrays may come from any backend, and go to the default one.
+
+        Raises: CheckpointError, if it is the state of another run.
+        """
+        mine = self.state_dict()
+        if wrong := sorted(mine.keys() ^ state.keys()) or [n for n in ("vocabulary",) if mine[n] != state[n]]:
+            raise CheckpointError(f"{wrong[0]} is missing, unknown or another one")
         self.task.load_state_dict(state["task"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

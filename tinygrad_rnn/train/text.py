@@ -104,7 +104,7 @@ def split(ids: Ids, batch: int, truncation: int) -> tuple[Ids, Ids]:
     held_back = len(ids) // 10
     needed = batch * truncation + 1
     if len(ids) - held_back < needed or held_back < 2:
-        least = max(20, -(-needed * 10 // 9))
+        least = max(20, needed + (needed - 1) // 9)
         raise TextError(
             f"the text is too short: it has {len(ids):,} characters, and a batch of {batch} streams of {truncation} "
             f"needs at least {least:,}; take a longer text, or a smaller --batch or --truncation"

@@ -1,0 +1,377 @@
+"""The command: what each word does, and for every kind of bad input one sentence, status 2 and nothing touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import cli
+from tinygrad_rnn.train import checkpoint
+from tinygrad_rnn.train.loop import LOG
+
+TEXT = "the cat sat on the mat, and the dog sat on the cat. " * 12
+COMMAND = [sys.executable, "-c", "import sys; from tinygrad_rnn.cli import main; sys.exit(main())"]
+SMALL = ["--embedding", "3", "--hidden", "5", "--batch", "4", "--truncation", "6", "--steps", "6"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a text and a finished run; never written to, only copied."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "text.txt").write_text(TEXT)
+    assert cli.main(["train", "--text", str(folder / "text.txt"), *SMALL, "--out", str(folder / "run")]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, which is also the current directory."""
+    for path in trained.rglob("*"):
+        if path.is_file():
+            (tmp_path / path.relative_to(trained)).parent.mkdir(exist_ok=True)
+            (tmp_path / path.relative_to(trained)).write_bytes(path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def listing(folder: Path) -> dict[str, bytes | None]:
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def status(*arguments: str) -> int:
+    """The exit status, also where argparse leaves by itself."""
+    try:
+        return cli.main(list(arguments))
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+
+
+def train(*arguments: str) -> int:
+    return status("train", "--text", "text.txt", *SMALL, *arguments)
+
+
+# -- what it does ----------------------------------------------------------------------------------------------------
+
+
+def test_train_leaves_a_checkpoint_a_log_and_a_curve(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        train("--cell", "gru", "--reset", "after", "--update", "old", "--layers", "2", "--out", "new", "--seed", "3")
+        == 0
+    )
+    assert sorted(os.listdir("new")) == ["arrays-6.safetensors", "checkpoint.json", "log.jsonl", "loss.svg"]
+    (entry,) = map(json.loads, Path("new", LOG).read_text().splitlines())
+    assert entry.keys() == {"step", "loss", "val_loss", "tokens_per_second"}
+    assert entry["step"] == 6 and 1 < entry["loss"] < 4 and 1 < entry["val_loss"] < 4 and entry["tokens_per_second"] > 0
+    ElementTree.parse("new/loss.svg")
+    said = capsys.readouterr().out
+    assert "step 6/6" in said and "nats" in said and "bits/char" in said and "tokens/s" in said
+    assert "tinygrad-rnn sample --checkpoint new" in said
+    settings = checkpoint.load("new")["configuration"]
+    assert (settings["reset"], settings["update"], settings["layers"], settings["seed"]) == ("after", "old", 2, 3)
+
+
+def test_without_out_every_run_gets_a_folder_of_its_own(here: Path) -> None:
+    (here / "run").rename("elsewhere")
+    assert [train(), train(), train()] == [0, 0, 0]
+    assert [checkpoint.load(name)["step"] for name in ("run", "run-2", "run-3")] == [6, 6, 6]
+
+
+def test_the_default_text_needs_no_file(here: Path) -> None:
+    assert status("train", *SMALL[:-1], "1", "--out", "new") == 0
+    assert checkpoint.load("new")["configuration"]["text"] is None
+
+
+def test_the_agreement_task_has_its_own_defaults(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("train", "--task", "agreement", "--steps", "3", "--out", "new") == 0
+    settings = checkpoint.load("new")["configuration"]
+    assert (settings["embedding"], settings["hidden"]) == (16, 32)
+    said = capsys.readouterr().out
+    assert "right" in said and "bits/verb" in said
+    assert json.loads(Path("new", LOG).read_text())["accuracy"] == pytest.approx(0.5, abs=0.3)
+    assert status("sample", "--checkpoint", "new", "--prompt", "the cats , which ate fish ,", "--length", "1") == 0
+    assert capsys.readouterr().out.startswith("the cats , which ate fish , ")
+
+
+def test_resume_goes_on_with_the_configuration_of_the_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("train", "--resume", "--out", "run", "--steps", "9") == 0
+    assert checkpoint.load("run")["step"] == 9 and "step 6 to 9" in capsys.readouterr().out
+    assert train("--steps", "9", "--out", "whole") == 0
+    got, whole = (checkpoint.load(name)["model"] for name in ("run", "whole"))
+    assert all(got[name].tobytes() == whole[name].tobytes() for name in whole)
+
+
+def test_sample_is_reproducible(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def written(*more: str) -> str:
+        assert status("sample", "--checkpoint", "run", "--length", "50", *more) == 0
+        return capsys.readouterr().out
+
+    text = written("--prompt", "the ", "--temperature", "0.9", "--seed", "5")
+    assert text == written("--prompt", "the ", "--temperature", "0.9", "--seed", "5")
+    assert text.startswith("the ") and len(text) == 4 + 50 + 1
+    assert text != written("--prompt", "the ", "--temperature", "0.9", "--seed", "6")
+    assert len(set(written("--prompt", "t", "--temperature", "0"))) < len(
+        set(written("--prompt", "t", "--temperature", "9"))
+    )
+    assert len(written()) == 1 + 50 + 1  # without a prompt, it starts from one symbol
+
+
+def test_a_checkpoint_of_one_backend_opens_on_another(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--backend", "fakecupy", "--out", "gpu") == 0
+    capsys.readouterr()
+    texts = []
+    for name, backend in (("gpu", "numpy"), ("gpu", "fakecupy"), ("run", "fakecupy"), ("run", "numpy")):
+        assert status("sample", "--checkpoint", name, "--prompt", "the", "--backend", backend) == 0
+        texts.append(capsys.readouterr().out)
+    assert len(set(texts)) == 1  # the same run, wherever it was made and read
+    assert status("train", "--resume", "--out", "gpu", "--steps", "8", "--backend", "numpy") == 0
+
+
+def test_info_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("info") == 0
+    said = capsys.readouterr().out
+    assert f"tinygrad-rnn {tg.__version__}" in said and "numpy: usable" in said and "cupy: " in said
+    assert status("--version") == 0 and tg.__version__ in capsys.readouterr().out
+    for command in ([], ["train"], ["sample"], ["demo"], ["info"]):
+        assert status(*command, "--help") == 0
+        assert "--help" in capsys.readouterr().out
+
+
+def test_demo_leaves_everything_that_it_promises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "DEMO_SECONDS", 1.0)
+    monkeypatch.chdir(tmp_path)
+    started = time.monotonic()
+    assert status("demo") == 0
+    assert time.monotonic() - started < 31  # what comes on top of the training
+    said = capsys.readouterr().out
+    assert said.index("What it writes before") < said.index("step ") < said.index("What it writes after")
+    files = {"checkpoint.json", "log.jsonl", "loss.svg", "gru_step.svg", "README.txt"}
+    assert files < set(os.listdir("demo-run")) and len(os.listdir("demo-run")) == len(files) + 1
+    readme = Path("demo-run/README.txt").read_text()
+    assert all(name in readme for name in files)
+    for line in readme.splitlines():
+        if line.startswith("    tinygrad-rnn sample"):
+            assert status("sample", "--checkpoint", *line.split()[3:4], "--prompt", "The ", "--length", "5") == 0
+    for picture in ("loss.svg", "gru_step.svg"):
+        assert ElementTree.parse(f"demo-run/{picture}").getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert "sigmoid" in Path("demo-run/gru_step.svg").read_text()
+
+
+def interrupted(here: Path, number: int) -> tuple[int, str]:
+    process = subprocess.Popen(
+        [*COMMAND, "train", "--text", "text.txt", *SMALL[:-1], "1000000", "--out", "long"],
+        cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (here / "long" / LOG).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_and_says_how_to_go_on(here: Path, number: int) -> None:
+    code, said = interrupted(here, number)
+    step = checkpoint.load(here / "long")["step"]
+    assert code == 130 and "Traceback" not in said
+    assert f"stopped after step {step}, all is saved" in said and "tinygrad-rnn train --resume --out long" in said
+    assert step % 100 or step == 100  # that very step, not the last one that was due
+    assert status("train", "--resume", "--out", "long", "--steps", str(step + 2)) == 0
+
+
+def test_in_a_terminal_there_is_a_live_bar(here: Path) -> None:
+    pty = pytest.importorskip("pty", reason="pseudo-terminals are a thing of Unix")
+    master, slave = pty.openpty()
+    command = [*COMMAND, "train", "--text", "text.txt", *SMALL, "--out", "new"]
+    process = subprocess.Popen(
+        command, cwd=here, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm", "COLUMNS": "150"}
+    )
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            if not (part := os.read(master, 10_000)):
+                break
+        except OSError:  # Linux says so at the end of a terminal
+            break
+        shown += part
+    os.close(master)
+    assert process.wait() == 0
+    assert b"\x1b[" in shown and "━".encode() in shown  # it moves, and has a bar
+    assert b"step 6/6" in shown and b"bits/char" in shown and b"tokens/s" in shown and b"left" in shown
+
+
+def test_a_reader_that_leaves_early_is_no_error(here: Path) -> None:
+    command = [*COMMAND, "sample", "--checkpoint", "run", "--length", "20000"]
+    process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout and process.stderr
+    process.stdout.read(5)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 0
+    process.stderr.close()
+
+
+# -- bad input -------------------------------------------------------------------------------------------------------
+
+
+def edit_json(**changes: object) -> Callable[[], None]:
+    def edit() -> None:
+        head = json.loads(Path("run/checkpoint.json").read_text())
+        Path("run/checkpoint.json").write_text(json.dumps({**head, **changes}))
+
+    return edit
+
+
+def edit_arrays(change: Callable[[dict[str, np.ndarray]], object]) -> Callable[[], None]:
+    def edit() -> None:
+        arrays = load_file("run/arrays-6.safetensors")
+        change(arrays)
+        save_file(arrays, "run/arrays-6.safetensors")
+
+    return edit
+
+
+def write(name: str, content: bytes) -> Callable[[], None]:
+    return lambda: (Path(name).write_bytes(content), None)[1]
+
+
+def cut() -> None:
+    path = Path("run/arrays-6.safetensors")
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def nothing() -> None:
+    pass
+
+
+WEIGHT = "model/head.W"
+TRAIN, SAMPLE, GO_ON = "train --out new", "sample --checkpoint run --prompt the", "train --resume --out run --steps 9"
+BAD: dict[str, tuple[Callable[[], None], str, str]] = {
+    "missing text": (nothing, f"{TRAIN} --text nowhere.txt", "there is no file"),
+    "empty text": (write("t", b""), f"{TRAIN} --text t", "is empty"),
+    "binary text": (write("t", bytes(range(256))), f"{TRAIN} --text t", "is a binary file"),
+    "text not UTF-8": (write("t", "Gr\u00fc\u00dfe".encode("latin-1") * 999), f"{TRAIN} --text t", "iconv"),
+    "short text": (write("t", b"abc" * 50), f"{TRAIN} --text t", "too short: it has 150 characters"),
+    "unseen character": (nothing, "sample --checkpoint run --prompt Q", "the character 'Q' never occurred"),
+    "empty prompt": (nothing, "sample --checkpoint run --prompt=", "the prompt is empty"),
+    "bad temperature": (nothing, f"{SAMPLE} --temperature -1", "the temperature is -1"),
+    "bad length": (nothing, f"{SAMPLE} --length -1", "the length is -1"),
+    "bad seed": (nothing, f"{SAMPLE} --seed -1", "--seed is -1"),
+    "no checkpoint": (nothing, "sample --checkpoint nowhere", "there is no checkpoint in nowhere"),
+    "truncated checkpoint": (cut, SAMPLE, "is truncated"),
+    "wrong header": (write("run/arrays-6.safetensors", b"\x08" + bytes(7) + b"notjson!"), SAMPLE, "wrong header"),
+    "missing tensor": (edit_arrays(lambda a: a.pop(WEIGHT)), SAMPLE, f"lacks the tensor '{WEIGHT}'"),
+    "extra tensor": (edit_arrays(lambda a: a.update(spy=np.ones(2))), SAMPLE, "the extra tensor 'spy'"),
+    "wrong shape": (
+        edit_arrays(lambda a: a.update({WEIGHT: np.ones((2, 3), "f")})),
+        SAMPLE,
+        "has shape (2, 3) instead",
+    ),
+    "wrong dtype": (edit_arrays(lambda a: a.update({WEIGHT: a[WEIGHT].astype("d")})), SAMPLE, "has dtype float64"),
+    "newer format": (edit_json(format_version=99), SAMPLE, "pip install --upgrade"),
+    "checkpoint.json cut": (write("run/checkpoint.json", b'{"format'), SAMPLE, "is truncated or damaged"),
+    "resuming a truncated checkpoint": (cut, GO_ON, "is truncated"),
+    "resuming nothing": (nothing, "train --resume --out nowhere", "there is no run in nowhere to go on with"),
+    "resuming nowhere": (nothing, "train --resume", "--resume needs --out"),
+    "resuming another model": (nothing, f"{GO_ON} --hidden 7", "--hidden is 7, but the run in run has 5"),
+    "no such backend": (nothing, f"{TRAIN} --backend abacus", "there is no backend 'abacus'"),
+    "hidden size of 0": (nothing, f"{TRAIN} --hidden 0", "--hidden is 0; it must be at least 1"),
+    "hidden size of nothing": (nothing, f"{TRAIN} --hidden many", "invalid int value: 'many'"),
+    "log at no step": (nothing, f"{TRAIN} --log-every 0", "0 is not a whole number of at least 1"),
+    "no such cell": (nothing, f"{TRAIN} --cell gur", "choose from"),
+    "a reset gate for an LSTM": (
+        nothing,
+        f"{TRAIN} --cell lstm --reset after",
+        "--reset has no meaning with --cell lstm",
+    ),
+    "a text for agreement": (nothing, f"{TRAIN} --task agreement --text text.txt", "--text has no meaning"),
+    "too much memory": (nothing, f"{TRAIN} --hidden 100000000000", "not enough memory"),
+    "a file in the way": (nothing, "train --out text.txt", "cannot be made"),
+    "a file on the way": (nothing, "train --out text.txt/new", "cannot be made"),
+    "another run": (nothing, "train --out run", "run holds another run: go on with it"),
+    "another demo": (nothing, "demo --out run", "run holds another run"),
+    "somebody's file": (write("README.txt", b"mine"), "demo --out .", "holds a file README.txt already"),
+    "no command": (nothing, "", "required"),
+    "no such command": (nothing, "trian", "invalid choice"),
+    "no such option": (nothing, f"{TRAIN} --hiden 3", "unrecognized arguments"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_gets_one_sentence_and_touches_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    prepare, command, says = BAD[kind]
+    prepare()
+    before = listing(here)
+    assert status(*command.split()) == 2
+    said = capsys.readouterr()
+    assert says in said.err and "Traceback" not in said.err
+    assert said.err.startswith("tinygrad-rnn") and said.err.count("\n") == 1 and len(said.err) < 500
+    assert listing(here) == before
+
+
+def test_cupy_that_cannot_be_used_is_named_with_its_remedy(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if tg.backends()["cupy"].usable:
+        pytest.skip("CuPy can be used here")
+    before = listing(here)
+    for command in (TRAIN, SAMPLE):
+        assert status(*command.split(), "--backend", "cupy") == 2
+        said = capsys.readouterr().err
+        assert "upy" in said and "nstall" in said and said.count("\n") == 1
+    assert listing(here) == before
+
+
+def test_bad_input_in_a_process_of_its_own(here: Path) -> None:
+    done = subprocess.run([*COMMAND, "train", "--text", "nowhere.txt"], cwd=here, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("tinygrad-rnn: there is no file") and done.stderr.count("\n") == 1
+
+
+def test_a_folder_that_may_not_be_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    locked = here / "locked"
+    locked.mkdir(0o555)
+    if os.access(locked, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    assert train("--out", "locked") == 2
+    assert "Permission denied" in capsys.readouterr().err and not os.listdir(locked)
+
+
+@pytest.fixture
+def small_disk(here: Path) -> Iterator[Path]:
+    disk = here / "disk"
+    disk.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"mounting a small disk is not permitted here: {error}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_disk_that_fills_up_while_training(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--out", "disk/run") == 0
+    disk = os.statvfs(small_disk)
+    (small_disk / "ballast").write_bytes(bytes((disk.f_bavail - 1) * disk.f_bsize))
+    before = listing(small_disk)
+    assert status("train", "--resume", "--out", "disk/run", "--steps", "500", "--log-every", "100") == 2
+    said = capsys.readouterr().err
+    assert "No space left on device" in said and "make room" in said and said.count("\n") == 1
+    assert checkpoint.load(small_disk / "run")["step"] >= 6 and not list(small_disk.rglob("*.partial"))
+    assert listing(small_disk)["ballast"] == before["ballast"]
+    (small_disk / "ballast").unlink()
+    assert status("train", "--resume", "--out", "disk/run", "--steps", "12") == 0

@@ -1,0 +1,342 @@
+"""The loop: a run that was stopped anywhere, even by a kill, ends exactly like one that never was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fakecupy
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.errors import CheckpointError, NumericalError, OptionError, OutputError, TextError
+from tinygrad_rnn.train import checkpoint
+from tinygrad_rnn.train.loop import LOG, Configuration, Log, Run, load_model
+
+TEXT = "the cat sat on the mat, and the dog sat on the cat. " * 12
+STEPS = 11
+SMALL: dict[str, Any] = {"embedding": 3, "hidden": 5, "batch": 4, "truncation": 6, "steps": STEPS, "lr": 0.05}
+KINDS: dict[str, dict[str, Any]] = {
+    "gru": {},
+    "lstm, two layers, dropout": {"cell": "lstm", "layers": 2, "dropout": 0.4},
+    "cosine": {"cell": "minimal_gru", "schedule": "cosine"},
+    "agreement": {"task": "agreement", "cell": "rnn"},
+}
+
+
+@pytest.fixture(autouse=True)
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def configuration(text: Path, **options: Any) -> Configuration:
+    return Configuration(**{"text": str(text), **SMALL, **options})
+
+
+def drained(reports: Iterator[Any]) -> None:
+    for _ in reports:
+        pass
+
+
+def train(run: Run, folder: Path, **options: Any) -> None:
+    folder.mkdir(exist_ok=True)
+    drained(run.train(folder, **{"log_every": 4, "validate_every": 5, "save_every": 3, **options}))
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Everything of a finished run that must not depend on its interruptions: all but speeds."""
+    log = [{k: v for k, v in entry.items() if k != "tokens_per_second"} for entry in Log(folder / LOG, 10**9).entries()]
+    state = checkpoint.load(folder)
+    state["configuration"]["text"] = None
+    arrays = {str(path): (a.dtype, a.shape, a.tobytes()) for path, a in _leaves(state, ())}
+    return {"log": log, "rest": json.dumps(state, default=lambda a: "array", sort_keys=True), **arrays}
+
+
+def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
+    if isinstance(value, np.ndarray):
+        yield path, value
+    elif isinstance(value, (dict, list)):
+        for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(part, (*path, name))
+
+
+def test_the_loss_goes_down_and_the_log_says_so(tmp_path: Path, text: Path) -> None:
+    train(Run(configuration(text, steps=60, hidden=12)), tmp_path / "run", log_every=10, validate_every=30)
+    entries = Log(tmp_path / "run" / LOG, 60).entries()
+    assert [e["step"] for e in entries] == [10, 20, 30, 40, 50, 60]
+    assert [e["step"] for e in entries if e["val_loss"] is not None] == [30, 60]
+    assert entries[-1]["loss"] < 1.3 < 2.0 < entries[0]["loss"] < np.log(18) + 0.3
+    assert entries[-1]["val_loss"] < 1.3 and all(e["tokens_per_second"] > 0 for e in entries)
+
+
+def test_the_reported_loss_is_the_mean_since_the_last_report(tmp_path: Path, text: Path) -> None:
+    train(Run(configuration(text)), tmp_path / "coarse")
+    train(Run(configuration(text)), tmp_path / "fine", log_every=1)
+    coarse, fine = (Log(tmp_path / name / LOG, STEPS).entries() for name in ("coarse", "fine"))
+    each = [e["loss"] for e in fine]
+    assert [e["step"] for e in coarse] == [4, 8, 11]
+    wanted = [np.mean(each[:4]), np.mean(each[4:8]), np.mean(each[8:])]
+    np.testing.assert_allclose([e["loss"] for e in coarse], wanted, rtol=1e-6)
+
+
+def test_the_validation_loss_is_that_of_the_held_back_tenth(text: Path) -> None:
+    run = Run(configuration(text, batch=1))
+    ids = run.task.vocabulary.encode(TEXT)[-(len(TEXT) // 10) :]
+    logits = run.model(ids[:-1, None])[0].numpy()[:, 0].astype(np.float64)
+    chosen = logits[np.arange(len(ids) - 1), ids[1:]]
+    wanted = (np.log(np.exp(logits).sum(1)) - chosen).mean()
+    assert run.validate()["val_loss"] == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_stopped_after_any_step_ends_like_one_that_never_was(tmp_path: Path, text: Path, kind: str) -> None:
+    config = configuration(text, **KINDS[kind])
+    train(Run(config), tmp_path / "whole")
+    whole = outcome(tmp_path / "whole")
+    for stop in range(1, STEPS):
+        run, folder = Run(config), tmp_path / f"stopped{stop}"
+        folder.mkdir()
+        for report in run.train(folder, log_every=4, validate_every=5, save_every=3):
+            run.stopping = report.step == stop
+        assert run.step == stop == checkpoint.load(folder)["step"]
+        np.random.default_rng().random()
+        tg.seed(999)  # another program ran meanwhile
+        train(Run.resumed(folder), folder)
+        assert outcome(folder) == whole
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer", "schedule", "random", "task", "carried", "summed"])
+def test_each_part_of_the_state_is_needed(tmp_path: Path, text: Path, part: str) -> None:
+    """What would a run be that did not restore this part? Another one; so the comparison above sees every part."""
+    config = configuration(text, layers=2, dropout=0.3, schedule="cosine")
+    train(Run(config), tmp_path / "whole")
+    run, folder = Run(config), tmp_path / "stopped"
+    folder.mkdir()
+    for report in run.train(folder, log_every=4, validate_every=5, save_every=3):
+        run.stopping = report.step == 7
+    resumed = Run.resumed(folder)
+    fresh = Run(config)
+    if part == "random":
+        tg.seed(config.seed)
+    elif part == "carried":
+        resumed._carried = None
+    elif part == "summed":
+        resumed._summed = 0.0
+    else:
+        getattr(resumed, part).load_state_dict(getattr(fresh, part).state_dict())
+    if part != "random":  # making `fresh` has used random numbers
+        tg.backend.random.set_state(checkpoint.load(folder)["random"])
+    if part == "schedule":
+        resumed.schedule.optimizer.lr = config.lr  # type: ignore[union-attr]
+    train(resumed, folder)
+    assert outcome(folder) != outcome(tmp_path / "whole")
+
+
+def test_a_log_ahead_of_its_checkpoint_or_torn_is_cut_back(tmp_path: Path, text: Path) -> None:
+    train(Run(configuration(text)), tmp_path / "whole")
+    run, folder = Run(configuration(text)), tmp_path / "stopped"
+    folder.mkdir()
+    for report in run.train(folder, log_every=1, validate_every=5, save_every=3):
+        if report.step == 5:
+            break  # as a kill would: saved at 3, logged to 5
+    with open(folder / LOG, "ab") as file:
+        file.write(b'{"step": 2, "lo')
+    assert Run.resumed(folder).step == 3
+    train(Run.resumed(folder), folder, log_every=1)
+    assert [e["step"] for e in Log(folder / LOG, STEPS).entries()] == list(range(1, STEPS + 1))
+
+
+def test_a_run_goes_on_past_its_last_step_if_asked(tmp_path: Path, text: Path) -> None:
+    train(Run(configuration(text, steps=5)), tmp_path / "short")
+    train(Run.resumed(tmp_path / "short", steps=STEPS), tmp_path / "short")
+    train(Run(configuration(text)), tmp_path / "whole")
+    short, whole = outcome(tmp_path / "short"), outcome(tmp_path / "whole")
+    assert short["('model', 'head.W')"] == whole["('model', 'head.W')"]
+    with pytest.raises(OptionError, match=r"--steps is 7, but the run in .* is at 11 already: ask for more"):
+        Run.resumed(tmp_path / "short", steps=7)
+
+
+@pytest.mark.parametrize(("first", "second"), [("fakecupy", "numpy"), ("numpy", "fakecupy")])
+def test_a_checkpoint_of_one_backend_goes_on_on_another(tmp_path: Path, text: Path, first: str, second: str) -> None:
+    config = configuration(text, cell="lstm", layers=2, dropout=0.4)
+    train(Run(config), tmp_path / "whole")
+    folder = tmp_path / "moved"
+    folder.mkdir()
+    with tg.use_backend(first):
+        run = Run(config)
+        for report in run.train(folder, log_every=4, validate_every=5, save_every=3):
+            run.stopping = report.step == 6
+    with tg.use_backend(second):
+        resumed = Run.resumed(folder)
+        assert {p.backend for p in resumed.model.parameters()} == {second}
+        train(resumed, folder)
+    assert outcome(folder) == outcome(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_reads_nothing_back_from_the_device(text: Path, kind: str) -> None:
+    with tg.use_backend("fakecupy"):
+        run = Run(configuration(text, **KINDS[kind]))
+        run.advance()
+        with fakecupy.counting() as seen:
+            run.advance()
+            run.advance()
+    assert seen["launches"] > 0 and seen["d2h"] == 0 and seen["syncs"] == 0
+
+
+def test_time_ends_a_run_in_good_order(tmp_path: Path, text: Path) -> None:
+    train(Run(configuration(text, steps=10**6)), tmp_path / "run", seconds=0.2)
+    state, entries = checkpoint.load(tmp_path / "run"), Log(tmp_path / "run" / LOG, 10**6).entries()
+    assert 0 < state["step"] == entries[-1]["step"] < 10**6 and entries[-1]["val_loss"] is not None
+
+
+def test_a_loss_that_runs_away_is_reported(tmp_path: Path, text: Path) -> None:
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(NumericalError, match=r"the loss is \w+ at step \d+: .* smaller --lr"),
+    ):
+        train(Run(configuration(text, lr=1e38, steps=50)), tmp_path / "run")
+
+
+def test_a_log_that_cannot_be_written_is_taken_back(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log(tmp_path / LOG, 0)
+    log.append({"step": 1})
+    before = log.path.read_bytes()
+
+    class Full:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def __enter__(self) -> Full:
+            return self
+
+        def __exit__(self, *exception: object) -> None:
+            self.file.close()
+
+        def write(self, line: bytes) -> None:
+            self.file.write(line[:3])
+            self.file.flush()
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", lambda path, mode, real=open: Full(real(path, mode)))
+        with pytest.raises(OutputError, match=r"No space left on device.*the last checkpoint is whole"):
+            log.append({"step": 2})
+    assert log.path.read_bytes() == before
+
+
+def test_the_model_of_a_checkpoint_is_there_without_the_text(tmp_path: Path, text: Path) -> None:
+    run = Run(configuration(text, layers=2, dropout=0.5))
+    train(run, tmp_path / "run")
+    text.unlink()
+    model, vocabulary, config = load_model(tmp_path / "run")
+    assert vocabulary.symbols == run.task.vocabulary.symbols and config == run.configuration and not model.training
+    ids = vocabulary.encode("the cat")[:, None]
+    np.testing.assert_array_equal(model(ids)[0].numpy(), run.model.eval()(ids)[0].numpy())
+
+
+def test_another_text_is_refused(tmp_path: Path, text: Path) -> None:
+    train(Run(configuration(text)), tmp_path / "run")
+    moved = text.with_name("moved.txt")
+    text.rename(moved)
+    assert Run.resumed(tmp_path / "run", text=str(moved)).step == STEPS
+    moved.write_text(TEXT.replace("cat", "tac"))
+    with pytest.raises(TextError, match="not the one that this run has learned so far"):
+        Run.resumed(tmp_path / "run", text=str(moved))
+
+
+def test_a_state_of_another_model_is_refused(tmp_path: Path, text: Path) -> None:
+    train(Run(configuration(text)), tmp_path / "run")
+    for change, says in (
+        ({"hidden": 6}, "shape"),
+        ({"cell": "lstm"}, "does not fit the model"),
+        ({"hidden": 0}, "--hidden is 0"),
+        ({"cake": 1}, "cake"),
+    ):
+        state = checkpoint.load(tmp_path / "run")
+        state["configuration"].update(change)
+        (tmp_path / "other").mkdir(exist_ok=True)
+        checkpoint.save(tmp_path / "other", state, step=1)
+        for opened in (Run.resumed, load_model):
+            with pytest.raises(CheckpointError, match=says):
+                opened(tmp_path / "other")
+    for missing in checkpoint.load(tmp_path / "run"):
+        state = checkpoint.load(tmp_path / "run")
+        del state[missing]
+        checkpoint.save(tmp_path / "other", state, step=2)
+        with pytest.raises(CheckpointError, match=missing):
+            Run.resumed(tmp_path / "other")
+
+
+def test_resuming_with_other_options_is_refused(tmp_path: Path, text: Path) -> None:
+    train(Run(configuration(text, schedule="cosine")), tmp_path / "run")
+    Run.resumed(tmp_path / "run", hidden=5)
+    with pytest.raises(OptionError, match=r"--hidden is 6, but the run in .* has 5; leave it out: --text alone"):
+        Run.resumed(tmp_path / "run", hidden=6)
+    with pytest.raises(OptionError, match="--steps is 99, but the run"):
+        Run.resumed(tmp_path / "run", steps=99)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("hidden", 0), ("embedding", -1), ("layers", 0), ("batch", 0), ("truncation", 0), ("steps", 0), ("lr", 0.0)),
+        *(("lr", float("nan")), ("clip", -1.0), ("dropout", 1.0), ("dropout", 0.5), ("seed", -1), ("cell", "gur")),
+        *(("task", "cake"), ("reset", "during"), ("update", "newer"), ("schedule", "sine")),
+    ],
+)
+def test_options_out_of_range_are_refused(option: str, value: Any) -> None:
+    with pytest.raises(OptionError, match=f"--{option} "):
+        Configuration(**{option: value})
+
+
+def test_equal_configurations_give_equal_runs_and_another_seed_another(tmp_path: Path, text: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        train(Run(dataclasses.replace(configuration(text), seed=seed)), tmp_path / name)
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b") != outcome(tmp_path / "c")
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path, text: Path) -> None:
+    chance, kills, steps = random.Random(), 20, 1000
+    print(f"random state: {chance.getstate()[1][:4]}")
+    options = ["--text", str(text), "--embedding", "3", "--hidden", "5", "--batch", "2", "--truncation", "4"]
+    options += ["--steps", str(steps), "--log-every", "7", "--validate-every", "50", "--save-every", "3"]
+    command = [sys.executable, "-c", "import sys; from tinygrad_rnn.cli import main; sys.exit(main())", "train"]
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        known = ["--resume"] if checkpoint.exists(out) else options
+        return subprocess.Popen([*command, *known, "--out", str(out), *options[-6:]], stdout=subprocess.DEVNULL)
+
+    assert start(whole).wait() == 0
+    for _ in range(5):  # while it starts, reads its checkpoint or writes the first one
+        process = start(folder)
+        time.sleep(chance.random() * 0.3)
+        process.kill()
+        process.wait()
+    moments = []
+    for target in sorted(chance.randrange(steps - 100) for _ in range(kills)):
+        process = start(folder)
+        while process.poll() is None and (not checkpoint.exists(folder) or checkpoint.load(folder)["step"] < target):
+            time.sleep(0.002)
+        time.sleep(chance.random() * 0.02)
+        assert process.poll() is None, "it was to be killed while it ran"
+        process.kill()
+        assert process.wait() == -9
+        moments.append(checkpoint.load(folder)["step"])  # whole, at any moment
+    assert start(folder).wait() == 0
+    assert moments == sorted(moments) and len(set(moments)) > kills // 2
+    assert outcome(folder) == outcome(whole)
