@@ -320,10 +320,15 @@ class ndarray:
     def __setitem__(self, key: Any, value: Any) -> None:
         if isinstance(value, np.ndarray) and value.ndim:
             raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
-        inner, _ = self._key(key)
-        value = _operand(value)
+        inner, views = self._key(key)
+        value, buffer = _operand(value), _inside(self)
+        if views and isinstance(value, np.ndarray):
+            target = buffer[inner]
+            if (target.ctypes.data, target.shape, target.strides) == (value.ctypes.data, value.shape, value.strides):
+                return  # the end of `x[key] += y`
+        if not views and not isinstance(value, np.ndarray):
+            totals["h2d"] += 1  # the number becomes an array first
         totals["launches"] += 1
-        buffer = _inside(self)
         places = np.arange(self.size).reshape(self.shape)[inner].ravel()
         values = np.broadcast_to(value, buffer[inner].shape).ravel() if isinstance(value, np.ndarray) else None
         if values is None:

@@ -61,7 +61,7 @@ CASES = {
         "no NVIDIA driver, or one older than this CuPy needs (the driver reports 0, CuPy was built for 13020; cudaErr",
         "Install or upgrade the NVIDIA driver",
     ),
-    "no-device": (with_runtime(getDeviceCount=failing(NO_GPU)), "driver works but shows no GPU", "CUDA_VISIBLE_DEVICES"),
+    "no-device": (with_runtime(getDeviceCount=failing(NO_GPU)), "driver works but shows no", "CUDA_VISIBLE_DEVICES"),
     "no-device of count 0": (with_runtime(getDeviceCount=lambda: 0), "the driver works but shows no GPU", "--gpus"),
     "first-kernel-failed for want of NVRTC": (
         StandIn(arange=failing(NO_NVRTC)), 'RuntimeError: Failure finding "libnvrtc', 'pip install "cupy-cuda13x[ctk]"'

@@ -63,6 +63,64 @@ def test_a_step_copies_nothing_either_way() -> None:
     assert moved["launches"] > 3 * T
 
 
+LAYERS = {
+    "RNN": lambda: tg.nn.RNN(E, H, 2, dropout=0.3),
+    "MinimalGRU": lambda: tg.nn.MinimalGRU(E, H),
+    "GRU": lambda: tg.nn.GRU(E, H, update="old", bidirectional=True),
+    "GRU after": lambda: tg.nn.GRU(E, H, 2, reset="after", recurrent_bias=True, dropout=0.3),
+    "LSTM": lambda: tg.nn.LSTM(E, H, 2, bidirectional=True),
+}
+OPTIMIZERS = {
+    "SGD": lambda p: tg.optim.SGD(p, 0.3, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "Adam": lambda p: tg.optim.Adam(p, 0.02),
+    "AdamW": lambda p: tg.optim.AdamW(p, 0.02, weight_decay=0.1),
+    "RMSprop": lambda p: tg.optim.RMSprop(p, 0.01, centered=True, momentum=0.5),
+    "Adagrad": lambda p: tg.optim.Adagrad(p, 0.1),
+}
+
+
+def layered(backend: str, layer: str, optimizer: str, lengths: bool, steps: int = 6) -> tuple[list[float], int]:
+    """The losses of a model of the package's own layers, trained with nothing read inside a step; copies to the GPU."""
+    tg.seed(2)
+    rng = np.random.default_rng(13)
+    with tg.use_backend(backend):
+        embedding, recurrent = tg.nn.Embedding(V, E), LAYERS[layer]()
+        width = recurrent(tg.zeros((1, 1, E)))[0].shape[-1]
+        norm, head = tg.nn.LayerNorm(width), tg.nn.Linear(width, V)
+        weights = [p for part in (embedding, recurrent, norm, head) for p in part.parameters()]
+        chosen = OPTIMIZERS[optimizer](weights)
+        text = rng.integers(0, V, (T + 1, N))
+        text[-1, 0] = -1
+        inputs, targets = tg.tensor(text[:-1]), tg.tensor(text[1:])
+        ends = np.array([T, 2, T - 1]) if lengths else None
+        found, copies = [], 0
+        for _ in range(steps):
+            with no_reads(backend), fakecupy.counting() as count:
+                output, _ = recurrent(embedding(inputs), lengths=ends)
+                loss = tg.nn.cross_entropy(head(norm(output)), targets, ignore_index=-1)
+                chosen.zero_grad()
+                loss.backward()
+                tg.optim.clip_grad_norm_(weights, 0.5)
+                tg.optim.clip_grad_value_(weights, 0.4)
+                chosen.step()
+            copies += count["h2d"]
+            found.append(loss.item())
+    return found, copies
+
+
+@pytest.mark.parametrize("lengths", [False, True], ids=["whole", "lengths"])
+@pytest.mark.parametrize(("layer", "optimizer"), list(zip(LAYERS, OPTIMIZERS, strict=True)))
+def test_layers_and_optimisers_stay_on_the_gpu(gpu: str, layer: str, optimizer: str, lengths: bool) -> None:
+    expected, _ = layered("numpy", layer, optimizer, lengths)
+    found, copies = layered(gpu, layer, optimizer, lengths)
+    assert expected[-1] < expected[0]
+    if gpu == "fakecupy":
+        assert found == expected  # bit for bit
+        assert lengths or copies == 0
+    else:
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
 def test_a_step_that_reads_is_noticed(gpu: str) -> None:
     weight = tg.tensor(np.ones(3), requires_grad=True)
     with pytest.raises(ReadBack), no_reads(gpu):

@@ -28,7 +28,7 @@ Reduction = Literal["mean", "sum", "none"]
 def one_hot(xp: Any, targets: Array, *, size: int, dtype: Any = np.float32) -> Array:
     """A new last axis of length `size` with 1 at the index that the target names and 0 elsewhere. No gradient."""
     hot = xp.zeros((targets.size, size), dtype)
-    hot[xp.arange(targets.size), targets.ravel()] = 1
+    hot[xp.arange(targets.size), targets.ravel()] = xp.ones((), dtype)  # a Python number would be copied to the GPU
     return hot.reshape((*targets.shape, size))
 
 
