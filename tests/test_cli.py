@@ -363,6 +363,17 @@ def small_disk(here: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
+def test_a_disk_that_may_only_be_read(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (small_disk / "empty").mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    for out in ("disk/empty", "disk/new"):
+        for command in (f"train --text text.txt {' '.join(SMALL)}", "demo"):
+            assert status(*command.split(), "--out", out) == 2
+            said = capsys.readouterr().err
+            assert "Read-only file system" in said and "--out" in said and said.count("\n") == 1
+    assert os.listdir(small_disk) == ["empty"] and not os.listdir(small_disk / "empty")
+
+
 def test_a_disk_that_fills_up_while_training(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--out", "disk/run") == 0
     disk = os.statvfs(small_disk)
