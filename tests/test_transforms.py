@@ -66,6 +66,13 @@ def test_jvp_vjp_and_jacobian_are_one_matrix(backend: str) -> None:
     np.testing.assert_allclose(back(g)[0].numpy(), g @ AFFINE_JACOBIAN)
     np.testing.assert_allclose(back(tg.tensor(g))[1].numpy(), (g * (1 - AFFINE**2))[:, None] * X)
     np.testing.assert_allclose(tg.jacobian(affine)(X, tg.tensor(W)).numpy(), AFFINE_JACOBIAN)
+
+
+def test_jacobian_of_a_scalar_and_of_infinite_values(backend: str) -> None:
+    scalar = tg.jacobian(lambda x: (x * x).sum())(tg.tensor(X))
+    np.testing.assert_allclose(scalar.numpy(), 2 * X)
+    infinite = tg.jacobian(lambda x: x + 1)(tg.tensor([np.inf, 2.0]))
+    np.testing.assert_array_equal(infinite.numpy(), np.eye(2))
     assert tg.jacobian(affine, argnums=1)(tg.tensor(X), W).shape == (2, 2, 3)
 
 

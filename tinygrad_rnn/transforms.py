@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from .backend import Array, random
 from .core.autodiff import concerned, pull, pullback, push
 from .core.modes import current, enable_grad, no_grad
@@ -114,7 +116,7 @@ def jacobian(f: Callable[..., Tensor], argnums: int = 0) -> Callable[..., Tensor
         y, back = vjp(lambda x: f(*args[:argnums], x, *args[argnums + 1 :]), x)
         rows = []
         for i in range(y.size):
-            one_hot = y.numpy() * 0
+            one_hot = np.zeros(y.shape, y.dtype)
             one_hot.flat[i] = 1
             rows.append(back(tensor(one_hot, backend=y.backend))[0])
         return stack(rows).reshape((*y.shape, *x.shape))  # type: ignore[no-any-return]
