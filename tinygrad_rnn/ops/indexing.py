@@ -7,8 +7,8 @@ from ..core.autodiff import Part
 from ..core.modes import current
 from ..core.primitive import primitive
 from ..core.tensor import Tensor, as_array
-from ..errors import IndexOutOfRange
-from .shapes import moveaxis, ravel, reshape
+from ..errors import IndexOutOfRange, ShapeError
+from .shapes import moveaxis, places, ravel, reshape
 
 
 @primitive("linear", latex=r"{x}[\cdot]", dx=lambda g, x, key: _embed(g, x, key))
@@ -69,15 +69,17 @@ def take(x, indices, axis=None):
     """The slices of x at `indices` (integers of any shape) along an axis; None indexes all elements on one axis."""
     if axis is None:
         x, axis = ravel(x), 0
-    return x[(*(slice(None),) * (axis % x.ndim), indices)]
+    return x[(*(slice(None),) * places(x, axis)[0], indices)]
 
 
 def take_along_axis(x, indices, axis):
     """One element of x for each of `indices`, matched position by position along the other axes."""
-    axis %= x.ndim
+    (axis,) = places(x, axis)
     indices = indices if isinstance(indices, Tensor) else Tensor(as_array(indices, x.backend))
+    if indices.ndim != x.ndim:
+        raise ShapeError(f"take_along_axis: indices of shape {indices.shape} for {x.label}; they need as many axes")
     xp = backend_of(x._array).xp
-    key = [xp.arange(n).reshape((-1,) + (1,) * (x.ndim - i - 1)) for i, n in enumerate(indices.shape)]
+    key = [xp.arange(n).reshape((-1,) + (1,) * (x.ndim - i - 1)) for i, n in enumerate(x.shape)]
     return x[tuple(indices if i == axis else Tensor(part) for i, part in enumerate(key))]
 
 

@@ -91,6 +91,8 @@ def einsum(subscripts, *operands):
                 x = diagonal(x, 0, one, two)
                 part = part[:one] + part[one + 1 : two] + part[two + 1 :] + letter
         prepared.append((part, x))
+    if strangers := set(output.replace("...", "")) - set("".join(parts)):
+        raise ShapeError(f"einsum: {strangers.pop()!r} of the output is in none of the inputs of {subscripts!r}")
     sizes = {}
     for part, x in prepared:
         for letter, n in zip(part, x.shape, strict=True):

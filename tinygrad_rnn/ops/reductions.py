@@ -10,15 +10,14 @@ import math
 from ..core.broadcasting import astype, broadcast_to
 from ..core.primitive import primitive
 from .elementwise import exp, square, where
-from .shapes import concatenate, flip, reshape
+from .shapes import concatenate, flip, places, reshape
 
 
 def _restored(g, x, axis, keepdims):
     """g with the reduced axes of x back in place, of length 1."""
     if keepdims:
         return g
-    axes = range(len(x.shape)) if axis is None else [axis] if isinstance(axis, int) else axis
-    gone = {a % len(x.shape) for a in axes}
+    gone = places(x, axis)
     return reshape(g, tuple([1 if i in gone else n for i, n in enumerate(x.shape)]))
 
 
@@ -27,8 +26,7 @@ def _spread(g, x, axis, keepdims):
 
 
 def _count(x, axis):
-    axes = range(len(x.shape)) if axis is None else [axis] if isinstance(axis, int) else axis
-    return math.prod(x.shape[a] for a in axes)
+    return math.prod([x.shape[a] for a in places(x, axis)])
 
 
 @primitive("linear", latex=r"\sum {x}", dx=_spread)
@@ -66,9 +64,7 @@ def min(xp, x, *, axis=None, keepdims=False):
 
 def prod(x, axis=None, keepdims=False):
     """Product; 1 over no elements. Its derivatives are right at zeros too: halves are multiplied with each other."""
-    shape = tuple(x.shape)
-    axes = tuple(range(len(shape))) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
-    axes = tuple(a % len(shape) for a in axes)
+    shape, axes = tuple(x.shape), places(x, axis)
     kept = tuple(i for i in range(len(shape)) if i not in axes)
     rest = tuple(shape[i] for i in kept)
     x = x.transpose((*kept, *axes)).reshape((*rest, math.prod(shape[i] for i in axes)))

@@ -6,7 +6,20 @@ from ..backend import backend_of
 from ..core.broadcasting import broadcast_to
 from ..core.primitive import primitive
 from ..core.tensor import as_array
-from ..errors import ShapeError
+from ..errors import OptionError, ShapeError
+
+
+def places(x, axis):
+    """The axes that an integer, a tuple of them or None (all) names, counted from the front.
+
+    Raises: ShapeError, if x has no such axis.
+    """
+    count = len(x.shape)
+    axes = range(count) if axis is None else (axis,) if hasattr(axis, "__index__") else axis
+    for each in axes:
+        if not -count <= each < count:
+            raise ShapeError(f"axis {each} is out of bounds for an array of shape {tuple(x.shape)}")
+    return tuple([each % count for each in axes])
 
 
 @primitive("linear", dx=lambda g, x: reshape(g, x.shape))
@@ -59,7 +72,7 @@ def concatenate(xp, *arrays, axis=0):
 
 
 def _cut(g, arrays, axis):
-    pieces, start, lead = [], 0, (slice(None),) * (axis % len(g.shape))
+    pieces, start, lead = [], 0, (slice(None),) * places(g, axis)[0]
     for x in arrays:
         stop = start + x.shape[axis]
         pieces.append(g[(*lead, slice(start, stop))])
@@ -75,13 +88,14 @@ def stack(xp, *arrays, axis=0):
 
 def unstack(x, axis=0):
     """The slices of x along an axis, as a tuple; the transpose of `stack`."""
-    lead = (slice(None),) * (axis % len(x.shape))
-    return tuple([x[(*lead, i)] for i in range(x.shape[axis])])
+    (axis,) = places(x, axis)
+    return tuple([x[(*(slice(None),) * axis, i)] for i in range(x.shape[axis])])
 
 
 def split(x, indices_or_sections, axis=0):
     """x cut along an axis into equal sections (an integer) or at the given indices, as a list."""
-    length, lead = x.shape[axis], (slice(None),) * (axis % len(x.shape))
+    (axis,) = places(x, axis)
+    length, lead = x.shape[axis], (slice(None),) * axis
     if isinstance(indices_or_sections, int):
         if length % indices_or_sections:
             raise ShapeError(f"an axis of length {length} does not divide into {indices_or_sections} equal sections")
@@ -137,8 +151,9 @@ def repeat(x, repeats, axis=None):
     """Each element `repeats` times in a row along an axis (None: of all elements on one axis)."""
     if axis is None:
         x, axis = ravel(x), 0
-    axis %= len(x.shape)
-    shape = tuple(x.shape)
+    if not isinstance(repeats, int) or repeats < 0:
+        raise OptionError(f"repeats is an integer of at least 0, not {repeats!r}")
+    (axis,), shape = places(x, axis), tuple(x.shape)
     wide = broadcast_to(expand_dims(x, axis + 1), shape=(*shape[: axis + 1], repeats, *shape[axis + 1 :]))
     return reshape(wide, (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))
 
