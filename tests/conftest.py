@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import fakecupy
 import pytest
-from devices import GPU_BACKENDS
+from devices import GPU_BACKENDS, no_traces
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.backend import BACKENDS, cupy_, register, resolve, unregister
-from tinygrad_rnn.core.modes import current
+from tinygrad_rnn.backend import cupy_, register, unregister
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,14 +35,7 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def no_traces(fake_gpu: None) -> Iterator[None]:
+def tidy(fake_gpu: None) -> Iterator[None]:
     """A test that leaves the default backend, the mode, the scope or a backend behind fails."""
-    mode, home, known = current(), resolve(), set(BACKENDS)
-    yield
-    left = {
-        "another default backend": resolve() != home,
-        "another grad mode, debug mode or scope": current() is not mode,
-        "another set of backends": set(BACKENDS) != known,
-        "another current GPU": fakecupy.Device().id != 0,
-    }
-    assert not any(left.values()), f"this test left behind: {', '.join(what for what, yes in left.items() if yes)}"
+    with no_traces():
+        yield

@@ -1,4 +1,4 @@
-"""Which GPUs there are for tests, and the check that a block of code leaves its numbers on the device."""
+"""Which GPUs there are for tests, and two checks of a block of code: nothing is read back, nothing is left behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import fakecupy
 
-from tinygrad_rnn.backend import cupy_
+from tinygrad_rnn.backend import BACKENDS, cupy_, resolve
+from tinygrad_rnn.core.modes import current
 
 GPU_REQUIRED = bool(os.environ.get("TINYGRAD_RNN_REQUIRE_GPU"))
 GPU_BACKENDS = ["cupy"] if GPU_REQUIRED or cupy_.status().usable else []
@@ -43,3 +44,20 @@ def no_reads(backend: str) -> Iterator[None]:
             yield
         if count["d2h"] or count["syncs"]:
             raise ReadBack(f"{count['d2h']} copies to the host, {count['syncs']} waits for the device")
+
+
+@contextmanager
+def no_traces() -> Iterator[None]:
+    """Afterwards the default backend, the mode, the scope, the set of backends and the current GPU are as before.
+
+    Raises: AssertionError, which names what is not.
+    """
+    mode, home, known = current(), resolve(), set(BACKENDS)
+    yield
+    left = {
+        "another default backend": resolve() != home,
+        "another grad mode, debug mode or scope": current() is not mode,
+        "another set of backends": set(BACKENDS) - {"cupy"} != known - {"cupy"},
+        "another current GPU": fakecupy.Device().id != 0,
+    }
+    assert not any(left.values()), f"left behind: {', '.join(what for what, yes in left.items() if yes)}"

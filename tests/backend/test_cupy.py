@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -247,3 +248,16 @@ def test_there_is_a_gpu() -> None:
     if not found.usable and not GPU_REQUIRED:
         pytest.skip(f"nothing ran on a GPU: {found}")
     assert found.usable, str(found)
+
+
+def test_the_example_of_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gpu.md").read_text()
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S):
+        exec(block, {})
+    assert capsys.readouterr().out == "[3. 8.]\n"
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in ("first-kernel-failed", "wrong-result")])
+def test_the_docs_know_the_usual_reasons(case: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gpu.md").read_text()
+    assert CASES[case][1].partition(" (")[0].removeprefix("RuntimeError: ") in page

@@ -7,11 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
+from typing import Any
 
 import fakecupy
 import numpy as np
 import pytest
+from devices import no_traces
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.backend import (
@@ -128,6 +131,29 @@ def test_operations_follow_their_data_not_the_default() -> None:
 
 def test_a_list_beside_a_tensor_goes_where_the_tensor_lies() -> None:
     assert (tg.ones(2, backend="fakecupy") * [1.0, 2.0]).tolist() == [1.0, 2.0]
+
+
+LEAVINGS = {
+    "another default backend": lambda: tg.use_backend("fakecupy").__exit__,
+    "another current GPU": lambda: tg.use_backend("fakecupy:1").__exit__,
+    "another grad mode, debug mode or scope": lambda: entered(tg.no_grad()),
+    "another set of backends": lambda: (register(NotedBackend()), lambda: unregister("noted"))[1],
+}
+
+
+def entered(context: AbstractContextManager[None]) -> Callable[[], Any]:
+    context.__enter__()
+    return lambda: context.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("what", LEAVINGS)
+def test_a_test_that_leaves_settings_behind_fails(what: str) -> None:
+    undo: Callable[[], Any] = lambda: None  # noqa: E731
+    try:
+        with pytest.raises(AssertionError, match=f"left behind: .*{what}"), no_traces():
+            undo = LEAVINGS[what]()
+    finally:
+        undo()
 
 
 # -- several GPUs ------------------------------------------------------------------------------------------

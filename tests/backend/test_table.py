@@ -5,10 +5,11 @@ from __future__ import annotations
 import fakecupy
 import numpy as np
 import pytest
+from devices import ReadBack, no_reads
 from samples import SAMPLES, Sample
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.backend import backend_of
+from tinygrad_rnn.backend import backend_of, resolve
 from tinygrad_rnn.core.primitive import PRIMITIVES
 
 CASES = [pytest.param(name, sample, id=f"{name}-{sample}") for name, found in SAMPLES.items() for sample in found]
@@ -89,6 +90,27 @@ def test_what_is_composed_of_them_gives_the_same_too(gpu: str, name: str) -> Non
             np.testing.assert_array_equal(have.numpy(), want.numpy())
         else:
             np.testing.assert_allclose(have.numpy(), want.numpy(), rtol=1e-12, atol=1e-12)
+
+
+WRONG = {
+    "a keyword of NumPy's": (lambda xp, x: xp.sum(x, where=x > 0), TypeError),
+    "a function that CuPy lacks": (lambda xp, x: xp.unstack(x), AttributeError),
+    "a detour over the host": (lambda xp, x: np.tanh(np.asarray(x)), TypeError),
+    "an array of NumPy's": (lambda xp, x: x * np.ones(3), TypeError),
+    "a number as an index": (lambda xp, x: range(x.shape[0])[xp.argmax(x)], TypeError),
+    "a branch on a value": (lambda xp, x: x if (x > 0).all() else -x, ReadBack),
+    "a scale from a value": (lambda xp, x: x / float(xp.max(x)), ReadBack),
+    "a mask": (lambda xp, x: xp.sum(x[x > 0]), ReadBack),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_kernel_that_a_gpu_would_refuse_or_wait_for_is_caught(name: str) -> None:
+    kernel, error = WRONG[name]
+    x = fakecupy.arange(3.0)
+    kernel(np, np.arange(3.0))  # NumPy has no objection
+    with pytest.raises(error), no_reads("fakecupy"):
+        kernel(resolve("fakecupy")[0].xp, x)
 
 
 READS_A_MASK = {"index", "scatter"}  # how many elements a mask picks, only the device knows
