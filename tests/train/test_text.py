@@ -85,7 +85,7 @@ def test_streams_go_on_where_they_stopped_round_the_whole_text() -> None:
     np.testing.assert_array_equal(later.take(5), streams.take(5))
 
 
-@pytest.mark.parametrize(("length", "batch", "window"), [(23, 4, 3), (9, 4, 256), (3, 7, 2), (2, 1, 1)])
+@pytest.mark.parametrize(("length", "batch", "window"), [(23, 4, 3), (24, 4, 3), (9, 4, 256), (3, 7, 2), (2, 1, 1)])
 def test_once_through_asks_for_every_symbol_of_every_stream_once(length: int, batch: int, window: int) -> None:
     pairs = list(once_through(np.arange(length), batch, window))
     x, y = (np.concatenate(part) for part in zip(*pairs))

@@ -117,11 +117,12 @@ class Streams:
 
     `take(T)` gives the next inputs and targets, both (T, N): the targets are the inputs one symbol later. Each reader
     goes on where it stopped, so that the state of a recurrent layer can be carried over from one window to the next.
+    batch: N. apart: from where one reader starts to where the next does.
     position: how far each reader has come; setting it takes the readers there.
     """
 
-    def __init__(self, ids: Ids, batch: int) -> None:
-        self._ids, self._starts, self.position = ids, np.arange(batch) * (len(ids) // batch), 0
+    def __init__(self, ids: Ids, batch: int, apart: int | None = None) -> None:
+        self._ids, self._starts, self.position = ids, np.arange(batch) * (apart or len(ids) // batch), 0
 
     def take(self, length: int) -> tuple[Ids, Ids]:
         """The next `length` symbols of every reader, and those that follow them."""
@@ -134,8 +135,8 @@ class Streams:
 def once_through(ids: Ids, batch: int, length: int) -> Iterator[tuple[Ids, Ids]]:
     """A text once from end to end in up to `batch` streams: inputs and targets, both (T, N) with T <= `length`."""
     batch = min(batch, len(ids) - 1)
-    rest, streams = (len(ids) - 1) // batch, Streams(ids, batch)
-    streams._starts = np.arange(batch) * rest
+    rest = (len(ids) - 1) // batch
+    streams = Streams(ids, batch, apart=rest)
     while rest:
         yield streams.take(min(length, rest))
         rest -= min(length, rest)
