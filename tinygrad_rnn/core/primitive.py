@@ -273,6 +273,8 @@ def _apply_bare(op: Primitive, args: tuple[Any, ...], options: dict[str, Any]) -
             return op.kernel_for(type(x))(*args, **options)
         if hasattr(x, "__apply_primitive__"):
             return x.__apply_primitive__(op, args, options)
+    if not args:
+        raise ShapeError(f"{op.name} needs at least one array")
     return op.function(*[Tensor(as_array(x)) for x in args], **options)
 
 

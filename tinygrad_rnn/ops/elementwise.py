@@ -42,7 +42,7 @@ def div(xp, a, b):
     da=lambda g, a, b: g * (b * a ** (b - 1)) if not _is_zero(b) else g * 0, db=lambda g, y, a: g * y * _log(a),
 )  # fmt: skip
 def power(xp, a, b):
-    """a to the power b. The derivative for b needs a > 0."""
+    """a to the power b. The derivative for b needs a >= 0; where a is 0, it is 0."""
     return a**b
 
 
@@ -51,7 +51,9 @@ def _is_zero(b):
 
 
 def _log(a):
-    return log(a) if hasattr(a, "shape") else math.log(a) if a > 0 else math.nan
+    if hasattr(a, "shape"):
+        return log(where(a == 0, 1, a))
+    return math.log(a) if a > 0 else math.nan if a else 0.0
 
 
 @primitive("linear", latex="-{x}", dx=lambda g: -g)

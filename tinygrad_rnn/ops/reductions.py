@@ -113,11 +113,18 @@ def norm(xp, x, *, axis=None, keepdims=False):
     dx=lambda g, y, x, axis, keepdims: _restored(g, x, axis, keepdims) * exp(x - _restored(y, x, axis, keepdims)),
 )  # fmt: skip
 def logsumexp(xp, x, *, axis=None, keepdims=False):
-    """log(sum(exp(x))), without overflow."""
+    """log(sum(exp(x))), without overflow; -inf over no elements."""
+    if not x.size:
+        return xp.sum(x, axis=axis, keepdims=keepdims) - math.inf
     top = xp.max(x.real, axis=axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, 0)
     total = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
     return total if keepdims else xp.squeeze(total, axis)
+
+
+def _top(xp, x, axis):
+    """The maximum along an axis, which may have no elements."""
+    return xp.max(x.real, axis=axis, keepdims=True) if x.size else 0
 
 
 @primitive(
@@ -125,7 +132,7 @@ def logsumexp(xp, x, *, axis=None, keepdims=False):
 )  # fmt: skip
 def softmax(xp, x, *, axis=-1):
     """exp(x) / sum(exp(x)) along an axis, without overflow."""
-    y = xp.exp(x - xp.max(x.real, axis=axis, keepdims=True))
+    y = xp.exp(x - _top(xp, x, axis))
     return y / xp.sum(y, axis=axis, keepdims=True)
 
 
@@ -135,7 +142,7 @@ def softmax(xp, x, *, axis=-1):
 )  # fmt: skip
 def log_softmax(xp, x, *, axis=-1):
     """log(softmax(x)) along an axis, without overflow."""
-    y = x - xp.max(x.real, axis=axis, keepdims=True)
+    y = x - _top(xp, x, axis)
     return y - xp.log(xp.sum(xp.exp(y), axis=axis, keepdims=True))
 
 
