@@ -17,19 +17,20 @@ TINTS = {
     "violet": ("#f1dbe9", "#96497c"), "yellow": ("#f8f3bf", "#7d7100"), "red": ("#fadccc", "#b14700"),
 }  # fmt: skip
 QUANTITIES = {
-    "z": "blue", "r": "orange", "n": "green", "h": "violet", "f": "blue", "i": "orange", "g": "green", "o": "yellow", "c": "red",
+    "z": "blue", "r": "orange", "n": "green", "h": "violet",
+    "f": "blue", "i": "orange", "g": "green", "o": "yellow", "c": "red",
 }  # fmt: skip
 ROLES: dict[str, dict[str, str]] = {
     "operation": {"shape": "box", "style": "rounded,filled", "fillcolor": "#f4f4f4", "color": "#777777"},
     "parameter": {"shape": "box", "style": "dashed,filled", "fillcolor": "#ffffff", "color": INK},
     "input": {"shape": "cds", "style": "filled", "fillcolor": "#e4e4e4", "color": INK, "margin": "0.16,0.12"},
-    "constant": {"shape": "ellipse", "style": "filled", "fillcolor": "#ffffff", "color": "#777777", "margin": "0.02,0.02"},
+    "constant": {"shape": "ellipse", "style": "filled", "fillcolor": "#ffffff", "color": "#777777", "margin": "0.02"},
 }
 
 
 def write(graph: Graph, *, title: str = "", direction: str = "LR") -> str:
     """The picture as DOT text. direction: "LR" for time from left to right, "TB" from top to bottom."""
-    from graphviz import Digraph  # a text builder; loaded only when somebody draws
+    from graphviz import Digraph  # type: ignore[import-untyped]  # a text builder, loaded only when somebody draws
 
     usual = _usual_dtype(graph)
     top = Digraph(
@@ -87,7 +88,7 @@ def carries(graph: Graph) -> list[Edge]:
 
 
 def _starts(graph: Graph, carried: list[Edge]) -> list[tuple[str, str]]:
-    """Invisible arrows to what starts by itself: the state is left of the next step, an input left of the parameters."""
+    """Invisible arrows to what starts by itself: the state stands left of the next step, inputs left of parameters."""
     nodes = {node.id: node for node in graph.nodes}
     inside = {node.id: graph.within(node.group) for node in graph.nodes}
     steps = {group.id for group in graph.groups if group.step is not None}
@@ -99,7 +100,7 @@ def _starts(graph: Graph, carried: list[Edge]) -> list[tuple[str, str]]:
             members.setdefault(group, []).append(node.id)
         if node.role == "parameter":
             parameters.setdefault(node.group, []).append(node.id)
-    pairs = {}
+    pairs: dict[tuple[str, str], None] = {}
     for edge in carried:
         step = next(g for g in inside[edge.target] if g in steps)
         pairs.update({(edge.source, start): None for start in members.get(step, [])})
@@ -129,14 +130,14 @@ def tint(part: str) -> str:
     return QUANTITIES.get(part) or list(TINTS)[sum(part.encode()) % len(TINTS)]
 
 
-def _frame(group: Group) -> dict[str, str]:
-    words = [f"t = {group.step}"] if group.step is not None else [group.kind, group.name if group.name != group.kind.lower() else ""]
-    if group.step is not None and group.name:
-        words.insert(0, group.name)
+def _frame(group: Group) -> dict[str, Any]:
     step = group.step is not None
+    name = "" if group.name == group.kind.lower() else group.name
+    words = [name, f"t = {group.step}"] if step else [group.kind, name]
     return {
         "label": text(" ".join(w for w in words if w)), "id": group.id, "labeljust": "r", "margin": "10",
-        "style": "rounded,filled" if step else "rounded", "color": "#bbbbbb" if step else "#555555", "fillcolor": "#fafafa",
+        "style": "rounded,filled" if step else "rounded", "color": "#bbbbbb" if step else "#555555",
+        "fillcolor": "#fafafa",
     }  # fmt: skip
 
 
@@ -149,11 +150,11 @@ def _arrow(edge: Edge) -> dict[str, str]:
     return look
 
 
-def _label(node: Node, usual: str) -> str:
+def _label(node: Node, usual: str) -> Any:
     """Name, operation, shape; the dtype where it is not the usual one of the picture."""
     if node.role == "constant" and node.text:
         return text(node.text)
-    facts = "×".join(map(str, node.shape)) or "scalar"
+    facts = "\u00d7".join(map(str, node.shape)) or "scalar"
     lines = [node.name, node.text if node.role == "operation" else ""]
     lines = lines if any(lines) else [node.role]
     return text(*lines, facts if node.dtype == usual else f"{facts} {node.dtype}")
@@ -171,5 +172,10 @@ def text(*lines: str) -> Any:
     """
     from graphviz import nohtml
 
-    shown = ("".join(c if c.isprintable() else " " for c in line) for line in lines if line)
+    shown = (printable(line) for line in lines if line)
     return nohtml("\\n".join(line.replace("&", "&amp;").replace("\\", "\\\\") for line in shown) or " ")
+
+
+def printable(line: str) -> str:
+    """Text for one line: whatever has no shape of its own, such as a line break, becomes a space."""
+    return "".join(c if c.isprintable() else " " for c in line)

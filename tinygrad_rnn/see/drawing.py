@@ -12,11 +12,12 @@ from typing import Any
 
 from ..core.tensor import Tensor
 from ..errors import DrawError, GraphError, OptionError, OutputError
-from .dot import write
+from .dot import printable, write
 from .graph import Graph, Node, graph
 from .layout import LESS, check, render, system_dot, write_atomically
 
 FONTS = "Menlo,Consolas,DejaVu Sans Mono,monospace"
+MONOSPACED = ("DejaVu Sans Mono", "Liberation Mono", "Menlo", "Consolas", "Noto Sans Mono", "Courier New", "FreeMono")
 SUFFIXES = (".svg", ".dot", ".gv", ".json", ".png", ".pdf")
 PIXELS_PER_POINT = 4 / 3
 
@@ -65,7 +66,8 @@ class Drawing:
         target = Path(path)
         suffix = target.suffix.lower()
         if suffix not in SUFFIXES:
-            raise OptionError(f"cannot tell from {target.name!r} what to write; known suffixes are {', '.join(SUFFIXES)}")
+            known = ", ".join(SUFFIXES)
+            raise OptionError(f"cannot tell from {target.name!r} what to write; known suffixes are {known}")
         if suffix in (".dot", ".gv", ".json", ".svg"):
             data = {".svg": "svg", ".json": "json"}.get(suffix, "dot")
             content = str(getattr(self, data)).encode()
@@ -74,7 +76,8 @@ class Drawing:
         try:
             write_atomically(target, content)
         except OSError as error:
-            raise OutputError(f"cannot write {target}: {error.strerror or error}; choose another folder or name") from error
+            reason = error.strerror or error
+            raise OutputError(f"cannot write {target}: {reason}; choose another folder or name") from error
         return target
 
     def _laid_out(self, form: str, engine: str) -> bytes:
@@ -123,7 +126,9 @@ def draw(
         raise OptionError(f"direction is 'LR' or 'TB', not {direction!r}")
     model = graph(list(_results(y)))
     if len(model.nodes) > max_nodes:
-        raise DrawError(f"{size(model)} are more than anybody can read (max_nodes={max_nodes}). {LESS.partition(',')[0]}, or raise max_nodes=")
+        raise DrawError(
+            f"{size(model)} are more than anybody can read (max_nodes={max_nodes}). {LESS}, or raise max_nodes="
+        )
     return Drawing(model, title=title, direction=direction, engine=engine, timeout=timeout)
 
 
@@ -157,7 +162,8 @@ def finished(svg: str, graph: Graph, title: str) -> str:
     )
     tips = _tooltips(graph)
     tips["picture"] = title or f"Computation graph: {size(graph)}"
-    body = re.sub(r"<title>(.*?)</title>", lambda m: _title(tips.get(m[1].replace("&#45;", "-"), "")), svg[svg.index(">") + 1 :], flags=re.S)
+    body = svg[svg.index(">") + 1 :]
+    body = re.sub(r"<title>(.*?)</title>", lambda m: _title(tips.get(m[1].replace("&#45;", "-"), "")), body, flags=re.S)
     named = {node.id: node for node in graph.nodes}
     body = re.sub(r'<g id="(\w+)" class="node">.*?</g>', lambda m: _weighted(m[0], named[m[1]]), body, flags=re.S)
     return head + body.rstrip() + "\n"
@@ -174,7 +180,7 @@ def _weighted(box: str, node: Node) -> str:
 
 
 def _title(text: str) -> str:
-    return f"<title>{escape(text, quote=False)}</title>" if text else ""
+    return f"<title>{escape(printable(text), quote=False)}</title>" if text else ""
 
 
 def _tooltips(graph: Graph) -> dict[str, str]:
@@ -194,7 +200,8 @@ def _tooltips(graph: Graph) -> dict[str, str]:
 def describe(node: Node) -> str:
     """A box in words: its role, name, operation, shape and dtype."""
     shape = f"({', '.join(map(str, node.shape))}{',' if len(node.shape) == 1 else ''})"
-    words = [node.name, f"= {node.text}" if node.name and node.text else node.text, f"{node.role}, {shape} {node.dtype}"]
+    made = f"= {node.text}" if node.name and node.text else node.text
+    words = [node.name, made, f"{node.role}, {shape} {node.dtype}"]
     facts = ["requires a gradient"] if node.requires_grad and node.role == "parameter" else []
     facts += [f"the same tensor as {node.of}"] if node.of else []
     return ", ".join([" ".join(word for word in words if word), *facts])
@@ -202,9 +209,13 @@ def describe(node: Node) -> str:
 
 def _rasterised(resvg: Any, svg: str, zoom: int = 2) -> bytes:
     """SVG to PNG. The renderer leaves out text whose font is missing without a word, so one that is there is named."""
-    probe = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"><text x="2" y="15" font-family="{}">m</text></svg>'
-    blank = resvg.svg_to_bytes(svg_string=probe.replace("m<", "<"))
-    for font in ("DejaVu Sans Mono", "Liberation Mono", "Menlo", "Consolas", "Noto Sans Mono", "Courier New", "FreeMono"):
-        if resvg.svg_to_bytes(svg_string=probe.format(font)) != blank:
+    probe = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20">{}</svg>'
+    blank = resvg.svg_to_bytes(svg_string=probe.format(""))
+    for font in MONOSPACED:
+        letter = f'<text x="2" y="15" font-family="{font}">m</text>'
+        if resvg.svg_to_bytes(svg_string=probe.format(letter)) != blank:
             return bytes(resvg.svg_to_bytes(svg_string=svg.replace(FONTS, font), zoom=zoom, dpi=96))
-    raise DrawError("PNG needs a monospaced font, and none is installed (apt install fonts-dejavu-core); SVG works without")
+    raise DrawError(
+        f"PNG needs a monospaced font, and none is installed of {', '.join(MONOSPACED)} "
+        "(apt install fonts-dejavu-core); SVG works without"
+    )

@@ -105,10 +105,7 @@ def derivative_formulas(
     """
     options = {**op.defaults, **(options or {})}
     shown = {k: symbol(k, v) if isinstance(v, float) else v for k, v in options.items()}
-    if op.variadic:
-        names = [f"{identifier(op.arrays[-1][0])}_{i + 1}" for i in range(len(args))]
-    else:
-        names = list(op.arrays)
+    names = [f"{op.arrays[-1][0]}_{i + 1}" for i in range(len(args))] if op.variadic else list(op.arrays)
     symbols = [symbol(name, value) for name, value in zip(names, args, strict=True)]
     result = symbols[0].__apply_primitive__(op, symbols, shown)
     y = symbol("y", result.value)
@@ -202,7 +199,7 @@ class _Slot(NamedTuple):
 @cache
 def _parsed(text: str, names: tuple[str, ...]) -> tuple[tuple[str | _Slot, ...], int]:
     """A template as pieces and slots, and the strength of the whole: what each slot needs follows from its bracket."""
-    tokens = re.findall(r"\{(?:%s)\}|\\[A-Za-z]+|\\.|." % "|".join(names), text, flags=re.S)
+    tokens = re.findall(rf"\{{(?:{'|'.join(names)})\}}|\\[A-Za-z]+|\\.|.", text, flags=re.S)
     pieces: list[str | _Slot] = list(tokens)
     open_groups: list[list[tuple[int, str]]] = [[]]  # for each bracket that is open: its (place, token)
     for i, token in enumerate(tokens):

