@@ -29,7 +29,7 @@ DEVICES = 2
 NAMES = Path(__file__).with_name("cupy_names.pyi")
 NUMBERS = (bool, int, float, complex, np.generic)
 READS = {"nonzero", "flatnonzero", "argwhere", "unique", "extract", "bincount"}  # their sizes depend on numbers
-ARRAYS_ONLY = {"a", "b", "array", "arr", "m", "ary", "filt", "operands", "indices"}
+ARRAYS_ONLY = {"a", "b", "array", "arr", "m", "ary"}  # parameters that take neither lists nor arrays of NumPy
 ADDABLE = {"int32", "int64", "uint32", "uint64", "float16", "float32", "float64"}  # what atomicAdd can do
 
 totals: Counter[str] = Counter()
@@ -519,7 +519,7 @@ def _function(name: str, signature: inspect.Signature) -> Any:
 
     def call(*args: Any, **keywords: Any) -> Any:
         for parameter, value in signature.bind(*args, **keywords).arguments.items():
-            if parameter in ARRAYS_ONLY and isinstance(value, (list, tuple, np.ndarray)) and parameter != "indices":
+            if parameter in ARRAYS_ONLY and isinstance(value, (list, tuple, np.ndarray)):
                 raise _refused(value)
         if name in READS:
             totals.update(d2h=1, syncs=1)

@@ -172,6 +172,7 @@ def test_numbers_of_numpy_are_welcome(cp: Any) -> None:
     assert type(np.float32(2) * ramp(cp, 3)) is type(ramp(cp, 3) * np.float32(2)) is cp.ndarray
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # NumPy would have CuPy take one more keyword
 @pytest.mark.parametrize("convert", [np.asarray, np.array, lambda x: np.asarray(x, np.float32)])
 def test_nothing_becomes_a_numpy_array_by_itself(cp: Any, convert: Any) -> None:
     with pytest.raises(TypeError, match="Implicit conversion to a NumPy array is not allowed"):
