@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
+from importlib import import_module
 from typing import Any
 
 import fakecupy
@@ -21,7 +22,7 @@ import tinygrad_rnn as tg
 @pytest.fixture
 def cp(gpu: str) -> Any:
     """The module: the fake, or CuPy."""
-    return fakecupy if gpu == "fakecupy" else pytest.importorskip("cupy")
+    return fakecupy if gpu == "fakecupy" else import_module(gpu)
 
 
 def ramp(cp: Any, *shape: int, dtype: Any = np.float32) -> Any:
