@@ -17,7 +17,8 @@ NAMES = ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tan
 FUNCTIONS = {
     **{rf"\{name}": getattr(np, name) for name in NAMES},
     r"\sigma": lambda x: 1 / (1 + np.exp(-x)), r"\mathrm{sign}": np.sign, r"\mathrm{where}": np.where,
-    r"\mathrm{relu}": lambda x: np.maximum(x, 0), r"\mathrm{erf}": np.vectorize(math.erf), r"\max": np.maximum, r"\min": np.minimum,
+    r"\mathrm{relu}": lambda x: np.maximum(x, 0), r"\mathrm{erf}": np.vectorize(math.erf),
+    r"\max": np.maximum, r"\min": np.minimum,
 }  # fmt: skip
 RELATIONS = {
     "=": np.equal,
