@@ -15,7 +15,10 @@ from ..errors import BackendError, DtypeError, GraphError, ShapeError
 from .modes import Scope
 
 if TYPE_CHECKING:
+    from .operators import Operators
     from .primitive import Primitive
+else:
+    Operators = object  # ops/methods.py installs them
 
 next_age: Callable[[], int] = itertools.count(1).__next__
 
@@ -24,7 +27,7 @@ _RARE: dict[str, Any] = {"options": {}, "source": None, "_grad": None, "name": N
 """What most tensors never have: the slots stay empty, which saves time in every operation, and read like this."""
 
 
-class Tensor:
+class Tensor(Operators):
     """An array with a gradient; made by `tg.tensor` and its kin, or by an operation on tensors.
 
     shape, dtype, backend: those of the array.
@@ -42,6 +45,11 @@ class Tensor:
         "modified", "_grad", "hooks", "name", "__weakref__",
     )  # fmt: skip
     __array_ufunc__ = None  # so that ndarray * tensor is ours
+
+    options: dict[str, Any]
+    source: str | None
+    name: str | None
+    _grad: Tensor | None
 
     def __init__(self, array: Array, requires_grad: bool = False, name: str | None = None) -> None:
         """A leaf around a bare array, which is kept, not copied. Users call `tg.tensor`."""
@@ -166,7 +174,7 @@ class Tensor:
         return int(self.shape[0])
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))  # type: ignore[index]
+        return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
         return bool(self.item())
@@ -184,7 +192,7 @@ class Tensor:
 
     __hash__ = object.__hash__
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         if self.backend != "numpy":
             raise BackendError(f"{self.label} lies on {self.backend}; NumPy needs host data: call .numpy() on it")
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -192,11 +200,13 @@ class Tensor:
     def __setitem__(self, index: Any, value: Any) -> None:
         raise GraphError("tensors are not written element by element; use tg.where(mask, new, old) or .assign_()")
 
-    def __getattr__(self, name: str) -> Any:
-        if name in _RARE:
-            return _RARE[name]
-        hint = "; read it with .numpy(), write it with .assign_(value)" if name == "data" else ""
-        raise AttributeError(f"a Tensor has no attribute {name!r}{hint}")
+    if not TYPE_CHECKING:  # or else a type checker would believe in any name
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _RARE:
+                return _RARE[name]
+            hint = "; read it with .numpy(), write it with .assign_(value)" if name == "data" else ""
+            raise AttributeError(f"a Tensor has no attribute {name!r}{hint}")
 
     def __reduce__(self) -> Any:
         """How leaves are copied and pickled: as new leaves, with an age of their own."""
@@ -217,7 +227,7 @@ def _keep(tensor: Tensor, gradient: Tensor) -> None:
     tensor._grad = gradient if tensor._grad is None else Tensor(tensor._grad._array + gradient._array)
 
 
-def as_array(data: Any, backend: str | None = None, dtype: DTypeLike = None) -> Array:
+def as_array(data: Any, backend: str | None = None, dtype: DTypeLike | None = None) -> Array:
     """A fresh bare array: floats in lists become float32, arrays keep their dtype, arrays on a GPU stay there.
 
     Raises: DtypeError for what is not numbers; BackendUnavailable.
@@ -244,7 +254,7 @@ def as_array(data: Any, backend: str | None = None, dtype: DTypeLike = None) -> 
 def tensor(
     data: Any,
     *,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
     requires_grad: bool = False,
     backend: str | None = None,
     name: str | None = None,

@@ -23,12 +23,12 @@ def ones(shape: Shape, *, dtype: DTypeLike = np.float32, **keywords: Any) -> Ten
     return tensor(np.ones(shape, dtype), **keywords)
 
 
-def full(shape: Shape, value: Any, *, dtype: DTypeLike = None, **keywords: Any) -> Tensor:
+def full(shape: Shape, value: Any, *, dtype: DTypeLike | None = None, **keywords: Any) -> Tensor:
     """A leaf of one value; keywords as in `tg.tensor`."""
     return tensor(np.full(shape, tensor(value, dtype=dtype, backend="numpy").numpy()), **keywords)
 
 
-def arange(start: float, stop: float | None = None, step: float = 1, *, dtype: DTypeLike = None, **keywords: Any) -> Tensor:
+def arange(start: float, stop: float | None = None, step: float = 1, *, dtype: DTypeLike | None = None, **keywords: Any) -> Tensor:
     """start, start + step, ... below stop, as NumPy counts: integers give int64, floats float32."""
     first, last = (0, start) if stop is None else (start, stop)
     return tensor(np.arange(first, last, step).tolist() or np.zeros(0, np.int64), dtype=dtype, **keywords)

@@ -26,6 +26,11 @@ def _reversed(function):
     return lambda self, other: function(other, self)
 
 
+def _to(self, backend):
+    """The same numbers on another backend, such as "numpy", "cupy" or "cupy:1"; gradients come back."""
+    return shapes.transfer(self, backend)
+
+
 def _shape_from(function):
     """NumPy lets the lengths or axes of these be given one by one: x.reshape(2, 3)."""
 
@@ -53,5 +58,4 @@ def operators(cls):
 
 
 operators(Tensor)
-Tensor.to = lambda self, backend: shapes.transfer(self, backend)
-Tensor.backward = autodiff.backward
+Tensor.to, Tensor.backward = _to, autodiff.backward

@@ -1,0 +1,195 @@
+"""The public names: each is there with its parameters, and Tensor has what editors and type checkers are told."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+
+# a name and its parameters; a star separates those that are given by name
+SIGNATURES = """
+tensor(data, *, dtype, requires_grad, backend, name)
+zeros(shape, *, dtype, **keywords)   ones(shape, *, dtype, **keywords)   full(shape, value, *, dtype, **keywords)
+arange(start, stop, step, *, dtype, **keywords)   eye(n, *, dtype, **keywords)
+randn(*shape, rng, dtype, **keywords)   rand(*shape, rng, dtype, **keywords)
+neg(x)  abs(x)  exp(x)  log(x)  log1p(x)  expm1(x)  sqrt(x)  square(x)  reciprocal(x)  sin(x)  cos(x)  tan(x)
+arcsin(x)  arccos(x)  arctan(x)  sinh(x)  cosh(x)  tanh(x)  sigmoid(x)  relu(x)  leaky_relu(x, *, slope)  elu(x, *, alpha)
+softplus(x)  gelu(x)  silu(x)  erf(x)  sign(x)  floor(x)
+add(a, b)  sub(a, b)  mul(a, b)  div(a, b)  power(a, b)  maximum(a, b)  minimum(a, b)  clip(x, *, min, max)  where(condition, a, b)
+equal(a, b)  not_equal(a, b)  less(a, b)  less_equal(a, b)  greater(a, b)  greater_equal(a, b)  logical_not(x)
+sum(x, *, axis, keepdims)  mean(x, *, axis, keepdims)  max(x, *, axis, keepdims)  min(x, *, axis, keepdims)  prod(x, axis, keepdims)
+var(x, axis, keepdims, correction)  std(x, *, axis, keepdims, correction)  logsumexp(x, *, axis, keepdims)  norm(x, *, axis, keepdims)
+softmax(x, *, axis)  log_softmax(x, *, axis)  cumsum(x, *, axis)  argmax(x, *, axis, keepdims)  argmin(x, *, axis, keepdims)
+matmul(a, b)  dot(a, b)  outer(a, b)  einsum(subscripts, *operands)
+transpose(x, *, axes)  swapaxes(x, *, axis1, axis2)  moveaxis(x, *, source, destination)  reshape(x, *, shape)  ravel(x)
+expand_dims(x, *, axis)  squeeze(x, *, axis)  broadcast_to(x, *, shape)  concatenate(*arrays, axis)  stack(*arrays, axis)
+split(x, indices_or_sections, axis)  unstack(x, axis)  flip(x, *, axis)  roll(x, *, shift, axis)  pad(x, *, pad_width, constant_values)
+tile(x, reps)  repeat(x, repeats, axis)  tril(x, *, k)  triu(x, *, k)  diagonal(x, offset, axis1, axis2)
+take(x, indices, axis)  take_along_axis(x, indices, axis)  astype(x, *, dtype)
+no_grad()  enable_grad()  debug()  scope(name, kind, *, step)  checkpoint(f, *xs)  primitive(kind, *, analytic, domain, latex, **rules)
+tape(*results)  pullback(y, wrt, grad, create_graph)  grad(f, argnums)  value_and_grad(f, argnums)  vjp(f, *xs)  jvp(f, xs, ts)
+jacobian(f, argnums)  hessian(f, argnums)  hvp(f, x, v)  gradcheck(f, *xs, order, tolerance)
+backends()  use_backend(name)  seed(n)
+Tensor.numpy()  Tensor.item()  Tensor.tolist()  Tensor.detach()  Tensor.to(backend)  Tensor.astype(*, dtype)  Tensor.assign_(value)
+Tensor.backward(grad, retain_graph)  Tensor.retain_grad()  Tensor.register_hook(hook)
+"""
+ATTRIBUTES = "shape ndim size dtype backend requires_grad grad name T op inputs options age scope source"
+# NumPy's functions of these names take our parameters in the same order, as far as both have them
+AS_NUMPY = "sum mean max min prod var cumsum argmax argmin take repeat swapaxes squeeze ravel diagonal clip std dot"
+
+
+def shown(parameters: list[inspect.Parameter]) -> str:
+    """The names of parameters in the notation above."""
+    words, keyword_only = [], False
+    for p in parameters:
+        keyword_only = keyword_only or p.kind == p.VAR_POSITIONAL
+        if p.kind == p.KEYWORD_ONLY and not keyword_only:
+            words.append("*")
+            keyword_only = True
+        words.append({p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "") + p.name)
+    return ", ".join(words)
+
+
+ENTRIES = [entry.strip() + ")" for entry in SIGNATURES.replace("\n", " ").split(")") if entry.strip()]
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_the_name_is_there_with_these_parameters(entry: str) -> None:
+    name, _, parameters = entry.rstrip(")").partition("(")
+    found: Any = tg
+    for part in name.split("."):
+        found = getattr(found, part)
+    actual = list(inspect.signature(found).parameters.values())
+    assert shown(actual[1:] if name.startswith("Tensor.") else actual) == parameters
+    assert found.__doc__, f"{name} has no docstring"
+
+
+def test_attributes_of_tensors() -> None:
+    x = tg.tensor([1.0], requires_grad=True)
+    for name in ATTRIBUTES.split():
+        assert hasattr(x, name) and hasattr((x * 2).detach(), name)
+
+
+def test_the_list_is_complete() -> None:
+    """Whatever else is public is in the list, or a module, a class or another thing of a listed kind."""
+    listed = {entry.partition("(")[0] for entry in ENTRIES}
+    public = {name: value for name, value in vars(tg).items() if not name.startswith("_")}
+    others = {
+        name for name, value in public.items()
+        if name not in listed and not isinstance(value, (types.ModuleType, type)) and value.__module__.startswith("tinygrad_rnn.")
+        and not value.__module__.startswith(("tinygrad_rnn.see", "tinygrad_rnn.nn", "tinygrad_rnn.optim", "tinygrad_rnn.interop"))
+    }  # fmt: skip
+    assert not others
+
+
+def test_names_and_keywords_are_numpys_where_numpy_has_them() -> None:
+    x = np.array([[1.5, -2.0, 0.5], [3.0, 0.25, -1.0]])
+    for name in AS_NUMPY.split():
+        ours = list(inspect.signature(getattr(tg, name)).parameters)[1:]
+        theirs = list(inspect.signature(getattr(np, name)).parameters)
+        if name == "clip":
+            assert ours == ["min", "max"] and {"min", "max"} <= set(theirs)
+            continue
+        shared = [p for p in ours if p in theirs]
+        assert set(ours) - set(theirs) <= {"correction"}, name
+        assert shared == [p for p in theirs if p in shared], name
+    assert tg.std(x, axis=0, keepdims=True, correction=1).shape == np.std(x, axis=0, keepdims=True, correction=1).shape
+
+
+METHODS = "sum mean max min prod var std cumsum argmax argmin take repeat swapaxes squeeze ravel diagonal clip dot astype reshape transpose"
+
+
+@pytest.mark.parametrize("name", METHODS.split())
+def test_methods_take_what_numpys_methods_take(name: str) -> None:
+    """The same call on an array and on a Tensor, positional and by name, gives the same."""
+    calls: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
+        "take": [(([2, 0],), {"axis": 1}), (([2, 0], 1), {})], "repeat": [((2,), {}), ((2, 1), {}), ((3,), {"axis": 0})],
+        "swapaxes": [((0, 1), {})], "squeeze": [((), {})], "ravel": [((), {})], "diagonal": [((), {}), ((1,), {}), ((), {"offset": -1})],
+        "clip": [((0, 1), {}), ((), {"min": 0.5}), ((None, 1), {})], "dot": [((np.array([1.0, 2.0, 3.0]),), {})],
+        "astype": [((np.float32,), {}), (("float32",), {})], "reshape": [((3, 2), {}), (((6, 1),), {}), ((-1,), {})],
+        "transpose": [((), {}), ((1, 0), {}), (((1, 0),), {})],
+        "cumsum": [((), {}), ((1,), {}), ((), {"axis": 0})],
+    }  # fmt: skip
+    default = [((), {}), ((1,), {}), ((), {"axis": 0}), ((), {"axis": 1, "keepdims": True})]
+    x = np.array([[1.5, -2.0, 0.5], [3.0, 0.25, -1.0]])
+    for args, options in calls.get(name, default):
+        expected, found = getattr(x, name)(*args, **options), getattr(tg.tensor(x), name)(*args, **options)
+        assert found.shape == expected.shape and found.dtype == expected.dtype
+        np.testing.assert_allclose(found.numpy(), expected)
+
+
+# -- declarations ------------------------------------------------------------------------------------------
+
+
+def declared() -> dict[str, list[str]]:
+    """The members that operators.pyi declares, with the names of their parameters after self."""
+    path = Path(tg.__path__[0]) / "core" / "operators.pyi"
+    (cls,) = (node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef))
+    found = {}
+    for node in cls.body:
+        assert isinstance(node, ast.FunctionDef)
+        assert node.returns is not None
+        arguments = node.args
+        found[node.name] = [a.arg for a in [*arguments.args, *filter(None, [arguments.vararg]), *arguments.kwonlyargs]][
+            1:
+        ]
+    return found
+
+
+def installed() -> dict[str, list[str]]:
+    """The members that Tensor has at run time beyond those that are written in its class."""
+    source = ast.parse(Path(inspect.getfile(tg.Tensor)).read_text(encoding="utf-8"))
+    (cls,) = (node for node in source.body if isinstance(node, ast.ClassDef) and node.name == "Tensor")
+    written = {node.name for node in ast.walk(cls) if isinstance(node, ast.FunctionDef)} | {"__annotations__"}
+    written |= {
+        t.id for node in cls.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
+    }
+    slots = set(tg.Tensor.__slots__) | {
+        "__module__",
+        "__doc__",
+        "__slots__",
+        "__firstlineno__",
+        "__static_attributes__",
+    }
+    found = {}
+    for name, value in vars(tg.Tensor).items():
+        if name not in written | slots:
+            found[name] = [] if isinstance(value, property) else list(inspect.signature(value).parameters)[1:]
+    return found
+
+
+def test_the_declarations_are_the_members_that_tensor_has() -> None:
+    assert declared() == installed()
+
+
+def test_a_type_checker_sees_operators_and_methods(tmp_path: Path) -> None:
+    pytest.importorskip("mypy", reason="type checkers are not needed to run the package")
+    script = tmp_path / "user.py"
+    script.write_text(
+        "import tinygrad_rnn as tg\n"
+        "x = tg.tensor([1.0, 2.0])\n"
+        "reveal_type((x @ x.T + 1)[0].sum(axis=0))\n"
+        "x.sum(axes=0)\n"
+        "x.summ()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy", "--no-incremental", "--follow-imports=silent", "--config-file=", str(script)],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert 'Revealed type is "tinygrad_rnn.core.tensor.Tensor"' in result.stdout
+    assert 'Unexpected keyword argument "axes"' in result.stdout and 'no attribute "summ"' in result.stdout
+
+
+def test_every_public_module_says_what_it_promises() -> None:
+    for name in ("core", "ops", "backend", "errors", "testing", "transforms"):
+        assert importlib.import_module(f"tinygrad_rnn.{name}").__doc__
