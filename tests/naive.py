@@ -1,4 +1,4 @@
-"""The simplest automatic differentiation there is, as an oracle: a closure per edge, every path on its own, recursion."""
+"""The simplest automatic differentiation there is, as an oracle: a closure per edge, each path alone, recursion."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ OPS: dict[str, Callable[..., Value]] = {
     "tanh": lambda a: Value(np.tanh(a.array), (a, lambda g: g / np.cosh(a.array) ** 2)),
     "sin": lambda a: Value(np.sin(a.array), (a, lambda g: g * np.cos(a.array))),
     "total": lambda a: Value(a.array.sum(), (a, lambda g: g * np.ones(a.array.shape))),
-    "column": lambda a: Value(a.array[..., :1], (a, lambda g: np.pad(g, [*[(0, 0)] * (g.ndim - 1), (0, a.array.shape[-1] - 1)]))),
+    "column": lambda a: Value(a.array[..., :1],
+        (a, lambda g: np.pad(g, [*[(0, 0)] * (g.ndim - 1), (0, a.array.shape[-1] - 1)]))),
     "turned": lambda a: Value(a.array.T, (a, lambda g: g.T)),
     "product": lambda a, b: Value(a.array @ b.array, (a, lambda g: g @ b.array.T), (b, lambda g: a.array.T @ g)),
 }  # fmt: skip

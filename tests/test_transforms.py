@@ -1,4 +1,4 @@
-"""Functions of functions agree with each other, with numbers, and with formulas; checkpoints change memory and nothing else."""
+"""Functions of functions agree with each other and with formulas; checkpoints change memory and nothing else."""
 
 from __future__ import annotations
 

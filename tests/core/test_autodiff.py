@@ -99,7 +99,7 @@ def shares_nothing(make: Callable[[tg.Tensor, tg.Tensor], tg.Tensor]) -> None:
     y.backward(g)
     arrays = [a.grad._array, b.grad._array, g._array, a._array, b._array]  # type: ignore[union-attr]
     for i, one in enumerate(arrays):
-        assert one.flags.writeable and one.flags.owndata or one.base.flags.writeable
+        assert (one.flags.writeable and one.flags.owndata) or one.base.flags.writeable
         assert not any(np.shares_memory(one, other) for other in arrays[i + 1 :])
 
 
@@ -270,7 +270,8 @@ def test_rules_that_ask_for_shapes_only_do_not_mind_new_numbers(use: Callable[[t
 
 
 READERS: list[Callable[[tg.Tensor], tg.Tensor]] = [
-    lambda x: x * 2.0 * x, lambda x: 1 / x, lambda x: tg.relu(x), lambda x: tg.max(x), lambda x: tg.where(x > 1, x * x, x),
+    lambda x: x * 2.0 * x, lambda x: 1 / x, lambda x: tg.relu(x), lambda x: tg.max(x),
+        lambda x: tg.where(x > 1, x * x, x),
     lambda x: x @ x, lambda x: tg.sin(x), lambda x: x.std(), lambda x: abs(x),
     lambda x: tg.clip(x, 0.5, 1.5), lambda x: tg.logsumexp(x), lambda x: tg.gelu(x), lambda x: 2.0**x * x,
 ]  # fmt: skip

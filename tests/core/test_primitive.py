@@ -1,4 +1,4 @@
-"""The one definition form: what it makes of a kernel and its rules, what it refuses, and what it says when things misfit."""
+"""The one definition form: what it makes of a kernel and its rules, what it refuses, what it says of misfits."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ def test_an_ill_formed_primitive_fails_where_it_is_defined(kind: str, rules: dic
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda a, b: a + b, r"add of a \(2, 3\) float32 and b \(4, 5\) float32: .*at axis -1, 3 and 5 meet; equal sizes or a 1"),
+        (lambda a, b: a + b, r"add of a \(2, 3\) float32 and b \(4, 5\) float32: .*at axis -1, 3 and 5 meet"),
         (lambda a, b: tg.where(a > 0, a, b), r"where of .*\(2, 3\).*\(4, 5\).*at axis -1"),
-        (lambda a, b: a @ b, r"matmul of a \(2, 3\) .* and b \(4, 5\) .*last axis of a \(3\) must be as long as the last but one of b \(4\)"),
+        (lambda a, b: a @ b, r"matmul of a .* and b \(4, 5\) .*last axis of a \(3\) .* the last but one of b \(4\)"),
         (lambda a, b: a @ 2, r"matmul .*at least one axis on each side; use \* for scalars"),
         (lambda a, b: a.reshape(4), r"reshape of a \(2, 3\) float32: .*size 6.*\(4,\)"),
         (lambda a, b: tg.concatenate([a, b]), r"concatenate of a \(2, 3\) .* and b \(4, 5\)"),

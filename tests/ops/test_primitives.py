@@ -1,4 +1,4 @@
-"""Every primitive of the package, on every backend: its value, its derivatives both ways to second order, its dtypes."""
+"""Every primitive of the package, on every backend: value, derivatives both ways to second order, dtypes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from samples import SAMPLES, Sample, package_primitives
 import tinygrad_rnn as tg
 from tinygrad_rnn.core.primitive import PRIMITIVES
 
-CASES = [pytest.param(name, s, id=f"{name}-{i}-{s}") for name, samples in SAMPLES.items() for i, s in enumerate(samples)]
+CASES = [
+    pytest.param(name, s, id=f"{name}-{i}-{s}") for name, samples in SAMPLES.items() for i, s in enumerate(samples)
+]
 # a checkpoint's primitive is the memory of a function, not a function: test_transforms.py checks it
 DIFFERENTIABLE = [c for c in CASES if PRIMITIVES[str(c.values[0])].rules and c.values[0] != "recomputed"]
 
@@ -37,12 +39,15 @@ def summed_to(x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
     return np.bincount(places.ravel(), x.ravel(), math.prod(shape)).reshape(shape)
 
 
+SAME_NAME = (
+    "square", "sqrt", "reciprocal", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "arcsin", "arccos", "arctan",
+    "sinh", "cosh", "tanh", "abs", "maximum", "minimum", "where", "sign", "floor", "equal", "not_equal", "less",
+    "less_equal", "greater", "greater_equal", "logical_not", "broadcast_to", "swapaxes", "transpose", "moveaxis",
+    "expand_dims", "squeeze", "flip", "roll", "pad", "tril", "triu", "sum", "mean", "max", "min", "cumsum", "argmax",
+    "argmin", "matmul", "power",
+)  # fmt: skip
 REFERENCES: dict[str, Any] = {
-    **{name: getattr(np, name) for name in (
-        "square sqrt reciprocal exp expm1 log log1p sin cos tan arcsin arccos arctan sinh cosh tanh abs maximum minimum where "
-        "sign floor equal not_equal less less_equal greater greater_equal logical_not broadcast_to swapaxes transpose moveaxis "
-        "expand_dims squeeze flip roll pad tril triu sum mean max min cumsum argmax argmin matmul power"
-    ).split()},
+    **{name: getattr(np, name) for name in SAME_NAME},
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "relu": lambda x: x * (x > 0),
@@ -52,7 +57,8 @@ REFERENCES: dict[str, Any] = {
     "silu": lambda x: x / (1 + np.exp(-x)),
     "erf": lambda x: np.vectorize(math.erf, otypes=[float])(x),
     "gelu": lambda x: x * normal_cdf(x),
-    "clip": lambda x, min=None, max=None: np.minimum(np.inf if max is None else max, np.maximum(-np.inf if min is None else min, x)),
+    "clip": lambda x, min=None, max=None: np.minimum(np.inf if max is None else max,
+        np.maximum(-np.inf if min is None else min, x)),
     "astype": lambda x, dtype: x.astype(dtype),
     "sum_to": summed_to,
     "reshape": lambda x, shape: np.reshape(x, shape),
@@ -197,6 +203,19 @@ def test_promotion_follows_numpy_and_gradients_follow_their_owner(backend: str) 
     y.sum().backward()
     assert (x.grad.dtype, w.grad.dtype) == (np.float32, np.float64)  # type: ignore[union-attr]
     assert x.grad.tolist() == [[2.0] * 3] * 2 and w.grad.tolist() == [2.0] * 3  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", [n for n in ELEMENTWISE if n != "reciprocal"])  # 1 / 0 warns
+def test_integers_are_taken_as_numpy_takes_them_and_make_no_graph(name: str, backend: str) -> None:
+    op = PRIMITIVES[name]
+    low, high = op.domain
+    whole = np.arange(math.ceil(low), math.floor(high) + 1)
+    args = [whole != 1 if argument == "condition" else whole for argument in op.arrays]
+    y = op.function(*[tg.tensor(x) for x in args])
+    assert not y.requires_grad
+    expected = REFERENCES[name](*args)
+    assert y.dtype.kind == np.asarray(expected).dtype.kind
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", [n for n, op in PRIMITIVES.items() if not op.rules and n in SAMPLES])
