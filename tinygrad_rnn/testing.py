@@ -41,6 +41,9 @@ def gradcheck(f: Callable[..., Any], *xs: Any, order: int = 1, tolerance: float 
     is about the cause and not about what it spoils. Then f end to end, which finds what no single rule can do wrong:
     gradients that overwrite each other, a broadcast that is not summed up.
 
+    What f takes from elsewhere, such as the parameters of a module, stands still in the check of the whole; the
+    primitives that read it are checked for it all the same.
+
     An own primitive is checked by calling it: `gradcheck(my_op, x, w)`, options with `functools.partial`.
 
     Raises: GradcheckError, naming the primitive, the argument, the element and both numbers.

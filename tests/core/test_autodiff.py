@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from mutants import mutated
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.core import autodiff
+from tinygrad_rnn.core import autodiff, primitive
 from tinygrad_rnn.errors import GraphError, ModifiedError, PrimitiveError, ShapeError
 
 # -- size ----------------------------------------------------------------------------------------------
@@ -207,7 +208,7 @@ def test_a_hook_cannot_spoil_the_gradient_that_others_get() -> None:
         g._array[...] = 99
 
     a.register_hook(spoil)
-    (a + b).sum().backward()
+    (a + b).backward(np.ones(2))
     assert b.grad is not None and b.grad.tolist() == [1.0, 1.0]
 
 
@@ -420,3 +421,28 @@ def test_the_printed_tape_shows_age_op_inputs_shape_scope_and_source() -> None:
 
 def test_a_column_that_nobody_needs_is_not_printed() -> None:
     assert repr(tg.tape(tg.tensor(1.0) * 1)).split("\n")[0].split() == ["age", "op", "shape"]
+
+
+# -- the checks above, checked ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "old", "new", "check"),
+    [
+        (autodiff, "_hooked", "Tensor(g.copy())", "Tensor(g)", test_a_hook_cannot_spoil_the_gradient_that_others_get),
+        (autodiff, "pull", "node.inputs = None", "pass", test_a_graph_that_was_freed_says_so),
+        (autodiff, "_accumulate", "leaf._grad._array + g", "g", test_a_second_backward_accumulates),
+        (autodiff, "_accumulate", "leaf._grad is None", "True", test_a_second_backward_accumulates),
+        (autodiff, "pull", "useful is not None and at not in useful", "False",
+            test_pullback_visits_only_what_leads_to_the_targets),
+        (primitive, "_read", "x.modified > node.age", "False",
+            test_a_value_that_was_changed_after_the_tape_read_it_is_caught),
+    ],
+)  # fmt: skip
+def test_an_engine_that_breaks_a_promise_is_caught(
+    module: Any, function: str, old: str, new: str, check: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check()
+    mutated(monkeypatch, module, function, old, new)
+    with pytest.raises((AssertionError, pytest.fail.Exception, KeyError, GraphError)):
+        check()
