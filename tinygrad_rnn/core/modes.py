@@ -19,7 +19,7 @@ from ..errors import NumericalError
 _PACKAGE = str(Path(__file__).parents[1])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: that would treble the time of a call of a module
 class Scope:
     """One call of a module, or one time step of it, inside another: where a Tensor was born.
 
@@ -41,7 +41,7 @@ class Scope:
         return self.parent.path + own if self.step is not None else f"{self.parent.path}.{own}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Mode:
     """The settings that every operation reads: is it recorded, is it inspected, whose is it."""
 
