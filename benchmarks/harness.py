@@ -56,7 +56,9 @@ def medians(rounds: list[Measures]) -> Measures:
     return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
 
 
-def main(module: str, peers: dict[str, Callable[[], Measures]], packages: dict[str, str], about: str, unit: str = "µs") -> None:
+def main(
+    module: str, peers: dict[str, Callable[[], Measures]], packages: dict[str, str], about: str, unit: str = "µs"
+) -> None:
     """The command of a benchmark: measure every peer that can be imported, print a table, write JSON if asked to.
 
     packages: the distribution that a peer needs; absent ones are listed as absent, nothing is installed.
@@ -101,7 +103,9 @@ def main(module: str, peers: dict[str, Callable[[], Measures]], packages: dict[s
     if options.json:
         about_run = {"python": platform.python_version(), "machine": platform.machine(), "rounds": options.rounds}
         versions = {name: _version(packages[name]) for name in present}
-        options.json.write_text(json.dumps({"about": about_run, "versions": versions, "seconds": figures}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"about": about_run, "versions": versions, "seconds": figures}, indent=1) + "\n"
+        )
 
 
 def _version(package: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.harness import Measures, main, median_time
 
 LENGTH = 1000  # pairs of (product, sum) in the chain
-T, N, I, H = 20, 8, 16, 32
+T, N, I, H = 20, 8, 16, 32  # noqa: E741 (the letters of shapes)
 GATES = ("z", "r", "n")
 
 
@@ -26,7 +26,11 @@ def arrays() -> tuple[dict[str, np.ndarray], list[np.ndarray], np.ndarray]:
     weights |= {f"U{g}": rng.standard_normal((H, H)) * 0.1 for g in GATES}
     weights |= {f"b{g}": rng.standard_normal(H) * 0.1 for g in GATES}
     xs = [rng.standard_normal((N, I)).astype(np.float32) for _ in range(T)]
-    return {name: w.astype(np.float32) for name, w in weights.items()}, xs, rng.standard_normal((N, H)).astype(np.float32)
+    return (
+        {name: w.astype(np.float32) for name, w in weights.items()},
+        xs,
+        rng.standard_normal((N, H)).astype(np.float32),
+    )
 
 
 def chain(y: Any, w: Any, b: Any) -> Any:
@@ -143,7 +147,7 @@ def numpy() -> Measures:
 
 
 def import_time(package: str) -> float:
-    """How long a fresh process takes to import a package after NumPy; the smaller of two, since the first warms the disk."""
+    """How long a fresh process takes to import a package after NumPy; the smaller of two: the first warms the disk."""
     code = f"import numpy, time; s = time.perf_counter(); import {package}; print(time.perf_counter() - s)"
     return min(float(subprocess.check_output([sys.executable, "-c", code], text=True)) for _ in range(2))
 
@@ -152,4 +156,9 @@ PEERS = {"tinygrad_rnn": ours, "torch": torch, "autograd": hips, "mygrad": mygra
 PACKAGES = {name: name for name in PEERS}
 
 if __name__ == "__main__":
-    main("benchmarks.overhead", PEERS, PACKAGES, "small operations, one thread on one core, " f"GRU T, N, I, H = {T}, {N}, {I}, {H}")
+    main(
+        "benchmarks.overhead",
+        PEERS,
+        PACKAGES,
+        f"small operations, one thread on one core, GRU T, N, I, H = {T}, {N}, {I}, {H}",
+    )

@@ -34,17 +34,22 @@ def test_what_it_promises_to_print_is_what_it_prints(tmp_path, monkeypatch, caps
         assert capsys.readouterr().out.splitlines()[: len(promised)] == promised
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", README))))
+PROSE = re.sub(r"^```.*?^```", "", README, flags=re.M | re.S)
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", PROSE))))
 def test_links_lead_somewhere(path):
     assert (ROOT / path).exists()
 
 
 def test_the_two_commands_are_there():
     text = "\n".join(blocks("sh"))
-    assert 'pip install -e . && .venv/bin/tinygrad-rnn demo' in text
+    assert "pip install -e . && .venv/bin/tinygrad-rnn demo" in text
     assert 'pip install -e ".[test]" && .venv/bin/pytest' in text
 
 
-@pytest.mark.parametrize("room", sorted(p.name for p in (ROOT / "tinygrad_rnn").iterdir() if p.is_dir() and "__" not in p.name))
+@pytest.mark.parametrize(
+    "room", sorted(p.name for p in (ROOT / "tinygrad_rnn").iterdir() if p.is_dir() and "__" not in p.name)
+)
 def test_every_room_of_the_house_is_listed(room):
     assert f"`{room}/`" in README

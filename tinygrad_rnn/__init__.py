@@ -11,8 +11,21 @@ from .core.broadcasting import astype, broadcast_to
 from .core.modes import debug, enable_grad, no_grad, scope
 from .core.primitive import primitive
 from .core.tensor import Tensor, tensor
-from .ops import methods as _methods  # gives Tensor its operators
-from .ops.creation import arange, eye, full, ones, rand, randn, zeros
+from .functions import methods as _methods  # gives Tensor its operators
+from .functions.composed import (
+    diagonal,
+    dot,
+    einsum,
+    outer,
+    prod,
+    repeat,
+    split,
+    take,
+    take_along_axis,
+    tile,
+    var,
+)
+from .functions.creation import arange, eye, full, ones, rand, randn, zeros
 from .ops.elementwise import (
     abs,
     add,
@@ -59,8 +72,7 @@ from .ops.elementwise import (
     tanh,
     where,
 )
-from .ops.indexing import diagonal, take, take_along_axis
-from .ops.matmul import dot, einsum, matmul, outer
+from .ops.matmul import matmul
 from .ops.reductions import (
     argmax,
     argmin,
@@ -71,11 +83,9 @@ from .ops.reductions import (
     mean,
     min,
     norm,
-    prod,
     softmax,
     std,
     sum,
-    var,
 )
 from .ops.shapes import (
     concatenate,
@@ -84,21 +94,18 @@ from .ops.shapes import (
     moveaxis,
     pad,
     ravel,
-    repeat,
     reshape,
     roll,
-    split,
     squeeze,
     stack,
     swapaxes,
-    tile,
     transpose,
     tril,
     triu,
     unstack,
 )
-from .testing import gradcheck
 from .see.drawing import Drawing, draw
+from .testing import gradcheck
 from .transforms import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 __version__ = "0.1.0"

@@ -1,8 +1,16 @@
 """The exceptions: each message says what was wrong, with the shapes, and what to do.
 
 Every class is a `TinygradError` and also the built-in exception that a Python programmer would
-expect in its place, so that `except ValueError` and `except TinygradError` both work.
+expect in its place, so that `except ValueError` and `except TinygradError` both work. The functions at the end
+find the words for what goes wrong inside of an operation.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.exceptions import AxisError
 
 
 class TinygradError(Exception):
@@ -71,3 +79,50 @@ class DrawError(TinygradError, RuntimeError):
 
 class DrawTimeout(DrawError):
     """The layout took longer than `timeout`; the message says how to draw less."""
+
+
+def operands(inputs: Sequence[Any]) -> str:
+    """The operands of an operation in words: name, shape and dtype of the tensors, the numbers as they are."""
+    return " and ".join(getattr(x, "label", None) or repr(x) for x in inputs)
+
+
+def misfit(shapes: Sequence[tuple[int, ...]]) -> str:
+    """Why shapes do not broadcast, and what would have fitted."""
+    depth = max(len(shape) for shape in shapes)
+    padded = [(1,) * (depth - len(shape)) + shape for shape in shapes]
+    for axis in range(depth - 1, -1, -1):
+        sizes = [shape[axis] for shape in padded]
+        if len({*sizes, 1}) > 2:
+            met = " and ".join(str(size) for size in sizes)
+            return f"they do not broadcast: at axis {axis - depth}, {met} meet; equal sizes or a 1 would fit"
+    return "they do not broadcast"
+
+
+def explained(
+    error: Exception, name: str, inputs: Sequence[Any], options: dict[str, Any], place: str
+) -> Exception:  # fmt: skip
+    """A kernel's error as one of ours: with the op, its operands and options, and where it ran."""
+    text = str(error)
+    if "broadcast" in text and len(inputs) > 1 and "remapped" not in text:
+        text = misfit([getattr(x, "shape", ()) for x in inputs])
+    given = ", ".join(
+        f"{option}={value!r}" for option, value in options.items() if not (value is None or value is False)
+    )
+    place = f" with {given}{place}" if given else place
+    known = {IndexError: IndexOutOfRange, ValueError: ShapeError, AxisError: ShapeError}
+    ours = type(error) if isinstance(error, TinygradError) else known.get(type(error))
+    if ours is None:
+        error.add_note(f"in {name} of {operands(inputs)}{place}")
+        return error
+    return ours(f"{name} of {operands(inputs)}: {text}{place}")
+
+
+def mixed(name: str, arguments: Sequence[str], inputs: Sequence[Any], place: str) -> BackendError:
+    """The error for arrays of two backends: names both arguments and the call that brings them together."""
+    names = arguments if len(arguments) == len(inputs) else [f"{arguments[-1]}[{i}]" for i in range(len(inputs))]
+    placed = [(argument, x.backend, x.label) for argument, x in zip(names, inputs) if hasattr(x, "backend")]
+    one, other = placed[0], next(entry for entry in placed if entry[1] != placed[0][1])
+    return BackendError(
+        f"{name}: {one[0]} ({one[2]}) lies on {one[1]}, but {other[0]} ({other[2]}) on {other[1]}; "
+        f"bring them together, as in {other[0]}.to({one[1]!r}){place}"
+    )

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from .backend import random
-from .core.autodiff import pullback, push, tape
+from .core.autodiff import pullback, tape
 from .core.modes import enable_grad, no_grad
 from .core.tensor import Tensor, tensor
 from .errors import GradcheckError
 from .ops.shapes import concatenate
-from .transforms import recomputed
+from .transforms import push, recomputed
 
 Function = Callable[..., Tensor]
 STEP = 1e-30
@@ -79,7 +79,7 @@ def gradcheck(f: Callable[..., Any], *xs: Any, order: int = 1, tolerance: float 
 def packed(y: Any) -> Tensor:
     """One Tensor of everything in a tuple or list of Tensors."""
     if isinstance(y, (tuple, list)):
-        return concatenate([each.ravel() for each in y])  # type: ignore[no-any-return]
+        return concatenate([each.ravel() for each in y])
     if not isinstance(y, Tensor):
         raise GradcheckError(f"the function must return a Tensor or a tuple of them, not {type(y).__name__}")
     return y

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, random
-from .core.autodiff import concerned, pull, pullback, push
+from .backend import NAMESPACE_OF, Array, random
+from .core.autodiff import concerned, pull, pullback
+from .core.broadcasting import broadcast_to, fitted
 from .core.modes import current, enable_grad, no_grad
 from .core.primitive import Lost, primitive, unchanged
 from .core.tensor import Tensor, next_age, tensor
@@ -29,11 +30,51 @@ def recomputed(xp: Any, *xs: Array, value: Array, replay: Callable[..., list[Any
     return value
 
 
+def push(y: Tensor, starts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Forward mode: the tangent of y when each start moves with its tangent; the tape is walked oldest first."""
+    tangents = {x.age: t for x, t in starts}
+    for age, node in sorted(concerned([y], [x for x, _ in starts]).items()):
+        if age not in tangents:
+            inputs = enumerate(node.inputs or ())
+            moving = [(i, tangents[x.age]) for i, x in inputs if type(x) is Tensor and x.age in tangents]
+            tangents[age] = _tangent(node, moving)
+    return tangents[y.age] if y.age in tangents else Tensor(NAMESPACE_OF[type(y._array)].zeros(y.shape, y.dtype))
+
+
+def _tangent(node: Tensor, moving: list[tuple[int, Tensor]]) -> Tensor:
+    """The tangent of one node, from the kind of its primitive; no primitive needs a second rule for it."""
+    op, inputs = node.op, node.inputs
+    assert op is not None and inputs is not None
+    if op.kind == "linear":
+        still = [x if rule is None else x * 0 for x, rule in zip(inputs, op.pulls * len(inputs), strict=False)]
+        args = [dict(moving).get(i, x) for i, x in enumerate(still)]
+        moved: Tensor = op.function(*args, **node.options)
+        return moved
+    parts: list[Tensor] = []
+    for i, t in moving:
+        if op.kind == "bilinear":
+            parts.append(op.function(*inputs[:i], t, *inputs[i + 1 :], **node.options))
+            continue
+        rule = op.recorded_pulls[0 if op.variadic else i]
+        if op.kind == "elementwise":  # its Jacobian is diagonal, hence its own transpose
+            parts.append(rule(broadcast_to(t, shape=node.shape), node))  # type: ignore[misc]
+        else:  # g -> rule(g) is linear: transpose it once more, at any point, to have it the other way round
+            with enable_grad():
+                g = Tensor(NAMESPACE_OF[type(node._array)].zeros(node.shape, node.dtype), requires_grad=True)
+                back = rule(g, node)  # type: ignore[misc]
+                back = fitted(back[i] if op.variadic else back, inputs[i])
+            parts += pullback(back, [g], t, create_graph=current().recording)
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
 def _fresh(x: Any) -> Tensor:
     """A tensor to differentiate for: connected to x if x has a gradient of its own, else a leaf."""
     if isinstance(x, Tensor) and x.requires_grad:
         with enable_grad():
-            return alias(x)  # type: ignore[no-any-return]
+            return alias(x)
     return Tensor(x._array if isinstance(x, Tensor) else tensor(x)._array, requires_grad=True)
 
 
@@ -119,7 +160,7 @@ def jacobian(f: Callable[..., Tensor], argnums: int = 0) -> Callable[..., Tensor
             one_hot = np.zeros(y.shape, y.dtype)
             one_hot.flat[i] = 1
             rows.append(back(tensor(one_hot, backend=y.backend))[0])
-        return stack(rows).reshape((*y.shape, *x.shape))  # type: ignore[no-any-return]
+        return stack(rows).reshape((*y.shape, *x.shape))
 
     return all_partials
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from .base import Array, Backend, Namespace
 
+# fmt: off
 _NEAR = (
     (3.20937758913846947e03, 3.77485237685302021e02, 1.13864154151050156e02, 3.16112374387056560e00,
      1.85777706184603153e-1),
@@ -24,6 +25,7 @@ _FAR = (
     (2.33520497626869185e-3, 6.05183413124413191e-2, 5.27905102951428412e-1, 1.87295284992346047e00,
      2.56852019228982242e00, 1.0),
 )
+# fmt: on
 
 
 def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], t: Array) -> Array:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from contextvars import ContextVar, Token
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from ..errors import BackendError, BackendUnavailable
+from ..errors import BackendError, BackendUnavailable, DtypeError, ShapeError
 from . import cupy_
 from .base import Array, Backend, BackendStatus, Namespace
 from .numpy_ import NumpyBackend
@@ -68,6 +70,33 @@ def resolve(name: str | None = None) -> tuple[Backend, int | None]:
             f"there is no backend {name!r}{source}; the known ones are {known}, on a GPU with its number as in cupy:1"
         )
     return BACKENDS[family], int(device) if device else None
+
+
+def as_array(data: Any, backend: str | None = None, dtype: DTypeLike | None = None) -> Array:
+    """A fresh bare array of numbers, nested lists, an array or a Tensor.
+
+    Floats in lists become float32, arrays keep their dtype. Host data goes to the named or the default backend, an
+    array on a GPU stays there unless `backend` is given.
+
+    Raises: DtypeError for what is not numbers; ShapeError for ragged lists; BackendUnavailable.
+    """
+    data = getattr(data, "_array", data)
+    if type(data) not in BACKEND_OF:
+        if isinstance(data, (list, tuple)) and any(hasattr(x, "_array") for x in data):
+            raise DtypeError("a list of tensors would lose their graph: join them with tg.stack or tg.concatenate")
+        try:
+            data = np.asarray(data)
+        except ValueError as error:
+            raise ShapeError(f"the nested lists have rows of different lengths: {error}") from None
+        if data.dtype == np.float64 and dtype is None:
+            data = data.astype(np.float32)
+    if data.dtype.kind not in "biufc":
+        raise DtypeError(f"a tensor holds numbers, not dtype {data.dtype}")
+    source = backend_of(data)
+    if backend is None and source.name != "numpy":
+        backend = source.name_of(data)
+    target, device = resolve(backend)
+    return target.asarray(data if source is target else source.to_host(data), dtype, device)
 
 
 class use_backend:

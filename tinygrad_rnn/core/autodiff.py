@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush, heappushpop
 from typing import Any
 
-from ..backend import NAMESPACE_OF
-from ..errors import DtypeError, GraphError, ShapeError
-from .broadcasting import broadcast_to, fitted
+from ..backend import NAMESPACE_OF, as_array
+from ..errors import GraphError, ShapeError
+from .broadcasting import fitted
 from .modes import current, enable_grad, inspect_result, no_grad
 from .primitive import Primitive, unchanged
-from .tensor import Tensor, as_array
+from .tensor import Tensor
 
 Sink = Callable[[Tensor, Any, bool], None]
 
@@ -48,7 +48,9 @@ class Tape(Sequence[Tensor]):
         for t in self._nodes:
             inputs = ", ".join((x.name or f"#{x.age}") if type(x) is Tensor else repr(x) for x in t.inputs or ())
             path = t.scope.path if t.scope else ""
-            rows.append((f"#{t.age}", t.op.name if t.op else "leaf", t.name or "", inputs, str(t.shape), path, t.source or ""))
+            rows.append(
+                (f"#{t.age}", t.op.name if t.op else "leaf", t.name or "", inputs, str(t.shape), path, t.source or "")
+            )
         widths = [max(len(row[i]) for row in rows) for i in range(7)]
         shown = [i for i in range(7) if any(row[i] for row in rows[1:])]
         return "\n".join("  ".join(row[i].ljust(widths[i]) for i in shown).rstrip() for row in rows)
@@ -283,42 +285,3 @@ def _as_gradient(g: Any, x: Tensor) -> Tensor:
     if g is None:
         return Tensor(NAMESPACE_OF[type(x._array)].zeros(x.shape, x.dtype))
     return g if type(g) is Tensor else Tensor(NAMESPACE_OF[type(g)].asarray(g))
-
-
-def push(y: Tensor, starts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Forward mode: the tangent of y when each start moves with its tangent; the tape is walked oldest first."""
-    tangents = {x.age: t for x, t in starts}
-    for age, node in sorted(concerned([y], [x for x, _ in starts]).items()):
-        if age not in tangents:
-            inputs = enumerate(node.inputs or ())
-            moving = [(i, tangents[x.age]) for i, x in inputs if type(x) is Tensor and x.age in tangents]
-            tangents[age] = _tangent(node, moving)
-    return tangents.get(y.age, _as_gradient(None, y))
-
-
-def _tangent(node: Tensor, moving: list[tuple[int, Tensor]]) -> Tensor:
-    """The tangent of one node, from the kind of its primitive; no primitive needs a second rule for it."""
-    op, inputs = node.op, node.inputs
-    assert op is not None and inputs is not None
-    if op.kind == "linear":
-        still = [x if rule is None else x * 0 for x, rule in zip(inputs, op.pulls * len(inputs), strict=False)]
-        args = [dict(moving).get(i, x) for i, x in enumerate(still)]
-        return op.function(*args, **node.options)
-    parts = []
-    for i, t in moving:
-        if op.kind == "bilinear":
-            parts.append(op.function(*inputs[:i], t, *inputs[i + 1 :], **node.options))
-            continue
-        rule = op.recorded_pulls[0 if op.variadic else i]
-        if op.kind == "elementwise":  # its Jacobian is diagonal, hence its own transpose
-            parts.append(rule(broadcast_to(t, shape=node.shape), node))  # type: ignore[misc]
-        else:  # g -> rule(g) is linear: transpose it once more, at any point, to have it the other way round
-            with enable_grad():
-                g = Tensor(NAMESPACE_OF[type(node._array)].zeros(node.shape, node.dtype), requires_grad=True)
-                back = rule(g, node)  # type: ignore[misc]
-                back = fitted(back[i] if op.variadic else back, inputs[i])
-            parts += pullback(back, [g], t, create_graph=current().recording)
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total

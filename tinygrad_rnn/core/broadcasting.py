@@ -9,7 +9,7 @@ from typing import Any
 
 from ..backend import Array
 from ..errors import PrimitiveError
-from .primitive import primitive, unchanged
+from .primitive import PRIMITIVES, primitive, unchanged
 from .tensor import Tensor
 
 
@@ -43,5 +43,5 @@ def fitted(d: Any, x: Tensor) -> Any:
         lead = len(d.shape) - len(shape)
         if lead < 0 or any([have != want != 1 for have, want in zip(d.shape[lead:], shape, strict=True)]):
             raise PrimitiveError(f"a derivative rule gave a gradient of shape {d.shape} for {x.label}")
-        d = sum_to(d, shape=shape) if type(d) is Tensor else sum_to.primitive.kernel(None, d, shape=shape)
+        d = sum_to(d, shape=shape) if type(d) is Tensor else PRIMITIVES["sum_to"].kernel(None, d, shape=shape)
     return d if d.dtype == dtype else astype(d, dtype=dtype)

@@ -50,7 +50,7 @@ class Mode:
     scope: Scope | None = None
 
 
-_mode: ContextVar[Mode] = ContextVar("tinygrad_rnn_mode", default=Mode())
+_mode: ContextVar[Mode] = ContextVar("tinygrad_rnn_mode", default=Mode())  # noqa: B039 (nobody writes to a Mode)
 current = _mode.get
 
 
@@ -86,7 +86,7 @@ def debug() -> Switch[None]:
 class scope:
     """Name what is computed inside the `with`: `with scope("gru", "GRU"):` or `with scope(step=3):`."""
 
-    __slots__ = ("name", "kind", "step", "_token")
+    __slots__ = ("_token", "kind", "name", "step")
 
     def __init__(self, name: str = "", kind: str = "", *, step: int | None = None) -> None:
         self.name, self.kind, self.step = name, kind, step

@@ -1,4 +1,4 @@
-"""What `ops/methods.py` gives to Tensor, declared for editors and type checkers; a test holds it against the real thing."""
+"""What `functions/methods.py` gives to Tensor, declared for editors and type checkers; a test holds it to the truth."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -17,19 +17,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Concatenate, ParamSpec
 
-from numpy.exceptions import AxisError
-
-from ..backend import BACKEND_OF, NAMESPACE_OF, Array, backend_of
-from ..errors import BackendError, IndexOutOfRange, ModifiedError, PrimitiveError, ShapeError, TinygradError
+from ..backend import BACKEND_OF, NAMESPACE_OF, Array, as_array, backend_of
+from ..errors import ModifiedError, PrimitiveError, ShapeError, explained, mixed, operands
 from .modes import current, inspect_result, place
-from .tensor import Tensor, as_array, next_age
+from .tensor import Tensor, next_age
 
 P = ParamSpec("P")
-Pull = Callable[[Any, Tensor], Any]
+Pull = Callable[..., Any]
 KINDS = ("linear", "bilinear", "elementwise", "general")
 PRIMITIVES: dict[str, Primitive] = {}
 NUMBERS = frozenset({float, int, bool, complex})
-ERRORS = {IndexError: IndexOutOfRange, ValueError: ShapeError, AxisError: ShapeError}
 _new = object.__new__
 
 
@@ -67,7 +64,10 @@ class Primitive:
         self.pulls = tuple(self._wired(name, recorded=False) for name in self.arrays)
         self.recorded_pulls = tuple(self._wired(name, recorded=True) for name in self.arrays)
         plain = 0 if self.variadic or self.defaults else len(self.arrays)
-        self.function = {1: _unary, 2: _binary}.get(plain, lambda op, general: general)(self, _general(self))
+        general = _general(self)
+        self.function: Callable[..., Any] = (
+            _unary(self, general) if plain == 1 else _binary(self, general) if plain == 2 else general
+        )
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
@@ -115,7 +115,7 @@ class Primitive:
         return lambda node: _read(node.inputs[at], node, recorded)
 
     def kernel_for(self, array_type: type) -> Callable[..., Array]:
-        """The kernel for a type of array, without `xp`: the backend's own by this primitive's name, or the primitive's."""
+        """The kernel for a type of array, without `xp`: the backend's own by this name, or the primitive's."""
         found = self.kernels.get(array_type)
         if found is None:
             xp = NAMESPACE_OF[array_type]
@@ -135,32 +135,12 @@ class Primitive:
         options = {**self.defaults, **options}
         for name, value in options.items():
             if name not in self.defaults:
-                raise PrimitiveError(f"{self.name} takes no option {name!r}; its options are {', '.join(self.defaults)}")
+                raise PrimitiveError(
+                    f"{self.name} takes no option {name!r}; its options are {', '.join(self.defaults)}"
+                )
             if value is inspect.Parameter.empty:
                 raise PrimitiveError(f"{self.name} needs the option {name}=")
         return args, options
-
-    def explained(self, error: Exception, inputs: tuple[Any, ...]) -> Exception:
-        """A kernel's error as one of ours, with the op, the operands, the module path and what would have fitted."""
-        text, ours = str(error), ERRORS.get(type(error))
-        if isinstance(error, TinygradError):
-            ours = type(error)
-        elif "broadcast" in text and "remapped" not in text:
-            text = misfit([getattr(x, "shape", ()) for x in inputs])
-        if ours is None:
-            error.add_note(f"in {self.name} of {operands(inputs)}{place()}")
-            return error
-        return ours(f"{self.name} of {operands(inputs)}: {text}{place()}")
-
-    def mixed(self, inputs: tuple[Any, ...]) -> BackendError:
-        """The error for arrays of two backends: names both arguments and the call that mends it."""
-        names = [*self.arrays[: -1 if self.variadic else None], *(f"{self.arrays[-1]}[{i}]" for i in range(99))]
-        placed = [(name, x.backend, x.label) for name, x in zip(names, inputs, strict=False) if type(x) is Tensor]
-        one, other = placed[0], next(entry for entry in placed if entry[1] != placed[0][1])
-        return BackendError(
-            f"{self.name}: {one[0]} ({one[2]}) lies on {one[1]}, but {other[0]} ({other[2]}) on {other[1]}; "
-            f"bring them together, as in {other[0]}.to({one[1]!r}){place()}"
-        )
 
 
 def _general(op: Primitive) -> Callable[..., Any]:
@@ -177,11 +157,11 @@ def _general(op: Primitive) -> Callable[..., Any]:
         inputs = tuple([x if type(x) is Tensor or type(x) in NUMBERS else _constant(x, first) for x in args])
         arrays = [x._array if type(x) is Tensor else x for x in inputs]
         if len({BACKEND_OF[type(x)] for x in arrays if type(x) not in NUMBERS}) > 1:
-            raise op.mixed(inputs)
+            raise mixed(op.name, op.arrays, inputs, place())
         try:
             result = op.kernel_for(type(first._array))(*arrays, **options)
         except Exception as error:
-            raise op.explained(error, inputs) from error
+            raise explained(error, op.name, inputs, options, place()) from error
         needed = any([x._requires_grad for x in inputs if type(x) is Tensor])
         return _born(op, result, inputs, options, needed)
 
@@ -315,23 +295,6 @@ class Lost:
     __eq__ = __ne__ = refuse
 
 
-def operands(inputs: tuple[Any, ...]) -> str:
-    """The shapes of all operands, for messages."""
-    return " and ".join(x.label if type(x) is Tensor else repr(x) for x in inputs)
-
-
-def misfit(shapes: list[tuple[int, ...]]) -> str:
-    """Why shapes do not broadcast, and what would have fitted."""
-    depth = max(len(shape) for shape in shapes)
-    padded = [(1,) * (depth - len(shape)) + shape for shape in shapes]
-    for axis in range(depth - 1, -1, -1):
-        sizes = [shape[axis] for shape in padded]
-        if len({*sizes, 1}) > 2:
-            met = " and ".join(str(size) for size in sizes)
-            return f"they do not broadcast: at axis {axis - depth}, {met} meet; equal sizes or a 1 would fit"
-    return "they do not broadcast"
-
-
 def primitive(
     kind: str,
     *,
@@ -339,7 +302,7 @@ def primitive(
     domain: tuple[float, float] = (-2.0, 2.0),
     latex: str | None = None,
     **rules: Callable[..., Any],
-) -> Callable[[Callable[Concatenate[Any, P], Any]], Callable[P, Any]]:
+) -> Callable[[Callable[Concatenate[Any, P], Any]], Callable[P, Tensor]]:
     """Make a primitive of a forward kernel: this module's first lines show the form, `Primitive` tells the options.
 
     Raises: PrimitiveError at definition, when a rule asks for something that is not there.
@@ -347,7 +310,7 @@ def primitive(
     if wrong := [name for name in rules if not name.startswith("d")]:
         raise PrimitiveError(f"a rule is called d and the argument's name, such as dx, not {wrong[0]!r}")
 
-    def define(kernel: Callable[Concatenate[Any, P], Any]) -> Callable[P, Any]:
+    def define(kernel: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor]:
         op = Primitive(kernel, kind, {name[1:]: rule for name, rule in rules.items()}, analytic, domain, latex)
         signature = inspect.signature(kernel)
         attributes = {
@@ -357,7 +320,7 @@ def primitive(
         for name, value in attributes.items():
             setattr(op.function, name, value)
         # A code object of its own: profiles tell primitives apart, and the interpreter specialises each for itself.
-        op.function.__code__ = op.function.__code__.replace(co_name=op.name)  # type: ignore[attr-defined]
+        op.function.__code__ = op.function.__code__.replace(co_name=op.name)
         PRIMITIVES[op.name] = op
         return op.function
 

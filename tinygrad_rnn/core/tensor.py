@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..backend import BACKEND_OF, Array, backend_of, resolve
+from ..backend import Array, as_array, backend_of
 from ..errors import BackendError, DtypeError, GraphError, ShapeError
 from .modes import Scope
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .operators import Operators
     from .primitive import Primitive
 else:
-    Operators = object  # ops/methods.py installs them
+    Operators = object  # functions/methods.py installs them
 
 next_age: Callable[[], int] = itertools.count(1).__next__
 
@@ -41,8 +41,19 @@ class Tensor(Operators):
     """
 
     __slots__ = (
-        "_array", "_requires_grad", "op", "inputs", "options", "age", "scope", "source",
-        "modified", "_grad", "hooks", "name", "__weakref__",
+        "__weakref__",
+        "_array",
+        "_grad",
+        "_requires_grad",
+        "age",
+        "hooks",
+        "inputs",
+        "modified",
+        "name",
+        "op",
+        "options",
+        "scope",
+        "source",
     )  # fmt: skip
     __array_ufunc__ = None  # so that ndarray * tensor is ours
 
@@ -225,30 +236,6 @@ class Tensor(Operators):
 
 def _keep(tensor: Tensor, gradient: Tensor) -> None:
     tensor._grad = gradient if tensor._grad is None else Tensor(tensor._grad._array + gradient._array)
-
-
-def as_array(data: Any, backend: str | None = None, dtype: DTypeLike | None = None) -> Array:
-    """A fresh bare array: floats in lists become float32, arrays keep their dtype, arrays on a GPU stay there.
-
-    Raises: DtypeError for what is not numbers; BackendUnavailable.
-    """
-    data = data._array if isinstance(data, Tensor) else data
-    if type(data) not in BACKEND_OF:
-        if isinstance(data, (list, tuple)) and any(isinstance(x, Tensor) for x in data):
-            raise DtypeError("a list of tensors would lose their graph: join them with tg.stack or tg.concatenate")
-        try:
-            data = np.asarray(data)
-        except ValueError as error:
-            raise ShapeError(f"the nested lists have rows of different lengths: {error}") from None
-        if data.dtype == np.float64 and dtype is None:
-            data = data.astype(np.float32)
-    if data.dtype.kind not in "biufc":
-        raise DtypeError(f"a tensor holds numbers, not dtype {data.dtype}")
-    source = backend_of(data)
-    if backend is None and source.name != "numpy":
-        backend = source.name_of(data)
-    target, device = resolve(backend)
-    return target.asarray(data if source is target else source.to_host(data), dtype, device)
 
 
 def tensor(

@@ -12,12 +12,12 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..backend import resolve
+from ..backend import as_array, resolve
 from ..core.modes import place
-from ..core.tensor import Tensor, as_array, tensor
+from ..core.tensor import Tensor, tensor
 from ..errors import DtypeError, OptionError, ShapeError
+from ..functions.composed import split
 from ..ops.elementwise import relu, tanh
-from ..ops.shapes import split
 from . import equations, options
 from .initializers import Init, Maker
 from .module import Module
@@ -83,7 +83,7 @@ class Cell(Module):
     def _apart(self, packed: Tensor | None, name: str) -> Any:
         if packed is None:
             return self.Gates(*[0.0 for _ in self.gates])
-        parts: list[Tensor] = split(packed, len(self.gates), packed.ndim - 1)  # type: ignore[no-untyped-call]
+        parts: list[Tensor] = split(packed, len(self.gates), packed.ndim - 1)
         for gate, part in zip(self.gates, parts):
             part.name = f"{name}_{gate}"
         return self.Gates(*parts)

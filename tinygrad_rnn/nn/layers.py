@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..backend import BACKEND_OF, backend_of, random
+from ..backend import BACKEND_OF, as_array, backend_of, random
 from ..core.modes import current, place
-from ..core.tensor import Tensor, as_array
+from ..core.tensor import Tensor
 from ..errors import BackendError, DtypeError, IndexOutOfRange, ShapeError
 from ..ops.elementwise import sqrt, square
 from ..ops.indexing import index

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..backend import BACKEND_OF, Array, backend_of
+from ..backend import BACKEND_OF, Array, as_array, backend_of
 from ..core.modes import current, place
 from ..core.primitive import primitive
-from ..core.tensor import Tensor, as_array, tensor
+from ..core.tensor import Tensor, tensor
 from ..errors import DtypeError, IndexOutOfRange, OptionError, ShapeError
+from ..functions.composed import take_along_axis
 from ..ops.elementwise import clip, not_equal, softplus, square, where
-from ..ops.indexing import take_along_axis
 from ..ops.reductions import mean, softmax, sum
 from ..ops.shapes import expand_dims
 
@@ -133,8 +133,8 @@ def _home(data: Any, beside: Tensor) -> str:
 
 
 def _negated_choice(scores: Tensor, targets: Tensor) -> Tensor:
-    chosen: Tensor = take_along_axis(scores, expand_dims(targets, axis=-1), -1)  # type: ignore[no-untyped-call]
-    return -chosen.reshape(targets.shape)  # type: ignore[no-any-return]
+    chosen: Tensor = take_along_axis(scores, expand_dims(targets, axis=-1), -1)
+    return -chosen.reshape(targets.shape)
 
 
 def _over_classes(
@@ -152,7 +152,7 @@ def _over_classes(
     kept = not_equal(targets, ignored)
     losses = where(kept, loss(scores, where(kept, targets, 0)), 0)
     if reduction == "mean":
-        return sum(losses) / sum(kept).astype(losses.dtype)  # type: ignore[no-any-return]
+        return sum(losses) / sum(kept).astype(losses.dtype)
     return _reduced(losses, reduction)
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from ..backend import resolve
+from ..backend import as_array, resolve
 from ..core.modes import scope
-from ..core.tensor import Tensor, as_array, next_age
+from ..core.tensor import Tensor, next_age
 from ..errors import CheckpointError
 
 

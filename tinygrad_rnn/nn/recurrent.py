@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..backend import random
+from ..backend import as_array, random
 from ..core.modes import place, scope
-from ..core.tensor import Tensor, as_array
+from ..core.tensor import Tensor
 from ..errors import BackendError, DtypeError, ShapeError
 from ..ops.elementwise import where
 from ..ops.shapes import concatenate, stack, swapaxes, unstack
@@ -68,7 +68,7 @@ def fold(
     """
     T, outputs = x.shape[0], []
     if x.requires_grad:
-        xs: Sequence[Tensor] = unstack(x)  # type: ignore[no-untyped-call]
+        xs: Sequence[Tensor] = unstack(x)
     else:  # nothing to record: eight times as fast
         xs = [Tensor(x_t) for x_t in x._array]
     for x_t in xs:
@@ -191,7 +191,7 @@ class Recurrent(Module):
             zero = cells[0].checked_state(None, (N,), name)
             return (zero,) * len(cells)
         given = cells[0].checked_state(state, (len(cells), N), f"{name}_0")
-        return tuple(unstack(given))  # type: ignore[no-untyped-call]
+        return tuple(unstack(given))
 
 
 class RNN(Recurrent):

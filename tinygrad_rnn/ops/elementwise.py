@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from ..core.broadcasting import astype
 from ..core.primitive import primitive, unchanged
 
 # -- arithmetic ----------------------------------------------------------------------------------

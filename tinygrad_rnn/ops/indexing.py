@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from ..backend import backend_of
+from ..backend import as_array
 from ..core.autodiff import Part
 from ..core.modes import current
 from ..core.primitive import primitive
-from ..core.tensor import Tensor, as_array
-from ..errors import IndexOutOfRange, ShapeError
-from .shapes import moveaxis, places, ravel, reshape
+from ..core.tensor import Tensor
+from ..errors import IndexOutOfRange
 
 
 @primitive("linear", latex=r"{x}[\cdot]", dx=lambda g, x, key: _embed(g, x, key))
@@ -63,32 +62,3 @@ def getitem(x, key):
             for part in parts
         )  # fmt: skip
     return index(x, key=parts)
-
-
-def take(x, indices, axis=None):
-    """The slices of x at `indices` (integers of any shape) along an axis; None indexes all elements on one axis."""
-    if axis is None:
-        x, axis = ravel(x), 0
-    return x[(*(slice(None),) * places(x, axis)[0], indices)]
-
-
-def take_along_axis(x, indices, axis):
-    """One element of x for each of `indices`, matched position by position along the other axes."""
-    (axis,) = places(x, axis)
-    indices = indices if isinstance(indices, Tensor) else Tensor(as_array(indices, x.backend))
-    if indices.ndim != x.ndim:
-        raise ShapeError(f"take_along_axis: indices of shape {indices.shape} for {x.label}; they need as many axes")
-    xp = backend_of(x._array).xp
-    key = [xp.arange(n).reshape((-1,) + (1,) * (x.ndim - i - 1)) for i, n in enumerate(x.shape)]
-    return x[tuple(indices if i == axis else Tensor(part) for i, part in enumerate(key))]
-
-
-def diagonal(x, offset=0, axis1=0, axis2=1):
-    """The elements x[i, i + offset] of two axes, on a new last axis."""
-    x = moveaxis(x, (axis1, axis2), (-2, -1))
-    rows, columns = x.shape[-2:]
-    first = max(0, -offset), max(0, offset)
-    n = max(0, min(rows - first[0], columns - first[1]))
-    flat = reshape(x, (*x.shape[:-2], rows * columns))
-    start = first[0] * columns + first[1]
-    return flat[..., start : start + n * (columns + 1) : columns + 1] if n else flat[..., :0]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from ..core.broadcasting import broadcast_to
 from ..core.primitive import primitive
 from ..errors import ShapeError
-from .indexing import diagonal
 from .reductions import sum
-from .shapes import expand_dims, ravel, reshape, swapaxes
+from .shapes import expand_dims, reshape, swapaxes
 
 
 def _left(g, b):
@@ -53,53 +52,6 @@ def matmul(xp, a, b):
         if a.shape[-1] == inner:
             raise
         raise ShapeError(f"the last axis of a ({a.shape[-1]}) must be as long as the {place} of b ({inner})") from None
-
-
-def dot(a, b):
-    """`a @ b`, and `a * b` if one of them has no axes."""
-    return a @ b if len(a.shape) and len(b.shape) else a * b
-
-
-def outer(a, b):
-    """All products a[i] * b[j] of two vectors: shape (a.size, b.size)."""
-    return expand_dims(ravel(a), 1) * ravel(b)
-
-
-def einsum(subscripts, *operands):
-    """Einstein's summation, as NumPy writes it: `einsum("tnh,hk->tnk", x, w)`; `...` stands for leading axes.
-
-    Raises: ShapeError, if subscripts and operands do not fit.
-    """
-    inputs, _, output = subscripts.replace(" ", "").partition("->")
-    parts = inputs.split(",")
-    if len(parts) != len(operands):
-        raise ShapeError(f"einsum: {subscripts!r} names {len(parts)} operands, and there are {len(operands)}")
-    spare = [c for c in "zyxwvutsrqponmlkjihgfedcbaZYXWVUTSRQPONMLKJIHGFEDCBA" if c not in subscripts]
-    depth = max((len(x.shape) - len(p.replace("...", "")) for p, x in zip(parts, operands, strict=True) if "..." in p), default=0)
-    lead = "".join(spare[:depth])
-    if "->" not in subscripts:
-        letters = "".join(parts).replace("...", "")
-        output = ("..." if lead else "") + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-    prepared = []
-    for place, x in enumerate(operands):
-        part = parts[place].replace("...", lead[depth - (len(x.shape) - len(parts[place].replace("...", ""))) :] if "..." in parts[place] else "")
-        if len(part) != len(x.shape):
-            raise ShapeError(f"einsum: {parts[place]!r} names {len(part)} axes, but operand {place} has shape {x.shape}")
-        for letter in dict.fromkeys(part):
-            while part.count(letter) > 1:  # a repeated letter is a diagonal
-                one, two = part.index(letter), part.rindex(letter)
-                x = diagonal(x, 0, one, two)
-                part = part[:one] + part[one + 1 : two] + part[two + 1 :] + letter
-        prepared.append((part, x))
-    if strangers := set(output.replace("...", "")) - set("".join(parts)):
-        raise ShapeError(f"einsum: {strangers.pop()!r} of the output is in none of the inputs of {subscripts!r}")
-    sizes = {}
-    for part, x in prepared:
-        for letter, n in zip(part, x.shape, strict=True):
-            if n != 1 and sizes.setdefault(letter, n) not in (1, n):
-                raise ShapeError(f"einsum: {letter!r} is {sizes[letter]} long in one operand and {n} in another")
-    arrays = [broadcast_to(x, shape=tuple([sizes.get(c, 1) for c in part])) for part, x in prepared]
-    return contract(*arrays, parts=tuple(part for part, _ in prepared), output=output.replace("...", lead))
 
 
 def _contract_rule(g, arrays, parts, output):

@@ -9,8 +9,8 @@ import math
 
 from ..core.broadcasting import astype, broadcast_to
 from ..core.primitive import primitive
-from .elementwise import exp, square, where
-from .shapes import concatenate, flip, places, reshape
+from .elementwise import exp, where
+from .shapes import flip, places, reshape
 
 
 def _restored(g, x, axis, keepdims):
@@ -25,7 +25,8 @@ def _spread(g, x, axis, keepdims):
     return broadcast_to(_restored(g, x, axis, keepdims), shape=x.shape)
 
 
-def _count(x, axis):
+def count(x, axis):
+    """How many elements of x a reduction over `axis` takes together."""
     return math.prod([x.shape[a] for a in places(x, axis)])
 
 
@@ -37,11 +38,11 @@ def sum(xp, x, *, axis=None, keepdims=False):
 
 @primitive(
     "linear",
-    dx=lambda g, x, axis, keepdims: _spread(g / _count(x, axis), x, axis, keepdims),
+    dx=lambda g, x, axis, keepdims: _spread(g / count(x, axis), x, axis, keepdims),
 )  # fmt: skip
 def mean(xp, x, *, axis=None, keepdims=False):
     """Mean; nan over no elements."""
-    return xp.sum(x, axis=axis, keepdims=keepdims) / _count(x, axis)
+    return xp.sum(x, axis=axis, keepdims=keepdims) / count(x, axis)
 
 
 def _winners(g, y, x, axis, keepdims):
@@ -62,37 +63,16 @@ def min(xp, x, *, axis=None, keepdims=False):
     return xp.min(x, axis=axis, keepdims=keepdims)
 
 
-def prod(x, axis=None, keepdims=False):
-    """Product; 1 over no elements. Its derivatives are right at zeros too: halves are multiplied with each other."""
-    shape, axes = tuple(x.shape), places(x, axis)
-    kept = tuple(i for i in range(len(shape)) if i not in axes)
-    rest = tuple(shape[i] for i in kept)
-    x = x.transpose((*kept, *axes)).reshape((*rest, math.prod(shape[i] for i in axes)))
-    if not x.shape[-1]:
-        return sum(x, axis=-1).reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)) if keepdims else rest) + 1
-    while x.shape[-1] > 1:
-        half = x.shape[-1] // 2
-        paired = x[..., :half] * x[..., half : 2 * half]
-        x = paired if x.shape[-1] == 2 * half else concatenate([paired, x[..., -1:]], axis=-1)
-    return x.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)) if keepdims else rest)
-
-
-def var(x, axis=None, keepdims=False, correction=0):
-    """Variance: the mean squared distance from the mean, over count - correction."""
-    n = _count(x, axis)
-    return sum(square(x - mean(x, axis=axis, keepdims=True)), axis=axis, keepdims=keepdims) / (n - correction)
-
-
 def _std_slope(g, y, x, axis, keepdims, correction):
     y = _restored(y, x, axis, keepdims)
-    safe = where(y == 0, 1, y) * (_count(x, axis) - correction)
+    safe = where(y == 0, 1, y) * (count(x, axis) - correction)
     return _restored(g, x, axis, keepdims) * (x - mean(x, axis=axis, keepdims=True)) / safe
 
 
 @primitive("general", dx=_std_slope)
 def std(xp, x, *, axis=None, keepdims=False, correction=0):
     """Standard deviation: the root of the variance, with derivative 0 where it is 0."""
-    n = _count(x, axis)
+    n = count(x, axis)
     away = x - xp.sum(x, axis=axis, keepdims=True) / n
     return xp.sqrt(xp.sum(away * away, axis=axis, keepdims=keepdims) / (n - correction))
 

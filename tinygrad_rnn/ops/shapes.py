@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from ..backend import backend_of
-from ..core.broadcasting import broadcast_to
+from ..backend import as_array, backend_of
 from ..core.primitive import primitive
-from ..core.tensor import as_array
-from ..errors import OptionError, ShapeError
+from ..errors import ShapeError
 
 
 def places(x, axis):
@@ -92,18 +90,6 @@ def unstack(x, axis=0):
     return tuple([x[(*(slice(None),) * axis, i)] for i in range(x.shape[axis])])
 
 
-def split(x, indices_or_sections, axis=0):
-    """x cut along an axis into equal sections (an integer) or at the given indices, as a list."""
-    (axis,) = places(x, axis)
-    length, lead = x.shape[axis], (slice(None),) * axis
-    if isinstance(indices_or_sections, int):
-        if length % indices_or_sections:
-            raise ShapeError(f"an axis of length {length} does not divide into {indices_or_sections} equal sections")
-        indices_or_sections = range(length // indices_or_sections, length, length // indices_or_sections)
-    ends = [0, *indices_or_sections, length]
-    return [x[(*lead, slice(a, b))] for a, b in zip(ends, ends[1:], strict=False)]
-
-
 def ravel(x):
     """All elements on one axis."""
     return reshape(x, (-1,))
@@ -135,27 +121,6 @@ def _inner(x, width):
     width = (width, width) if isinstance(width, int) else tuple(width)
     pairs = [width] * len(x.shape) if isinstance(width[0], int) else width
     return tuple(slice(before, before + size) for (before, _), size in zip(pairs, x.shape, strict=True))
-
-
-def tile(x, reps):
-    """x repeated like tiles, `reps` times along each axis."""
-    reps = (reps,) if isinstance(reps, int) else tuple(reps)
-    reps, shape = (1,) * (len(x.shape) - len(reps)) + reps, (1,) * (len(reps) - len(x.shape)) + tuple(x.shape)
-    between = tuple(n for size in shape for n in (1, size))
-    across = tuple(n for count, size in zip(reps, shape, strict=True) for n in (count, size))
-    final = tuple(count * size for count, size in zip(reps, shape, strict=True))
-    return reshape(broadcast_to(reshape(x, between), shape=across), final)
-
-
-def repeat(x, repeats, axis=None):
-    """Each element `repeats` times in a row along an axis (None: of all elements on one axis)."""
-    if axis is None:
-        x, axis = ravel(x), 0
-    if not isinstance(repeats, int) or repeats < 0:
-        raise OptionError(f"repeats is an integer of at least 0, not {repeats!r}")
-    (axis,), shape = places(x, axis), tuple(x.shape)
-    wide = broadcast_to(expand_dims(x, axis + 1), shape=(*shape[: axis + 1], repeats, *shape[axis + 1 :]))
-    return reshape(wide, (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))
 
 
 @primitive("linear", dx=lambda g, k: tril(g, k))

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import NAMESPACE_OF, Array, backend_of
-from ..core.tensor import Tensor, as_array, next_age
+from ..backend import NAMESPACE_OF, Array, as_array, backend_of
+from ..core.tensor import Tensor, next_age
 from ..errors import CheckpointError, OptionError
 
 Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Mapping[str, Tensor]

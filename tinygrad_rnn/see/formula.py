@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.primitive import Primitive
-from ..ops.methods import operators
+from ..functions.methods import operators
 
 RELATION, SUM, MINUS, BIG, PRODUCT, POWER, ATOM = range(7)
 """How tightly the parts of a formula hold together, from loose to tight; BIG is a sign in front, such as a sum's."""
@@ -78,7 +78,7 @@ class Formula:
         return f"<Formula {self.latex}>"
 
 
-operators(Formula)  # type: ignore[no-untyped-call]
+operators(Formula)
 
 
 def symbol(name: str, value: Any) -> Formula:

@@ -28,7 +28,9 @@ def full(shape: Shape, value: Any, *, dtype: DTypeLike | None = None, **keywords
     return tensor(np.full(shape, tensor(value, dtype=dtype, backend="numpy").numpy()), **keywords)
 
 
-def arange(start: float, stop: float | None = None, step: float = 1, *, dtype: DTypeLike | None = None, **keywords: Any) -> Tensor:
+def arange(
+    start: float, stop: float | None = None, step: float = 1, *, dtype: DTypeLike | None = None, **keywords: Any
+) -> Tensor:
     """start, start + step, ... below stop, as NumPy counts: integers give int64, floats float32."""
     first, last = (0, start) if stop is None else (start, stop)
     return tensor(np.arange(first, last, step).tolist() or np.zeros(0, np.int64), dtype=dtype, **keywords)
@@ -39,7 +41,9 @@ def eye(n: int, *, dtype: DTypeLike = np.float32, **keywords: Any) -> Tensor:
     return tensor(np.eye(n, dtype=dtype), **keywords)
 
 
-def randn(*shape: int, rng: np.random.Generator | None = None, dtype: DTypeLike = np.float32, **keywords: Any) -> Tensor:
+def randn(
+    *shape: int, rng: np.random.Generator | None = None, dtype: DTypeLike = np.float32, **keywords: Any
+) -> Tensor:
     """Normal random numbers, drawn on the host, so that every backend gets the same ones; see `tg.seed`."""
     return tensor((rng or random.host_generator()).standard_normal(shape).astype(dtype), **keywords)
 

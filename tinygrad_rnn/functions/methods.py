@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ..core import autodiff
-from ..core.broadcasting import astype, broadcast_to
+from ..core.broadcasting import astype
 from ..core.tensor import Tensor
-from . import elementwise as e
-from . import indexing, matmul, reductions, shapes
+from ..ops import elementwise as e
+from ..ops import indexing, matmul, reductions, shapes
+from . import composed
 
 OPERATORS = {
     "add": e.add, "sub": e.sub, "mul": e.mul, "truediv": e.div, "pow": e.power, "matmul": matmul.matmul,
@@ -16,9 +17,9 @@ COMPARISONS = {
 }  # fmt: skip
 METHODS = [
     e.abs, e.clip, e.exp, e.log, e.sqrt, e.tanh, e.sigmoid, e.relu, astype,
-    reductions.sum, reductions.mean, reductions.max, reductions.min, reductions.prod, reductions.var, reductions.std,
-    reductions.cumsum, reductions.argmax, reductions.argmin, matmul.dot,
-    shapes.swapaxes, shapes.ravel, shapes.squeeze, shapes.repeat, indexing.take, indexing.diagonal,
+    reductions.sum, reductions.mean, reductions.max, reductions.min, composed.prod, composed.var, reductions.std,
+    reductions.cumsum, reductions.argmax, reductions.argmin, composed.dot,
+    shapes.swapaxes, shapes.ravel, shapes.squeeze, composed.repeat, composed.take, composed.diagonal,
 ]  # fmt: skip
 
 
@@ -58,4 +59,5 @@ def operators(cls):
 
 
 operators(Tensor)
-Tensor.to, Tensor.backward = _to, autodiff.backward
+for name, method in {"to": _to, "backward": autodiff.backward}.items():
+    setattr(Tensor, name, method)
