@@ -11,10 +11,10 @@ from heapq import heappop, heappush, heappushpop
 from typing import Any
 
 from ..backend import NAMESPACE_OF, as_array
-from ..errors import GraphError, ShapeError
+from ..errors import GraphError, NumericalError, ShapeError
 from .broadcasting import fitted
 from .modes import current, enable_grad, inspect_result, no_grad
-from .primitive import Primitive, unchanged
+from .primitive import Pull, unchanged
 from .tensor import Tensor
 
 Sink = Callable[[Tensor, Any, bool], None]
@@ -153,9 +153,7 @@ def pull(
             at = x.age
             if useful is not None and at not in useful:
                 continue
-            d = g if rule is unchanged else rule(g, node)
-            if debug:
-                _inspect(d, op, x, node)
+            d = g if rule is unchanged else _inspected(rule, g, node, x) if debug else rule(g, node)
             if at not in pending:
                 if entry is None:
                     entry = (-at, x)
@@ -205,9 +203,15 @@ def concerned(results: Sequence[Tensor], targets: Sequence[Tensor] = (), since: 
     return kept
 
 
-def _inspect(d: Any, op: Primitive, x: Tensor, node: Tensor) -> None:
-    bare = d.g if type(d) is Part else d._array if type(d) is Tensor else d
-    inspect_result(bare, f"the derivative of {op.name} for {x.label}", node.source)
+def _inspected(rule: Pull, g: Any, node: Tensor, x: Tensor) -> Any:
+    """What a rule gives, under `debug()`: a NaN or an infinity is blamed on it, though made by an operation inside."""
+    what = f"the derivative of {node.op.name if node.op else ''} for {x.label}"
+    try:
+        d = rule(g, node)
+    except NumericalError as error:
+        raise NumericalError(f"{what} at {node.source}: {error}") from None
+    inspect_result(d.g if type(d) is Part else d._array if type(d) is Tensor else d, what, node.source)
+    return d
 
 
 def _hooked(node: Tensor, g: Any, recorded: bool) -> Any:
