@@ -140,7 +140,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "moveaxis": [of((2, 3, 4), source=0, destination=-1), of((2, 3, 4, 5), source=(0, 2), destination=(-1, 0))],
     "expand_dims": [of((2, 3), axis=1), of((2, 3), axis=-1), of((2, 3), axis=(0, 3)), of((), axis=0)],
     "squeeze": [of((1, 3, 1)), of((1, 3, 1), axis=0), of((2, 1, 3), axis=-2), of((1, 2, 1), axis=(0, 2))],
-    "concatenate": [of((2, 3), (4, 3)), of((2, 3), (2, 1), (2, 4), axis=-1), of((2, 1, 3), axis=1),
+    "concatenate": [of((2, 3), (4, 3)), of((2, 3), (2, 1), (2, 4), axis=-1), of((2, 1, 3), (2, 4, 3), axis=1),
         of((3,), (0,), (2,))],
     "stack": [of((2, 3), (2, 3)), of((2, 3), (2, 3), (2, 3), (2, 3), axis=-1), of((), (), axis=0)],
     "flip": [of((2, 3)), of((2, 3, 4), axis=1), of((2, 3, 4), axis=(0, -1))],

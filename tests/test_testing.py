@@ -229,7 +229,7 @@ def test_what_cannot_be_checked_says_so() -> None:
     [
         (lambda x, w: (x * x) @ w + tg.sin(x) @ w, "pending[at] = before + d", "pending[at] = d"),  # = for +=
         (lambda x, w: x * w[:, 0], "g = fitted(g, node)", "g = g[0] if g.ndim > node.ndim else g"),  # no sum
-        (lambda x, w: x[0] * x[1] + x[1], "pending[at] = d.added_to(before", "pending[at] = (before"),
+        (lambda x, w: x[0] * x[1] + x[1], "pending[at] = d.added_to(total)", "pending[at] = total"),
         (lambda x, w: tg.sin(x) * x, "(-at, x)", "(at, x)"),  # the oldest first
     ],
 )

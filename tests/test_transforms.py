@@ -10,7 +10,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.backend import backend_of, random
-from tinygrad_rnn.errors import GraphError, ShapeError
+from tinygrad_rnn.errors import GraphError, ModifiedError, OptionError, ShapeError
 
 X, W = np.array([0.5, -1.25, 0.75]), np.array([[1.5, 0.25, -0.5], [-0.75, 1.25, 2.0]])
 
@@ -220,3 +220,77 @@ def test_a_checkpoint_whose_parameters_changed_meanwhile_is_caught() -> None:
     w.assign_(7.0)
     with pytest.raises(GraphError, match=r"used w .* changed"):
         y.sum().backward()
+
+
+# -- what is easily got wrong -----------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_of_what_is_passed_and_captured_gets_both_gradients() -> None:
+    x = tg.tensor([2.0, 3.0], requires_grad=True)
+    for depth, expected in enumerate([[4.0, 6.0], [2.0, 2.0]]):
+        f = tg.grad(lambda v: tg.checkpoint(lambda z: (z * v).sum(), v))
+        f = tg.grad(lambda v, f=f: f(v).sum()) if depth else f
+        assert f(x).tolist() == expected
+
+
+def test_hooks_of_what_a_checkpoint_captures_run_once() -> None:
+    w, x = tg.tensor([1.0, 2.0], requires_grad=True), tg.tensor([3.0, 4.0], requires_grad=True)
+    w.register_hook(lambda g: g * 2)
+    z = w * 1
+    z.retain_grad()
+    tg.checkpoint(lambda x: (x * w * z).sum(), x).backward()
+    assert z.grad is not None and z.grad.tolist() == [3.0, 8.0]
+    assert w.grad is not None and w.grad.tolist() == [12.0, 32.0]
+
+
+def test_a_checkpoint_notices_a_constant_that_changed() -> None:
+    c, x = tg.tensor(2.0, name="c"), tg.tensor([3.0, 4.0], requires_grad=True)
+    y = tg.checkpoint(lambda x: (x * x * c).sum(), x)
+    c.assign_(5.0)
+    with pytest.raises(ModifiedError, match="used c"):
+        y.backward()
+
+
+def test_a_checkpoint_takes_and_gives_what_is_nested() -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    (double, [more]), total = tg.checkpoint(lambda x, none, n: ((x * n, [x + 1]), x.sum()), x, None, 2)
+    assert (double.tolist(), more.tolist(), total.item()) == ([2.0, 4.0], [2.0, 3.0], 3.0)
+    (double.sum() + (more * more).sum() + total).backward()
+    assert x.grad is not None and x.grad.tolist() == [2 + 4 + 1, 2 + 6 + 1]
+
+
+def test_arguments_are_counted_as_python_counts() -> None:
+    f = lambda x, w: (x * w * w).sum()  # noqa: E731
+    x, w = tg.tensor([1.0, 2.0]), tg.tensor([3.0, 4.0])
+    assert tg.grad(f, argnums=-1)(x, w).tolist() == tg.grad(f, argnums=1)(x, w).tolist() == [6.0, 16.0]
+    assert tg.jacobian(lambda x, w: x * w, argnums=-1)(x, w).tolist() == [[1.0, 0.0], [0.0, 2.0]]
+    for wrong in (2, -3, [0, 0], [0, -2]):
+        with pytest.raises(OptionError, match="argnums"):
+            tg.grad(f, argnums=wrong)(x, w)
+
+
+def test_what_stands_still_moves_by_zero_even_where_it_is_infinite() -> None:
+    mask = np.array([True, True, False])
+    masked = lambda x: tg.logsumexp(tg.where(mask, x, -np.inf))  # noqa: E731
+    found = tg.hvp(masked, [1.0, 2.0, 3.0], [1.0, 0.0, 0.0])
+    p = 1 / (1 + np.e)
+    np.testing.assert_allclose(found.numpy(), [p * (1 - p), -p * (1 - p), 0], rtol=1e-6)
+    assert tg.jvp(lambda x: x + tg.tensor([np.inf]), [[1.0]], [[2.0]])[1].tolist() == [2.0]
+    assert tg.grad(lambda x: tg.ones(1).sum())([np.inf]).tolist() == [0.0]
+
+
+def test_forward_mode_notices_what_changed_too() -> None:
+    buffer = tg.tensor(2.0)
+
+    def f(x: tg.Tensor) -> tg.Tensor:
+        y = x * buffer
+        buffer.assign_(buffer * 10)
+        return y
+
+    with pytest.raises(ModifiedError):
+        tg.jvp(f, [1.0], [1.0])
+
+
+def test_tangents_take_the_dtype_of_their_arguments() -> None:
+    y, t = tg.jvp(lambda x: x * x, [tg.tensor([3.0])], [np.array([1.0])])
+    assert (y.dtype, t.dtype, t.tolist()) == (np.float32, np.float32, [6.0])

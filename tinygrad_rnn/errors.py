@@ -109,8 +109,18 @@ def explained(
         f"{option}={value!r}" for option, value in options.items() if not (value is None or value is False)
     )
     place = f" with {given}{place}" if given else place
-    known = {IndexError: IndexOutOfRange, ValueError: ShapeError, AxisError: ShapeError}
-    ours = type(error) if isinstance(error, TinygradError) else known.get(type(error))
+    known: dict[type[Exception], type[TinygradError]] = {
+        AxisError: ShapeError,
+        IndexError: IndexOutOfRange,
+        TypeError: DtypeError,
+        OverflowError: DtypeError,
+        ValueError: ShapeError,
+    }
+    ours = next((ours for theirs, ours in known.items() if isinstance(error, theirs)), None)
+    if isinstance(error, TinygradError):
+        ours = type(error)
+    elif "negative integer power" in text or "must be of integer" in text:
+        ours = DtypeError
     if ours is None:
         error.add_note(f"in {name} of {operands(inputs)}{place}")
         return error

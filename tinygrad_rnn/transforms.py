@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,12 +9,12 @@ import numpy as np
 
 from .backend import NAMESPACE_OF, Array, random
 from .core.autodiff import concerned, pull, pullback
-from .core.broadcasting import broadcast_to, fitted
+from .core.broadcasting import astype, broadcast_to, fitted
 from .core.modes import current, enable_grad, no_grad
-from .core.primitive import Lost, primitive, unchanged
+from .core.primitive import Lost, primitive, read, unchanged
 from .core.tensor import Tensor, next_age, tensor
-from .errors import GraphError, ShapeError
-from .ops.shapes import concatenate, stack
+from .errors import GraphError, OptionError, ShapeError
+from .ops.shapes import concatenate, ravel, reshape, stack
 
 
 @primitive("linear", latex="{x}", dx=unchanged)
@@ -38,7 +37,7 @@ def push(y: Tensor, starts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
             inputs = enumerate(node.inputs or ())
             moving = [(i, tangents[x.age]) for i, x in inputs if type(x) is Tensor and x.age in tangents]
             tangents[age] = _tangent(node, moving)
-    return tangents[y.age] if y.age in tangents else Tensor(NAMESPACE_OF[type(y._array)].zeros(y.shape, y.dtype))
+    return tangents[y.age] if y.age in tangents else _still(y)
 
 
 def _tangent(node: Tensor, moving: list[tuple[int, Tensor]]) -> Tensor:
@@ -46,14 +45,18 @@ def _tangent(node: Tensor, moving: list[tuple[int, Tensor]]) -> Tensor:
     op, inputs = node.op, node.inputs
     assert op is not None and inputs is not None
     if op.kind == "linear":
-        still = [x if rule is None else x * 0 for x, rule in zip(inputs, op.pulls * len(inputs), strict=False)]
+        still = [x if rule is None else _still(x) for x, rule in zip(inputs, op.pulls * len(inputs))]
         args = [dict(moving).get(i, x) for i, x in enumerate(still)]
-        moved: Tensor = op.function(*args, **node.options)
+        moved: Tensor = op.function(*([args] if op.variadic else args), **node.options)
         return moved
     parts: list[Tensor] = []
     for i, t in moving:
         if op.kind == "bilinear":
-            parts.append(op.function(*inputs[:i], t, *inputs[i + 1 :], **node.options))
+            args = [t if j == i else read(x, node, recorded=True) for j, x in enumerate(inputs)]
+            for x in args:
+                if isinstance(x, Lost):
+                    x.refuse()
+            parts.append(op.function(*([args] if op.variadic else args), **node.options))
             continue
         rule = op.recorded_pulls[0 if op.variadic else i]
         if op.kind == "elementwise":  # its Jacobian is diagonal, hence its own transpose
@@ -68,6 +71,11 @@ def _tangent(node: Tensor, moving: list[tuple[int, Tensor]]) -> Tensor:
     for part in parts[1:]:
         total = total + part
     return total
+
+
+def _still(x: Any) -> Any:
+    """What stands still moves by zero, even where it is infinite."""
+    return Tensor(NAMESPACE_OF[type(x._array)].zeros(x.shape, x.dtype)) if isinstance(x, Tensor) else 0
 
 
 def _fresh(x: Any) -> Tensor:
@@ -95,25 +103,33 @@ def vjp(f: Callable[..., Tensor], *xs: Any) -> tuple[Tensor, Callable[..., list[
 
     def pull_to_arguments(grad: Any = None) -> list[Tensor]:
         if not y.requires_grad:
-            return [(x * 0).detach() for x in fresh]
+            return [_still(x) for x in fresh]
         return pullback(y, fresh, grad, create_graph=connected)
 
     return (y if connected else y.detach()), pull_to_arguments
 
 
+def _place(argnum: int, args: Sequence[Any]) -> int:
+    if not -len(args) <= argnum < len(args):
+        raise OptionError(f"argnums names argument {argnum}, but there are {len(args)}")
+    return argnum % len(args)
+
+
 def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., tuple[Tensor, Any]]:
     """A function that returns f's scalar value and its gradient for the argument `argnums` (a list for several).
 
-    Raises (when called): GraphError, if f returns no scalar.
+    Raises (when called): GraphError, if f returns no scalar; OptionError, if there is no such argument.
     """
 
     def valued(*args: Any) -> tuple[Tensor, Any]:
-        places = [argnums] if isinstance(argnums, int) else list(argnums)
+        places = [_place(n, args) for n in ([argnums] if isinstance(argnums, int) else argnums)]
 
         def of_chosen(*chosen: Tensor) -> Tensor:
-            given = dict(zip(places, chosen, strict=True))
+            given = dict(zip(places, chosen))
             return f(*[given.get(i, x) for i, x in enumerate(args)])
 
+        if len(set(places)) < len(places):
+            raise OptionError(f"argnums {argnums} names an argument twice")
         y, back = vjp(of_chosen, *[args[i] for i in places])
         if y.size != 1:
             raise GraphError(f"grad needs a scalar function, and it returned {y.label}; use tg.jacobian or tg.vjp")
@@ -142,6 +158,7 @@ def jvp(f: Callable[..., Tensor], xs: Sequence[Any], ts: Sequence[Any]) -> tuple
     for x, t in zip(fresh, tangents, strict=True):
         if x.shape != t.shape:
             raise ShapeError(f"a tangent of shape {t.shape} for an argument of shape {x.shape}; they must be equal")
+    tangents = [t if t.dtype == x.dtype else astype(t, dtype=x.dtype) for x, t in zip(fresh, tangents)]
     y, connected = _run(f, fresh, since)
     connected = connected or (current().recording and any(t.requires_grad for t in tangents))
     with enable_grad() if connected else no_grad():
@@ -153,8 +170,9 @@ def jacobian(f: Callable[..., Tensor], argnums: int = 0) -> Callable[..., Tensor
     """A function that returns all partial derivatives of f, of shape y.shape + x.shape: a backward pass per element."""
 
     def all_partials(*args: Any) -> Tensor:
-        x = args[argnums] if isinstance(args[argnums], Tensor) else tensor(args[argnums])
-        y, back = vjp(lambda x: f(*args[:argnums], x, *args[argnums + 1 :]), x)
+        at = _place(argnums, args)
+        x = args[at] if isinstance(args[at], Tensor) else tensor(args[at])
+        y, back = vjp(lambda x: f(*args[:at], x, *args[at + 1 :]), x)
         rows = []
         for i in range(y.size):
             one_hot = np.zeros(y.shape, y.dtype)
@@ -181,25 +199,20 @@ def hvp(f: Callable[..., Tensor], x: Any, v: Any) -> Tensor:
 def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
     """f(*xs), keeping none of what it computes on the way: backward runs f once more, with the same random numbers.
 
-    Gradients reach xs and whatever else f uses, such as the parameters of a module. Second derivatives too.
+    Gradients reach the tensors among xs and whatever else f uses, such as the parameters of a module; second
+    derivatives too. Numbers that change in between are noticed, as everywhere: ModifiedError.
 
-    f: takes Tensors and returns a Tensor or a tuple of Tensors of one dtype.
+    f: takes xs as they are and returns a Tensor, or tuples and lists of Tensors of one dtype, nested as you like.
     """
     if not current().recording:
         return f(*xs)
-    xs = tuple(x if isinstance(x, Tensor) else tensor(x) for x in xs)
     state, since = random.get_state(), next_age()
-
-    def packed(*arguments: Tensor) -> tuple[Tensor, list[tuple[int, ...]] | None]:
-        y = f(*arguments)
-        if isinstance(y, Tensor):
-            return y, None
-        return concatenate([each.ravel() for each in y]), [each.shape for each in y]
-
-    fresh = [_fresh(x) if x.requires_grad else x for x in xs]
-    y, shapes = packed(*fresh)
-    own = {x.age for x in (*fresh, *xs)}
-    used = [x for age, x in concerned([y], since=since).items() if age < since and age not in own]
+    result = f(*[Tensor(x._array, x.requires_grad) if isinstance(x, Tensor) else x for x in xs])
+    y = _packed(result)
+    nodes = [node for node in concerned([y], since=since).values() if node.age > since]
+    given = [x for x in xs if isinstance(x, Tensor)]
+    older = [x for node in nodes for x in node.inputs or () if isinstance(x, Tensor) and x.age < since]
+    used = list({x.age: x for x in older}.values())
 
     def replay(g: Any, inputs: list[Any]) -> list[Any]:
         for x in inputs:
@@ -207,25 +220,39 @@ def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
                 x.refuse()
         recorded = isinstance(g, Tensor)
         with enable_grad():
-            again = [
-                x if not old.requires_grad else alias(x) if recorded else Tensor(x, requires_grad=True)
-                for x, old in zip(inputs[: len(xs)] if recorded else [*inputs], xs, strict=False)
-            ]
-            again = [x if isinstance(x, Tensor) else Tensor(x) for x in again]
-            before, born = random.get_state(), next_age()
+            again = [alias(x) if recorded else Tensor(x, old.requires_grad) for x, old in zip(inputs, given)]
+            now, born, fresh = random.get_state(), next_age(), iter(again)
             random.set_state(state)
             try:
-                result, _ = packed(*again)
+                y = _packed(f(*[next(fresh) if isinstance(x, Tensor) else x for x in xs]))
             finally:
-                random.set_state(before)
-        targets = [x for x in again if x.requires_grad] + used
+                random.set_state(now)
         found: dict[int, Any] = {}
-        pull([(result, g)], lambda x, g, ours: found.update({x.age: g}), targets=targets, since=born, recorded=recorded)
-        return [found.get(x.age, 0 * (x if recorded else x._array)) for x in (*again, *used)]
+        targets = [x for x in (*again, *used) if x.requires_grad]
+        pull([(y, g)], lambda x, g, ours: found.update({x.age: g}), targets=targets, since=born, recorded=recorded)
+        return [found.get(x.age, _still(x) if recorded else _still(x)._array) for x in (*again, *used)]
 
-    out = recomputed(*xs, *used, value=y._array, replay=replay)
-    if shapes is None:
-        return out
-    ends = [math.prod(shape) for shape in shapes]
-    starts = [sum(ends[:i]) for i in range(len(ends))]
-    return tuple(out[a : a + n].reshape(shape) for a, n, shape in zip(starts, ends, shapes, strict=True))
+    pieces = recomputed([*given, *used], value=y._array, replay=replay)
+    return _unpacked(pieces, result, 0)[0]
+
+
+def _packed(result: Any) -> Tensor:
+    """Nested tensors as one, so that they are one node of the tape; a single one as it is."""
+    if isinstance(result, Tensor):
+        return result
+    if not isinstance(result, (tuple, list)):
+        raise GraphError(f"checkpoint: the function must return Tensors, not {type(result).__name__}")
+    return concatenate([ravel(_packed(each)) for each in result])
+
+
+def _unpacked(pieces: Tensor, like: Any, start: int) -> tuple[Any, int]:
+    """The packed tensors in their own shapes and nesting again, and where the next one starts."""
+    if isinstance(like, Tensor):
+        if pieces.shape == like.shape and not start:
+            return pieces, like.size
+        return reshape(pieces[start : start + like.size], shape=like.shape), start + like.size
+    parts = []
+    for each in like:
+        part, start = _unpacked(pieces, each, start)
+        parts.append(part)
+    return like._make(parts) if hasattr(like, "_make") else type(like)(parts), start

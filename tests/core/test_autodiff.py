@@ -13,7 +13,7 @@ from mutants import mutated
 import tinygrad_rnn as tg
 from tinygrad_rnn.backend import NAMESPACE_OF
 from tinygrad_rnn.core import autodiff, primitive
-from tinygrad_rnn.errors import GraphError, ModifiedError, PrimitiveError, ShapeError
+from tinygrad_rnn.errors import GraphError, ModifiedError, NumericalError, PrimitiveError, ShapeError
 
 # -- size ----------------------------------------------------------------------------------------------
 
@@ -434,7 +434,7 @@ def test_a_column_that_nobody_needs_is_not_printed() -> None:
         (autodiff, "_accumulate", "leaf._grad is None", "True", test_a_second_backward_accumulates),
         (autodiff, "pull", "useful is not None and at not in useful", "False",
             test_pullback_visits_only_what_leads_to_the_targets),
-        (primitive, "_read", "x.modified > node.age", "False",
+        (primitive, "read", "x.modified > node.age", "False",
             test_a_value_that_was_changed_after_the_tape_read_it_is_caught),
     ],
 )  # fmt: skip
@@ -445,3 +445,72 @@ def test_an_engine_that_breaks_a_promise_is_caught(
     mutated(monkeypatch, module, function, old, new)
     with pytest.raises((AssertionError, pytest.fail.Exception, KeyError, GraphError)):
         check()
+
+
+# -- what is easily got wrong -----------------------------------------------------------------------------------
+
+
+def test_a_leaf_that_requires_a_gradient_later_was_a_constant_before() -> None:
+    a, b = tg.tensor(2.0), tg.tensor(3.0, requires_grad=True)
+    y = (a * 2) * b + a * b
+    a.requires_grad = True
+    y.backward()
+    assert a.grad is None and b.grad is not None and b.grad.item() == 6
+    (a * b).backward()
+    assert a.grad is not None and a.grad.item() == 3
+
+
+def test_pullback_leaves_every_grad_alone() -> None:
+    x = tg.tensor([2.0], requires_grad=True)
+    y = x * x
+    y.retain_grad()
+    z = y.sum()
+    z.backward()
+    for create_graph in (False, True):
+        tg.pullback(z, [x], create_graph=create_graph)
+        assert y.grad is not None and y.grad.tolist() == [1.0] and not y.grad.requires_grad
+
+
+def test_pullback_takes_one_tensor_or_several_and_nothing_else() -> None:
+    x = tg.tensor([2.0, 3.0], requires_grad=True)
+    assert tg.pullback((x * x).sum(), x)[0].tolist() == [4.0, 6.0]
+    with pytest.raises(GraphError, match="does not require a gradient"):
+        tg.pullback((x * x).sum(), [np.ones(2)])  # type: ignore[list-item]
+
+
+def test_a_scalar_used_three_ways_one_of_them_indexed() -> None:
+    x = tg.tensor(2.0, requires_grad=True)
+    (x[None].sum() + x * 2 + x * 3).backward()
+    assert x.grad is not None and x.grad.item() == 6
+
+
+def test_a_pass_that_fails_leaves_no_half_gradients() -> None:
+    w, v = tg.tensor(2.0, requires_grad=True), tg.tensor(3.0, requires_grad=True)
+    shared = w * 1
+    (shared * 1).backward(retain_graph=False)
+    with pytest.raises(GraphError, match="freed"):
+        (shared * v).backward()
+    assert v.grad is None and w.grad is not None and w.grad.item() == 1
+
+
+def test_options_are_kept_as_they_were() -> None:
+    low, axes = np.zeros(2), [1, 0]
+    x = tg.tensor([[3.0, 4.0]], requires_grad=True)
+    y = tg.clip(x, low, None).transpose(axes)
+    low[:], axes[:] = 5, [0, 1]
+    y.sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [[1.0, 1.0]]
+
+
+@pytest.mark.parametrize("spoilt", [np.ones(2), tg.ones(3), 1.0])
+def test_a_hook_returns_a_tensor_of_the_shape_or_nothing(spoilt: Any) -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True, name="x")
+    x.register_hook(lambda g: spoilt)
+    with pytest.raises(ShapeError, match=r"hook on x \(2,\)"):
+        (x * x).sum().backward()
+
+
+def test_an_overflow_of_the_sum_is_named_under_debug() -> None:
+    x = tg.tensor(np.float32(1e-30), requires_grad=True, name="x")
+    with tg.debug(), np.errstate(over="ignore"), pytest.raises(NumericalError, match="sum of the gradients for x"):
+        (x * 3e38 + x * 3e38).backward()

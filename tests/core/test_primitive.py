@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -180,3 +181,69 @@ def test_an_argument_without_a_rule_gets_no_gradient() -> None:
     x, w = tg.tensor([1.0], requires_grad=True), tg.tensor([2.0], requires_grad=True)
     weighted(x, w).sum().backward()
     assert x.grad is not None and x.grad.tolist() == [2] and w.grad is None
+
+
+# -- what users write -------------------------------------------------------------------------------------------
+
+
+def test_a_primitive_of_a_users_own_may_have_any_name() -> None:
+    """Neither NumPy's kernel for `exp` nor the engine's own use of `sum_to` has a privilege by name."""
+
+    @tg.primitive("elementwise", dx=lambda g, x, y: -2 * x * g * y)
+    def exp(xp: Any, x: Any) -> Any:
+        return xp.exp(-x * x)
+
+    @tg.primitive("linear", dx=lambda g: g * 1000)
+    def sum_to(xp: Any, x: Any, *, shape: Any) -> Any:
+        return x * 1000
+
+    assert exp(tg.tensor(2.0)).item() == pytest.approx(np.exp(-4.0)) and tg.exp(tg.tensor(0.0)).item() == 1
+    b = tg.tensor([1.0], requires_grad=True)
+    (b * tg.ones(3)).sum().backward()
+    assert b.grad is not None and b.grad.tolist() == [3.0]
+
+
+def test_what_a_users_kernel_or_rule_returns_is_looked_at() -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+
+    @tg.primitive("elementwise", dx=lambda g: 1.0)
+    def with_a_float_for_a_rule(xp: Any, x: Any) -> Any:
+        return x * 2
+
+    @tg.primitive("elementwise", dx=lambda g: g)
+    def without_a_result(xp: Any, x: Any) -> Any:
+        return None
+
+    with pytest.raises(PrimitiveError, match="the rule dx of with_a_float_for_a_rule returned a float"):
+        with_a_float_for_a_rule(x).sum().backward()
+    with pytest.raises(PrimitiveError, match="the kernel of without_a_result returned a NoneType"):
+        without_a_result(x)
+    with pytest.raises(PrimitiveError, match=r"write @primitive\(kind"):
+        tg.primitive(lambda xp, x: x)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: -tg.tensor([True]), DtypeError, "neg of tensor .* bool"),
+        (lambda: tg.tensor(np.uint8([1])) + (-1), DtypeError, "add .* out of bounds"),
+        (lambda: tg.tensor([1, 2]) ** -1, DtypeError, "power .* negative integer powers"),
+        (lambda: tg.tensor([1.0]) + None, DtypeError, r"add of tensor \(1,\) float32 and None"),
+        (lambda: tg.tensor([1.0, 2.0])[1.5], DtypeError, "index .* integer"),
+        (lambda: tg.tensor([1.0]) * 1j, DtypeError, "mul .* real numbers"),
+        (lambda: tg.tensor([1.0], dtype="flot32"), DtypeError, "flot32"),
+        (lambda: tg.clip(tg.tensor([1.0]), tg.tensor(0.0)), PrimitiveError, "clip: the option min="),
+        (lambda: tg.stack(tg.ones((2, 3))), ShapeError, "stack takes a list"),
+        (lambda: tg.sum(tg.ones(2), 0, True, 5), PrimitiveError, "not more"),
+    ],
+)
+def test_wrong_kinds_of_numbers_and_options_are_named(
+    call: Callable[[], Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_tensor_is_not_for_subclasses() -> None:
+    with pytest.raises(TypeError, match="not made for subclasses"):
+        type("Parameter", (tg.Tensor,), {})

@@ -41,9 +41,9 @@ def test_the_data_is_copied(backend: str) -> None:
     assert t.tolist() == [5.0] * 3 and again.tolist() == [0.0] * 3
 
 
-@pytest.mark.parametrize("data", ["text", [None], {"a": 1}, [object()], ["a", "b"]])
+@pytest.mark.parametrize("data", ["text", [None], {"a": 1}, [object()], ["a", "b"], 2j, np.ones(3, np.complex128)])
 def test_what_is_not_numbers_is_refused(data: Any) -> None:
-    with pytest.raises(DtypeError, match="holds numbers"):
+    with pytest.raises(DtypeError, match="holds real numbers"):
         tg.tensor(data)
 
 

@@ -23,7 +23,7 @@ class Namespace:
     """An array module, the functions that it lacks, and the primitives that the backend does better.
 
     This is the `xp` that every forward kernel receives. Names are looked up in the module once.
-    kernels: replacements for the forward kernels of primitives, by the primitive's name and without `xp`.
+    kernels: replacements for the forward kernels of primitives, without `xp`, by module and name: "mymodule.myop".
     """
 
     def __init__(self, module: Any, kernels: dict[str, Callable[..., Array]], **extra: Callable[..., Any]) -> None:

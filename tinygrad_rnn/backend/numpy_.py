@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .base import Array, Backend, Namespace
@@ -63,14 +65,19 @@ def sigmoid(x: Array) -> Array:
     return np.add(y, half, y)
 
 
+_KERNELS: dict[str, Callable[..., Array]] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative,
+    "exp": np.exp, "tanh": np.tanh, "sigmoid": sigmoid,
+}  # fmt: skip
+
+
 class NumpyBackend(Backend):
     """Arrays in the computer's own memory; NumPy's scalars count as arrays of no axes."""
 
     name = "numpy"
     xp = Namespace(
         np,
-        {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative,
-         "exp": np.exp, "tanh": np.tanh, "sigmoid": sigmoid},
+        {f"tinygrad_rnn.ops.elementwise.{name}": kernel for name, kernel in _KERNELS.items()},
         erf=erf,
         add_at=np.add.at,
     )  # fmt: skip

@@ -84,14 +84,23 @@ def as_array(data: Any, backend: str | None = None, dtype: DTypeLike | None = No
     if type(data) not in BACKEND_OF:
         if isinstance(data, (list, tuple)) and any(hasattr(x, "_array") for x in data):
             raise DtypeError("a list of tensors would lose their graph: join them with tg.stack or tg.concatenate")
+        if isinstance(data, np.ma.MaskedArray):
+            raise DtypeError("a masked array would lose its mask: use .filled(value), or a mask and tg.where")
+        has_dtype = hasattr(data, "dtype")
         try:
             data = np.asarray(data)
         except ValueError as error:
             raise ShapeError(f"the nested lists have rows of different lengths: {error}") from None
-        if data.dtype == np.float64 and dtype is None:
+        if data.dtype == np.float64 and dtype is None and not has_dtype:
             data = data.astype(np.float32)
-    if data.dtype.kind not in "biufc":
-        raise DtypeError(f"a tensor holds numbers, not dtype {data.dtype}")
+    if data.dtype.kind not in "biuf":
+        raise DtypeError(f"a tensor holds real numbers, not dtype {data.dtype}")
+    try:
+        kind = np.dtype(dtype).kind if dtype is not None else "f"
+    except TypeError as error:
+        raise DtypeError(f"{dtype!r} is no dtype: {error}; float32, float64, int64 and bool are") from None
+    if kind not in "biuf":
+        raise DtypeError(f"a tensor holds real numbers, not dtype {np.dtype(dtype)}")
     source = backend_of(data)
     if backend is None and source.name != "numpy":
         backend = source.name_of(data)

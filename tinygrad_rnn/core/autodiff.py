@@ -11,11 +11,11 @@ from heapq import heappop, heappush, heappushpop
 from typing import Any
 
 from ..backend import NAMESPACE_OF, as_array
-from ..errors import GraphError, NumericalError, ShapeError
+from ..errors import BackendError, GraphError, NumericalError, ShapeError, operands
 from .broadcasting import fitted
 from .modes import current, enable_grad, inspect_result, no_grad
 from .primitive import Pull, unchanged
-from .tensor import Tensor
+from .tensor import Tensor, keep
 
 Sink = Callable[[Tensor, Any, bool], None]
 
@@ -134,8 +134,10 @@ def pull(
         g = pending.pop(age)
         if g.dtype is not array.dtype or g.shape != array.shape:
             g = fitted(g, node)
-        if node.hooks:
-            g = _hooked(node, g, recorded)
+        if debug:
+            inspect_result(g._array if recorded else g, f"the sum of the gradients for {node.label}", node.source)
+        if node.hooks and age > since:  # below `since`, this is a part of the gradient only
+            g = _hooked(node, g, recorded, keeping=not targets)
             ours.discard(age)
         op = node.op
         if op is None or (bounded and (age in wanted or age <= since)):
@@ -151,7 +153,7 @@ def pull(
             if type(x) is not Tensor or not x._requires_grad or rule is None:
                 continue
             at = x.age
-            if useful is not None and at not in useful:
+            if at > age or (useful is not None and at not in useful):  # younger: it was a constant when it was read
                 continue
             d = g if rule is unchanged else _inspected(rule, g, node, x) if debug else rule(g, node)
             if at not in pending:
@@ -165,7 +167,9 @@ def pull(
                 pending[at] = d
             elif type(d) is Part:
                 before = fitted(pending[at], x)
-                pending[at] = d.added_to(before if at in ours else NAMESPACE_OF[type(before)].array(before))
+                xp = NAMESPACE_OF[type(before)]
+                total = xp.asarray(before) if at in ours else xp.array(before)
+                pending[at] = d.added_to(total)
                 ours.add(at)
             else:
                 before = pending[at]
@@ -191,7 +195,7 @@ def concerned(results: Sequence[Tensor], targets: Sequence[Tensor] = (), since: 
         node = waiting.pop()
         if node.age > since:
             for x in living_inputs(node):
-                if type(x) is Tensor and x._requires_grad and x.age not in found:
+                if type(x) is Tensor and x._requires_grad and x.age not in found and x.age < node.age:
                     found[x.age] = x
                     waiting.append(x)
     if not targets:
@@ -214,10 +218,14 @@ def _inspected(rule: Pull, g: Any, node: Tensor, x: Tensor) -> Any:
     return d
 
 
-def _hooked(node: Tensor, g: Any, recorded: bool) -> Any:
+def _hooked(node: Tensor, g: Any, recorded: bool, keeping: bool) -> Any:
     for hook in list(node.hooks or ()):
+        if hook is keep and not keeping:
+            continue
         replaced = hook(node, g if recorded else Tensor(g.copy()))
         if replaced is not None:
+            if getattr(replaced, "shape", None) != node.shape or not isinstance(replaced, Tensor):
+                raise ShapeError(f"a hook on {node.label} returns a Tensor of its shape, or None, not {replaced!r}")
             g = replaced if recorded else fitted(replaced._array, node)
     return g
 
@@ -236,6 +244,8 @@ def _seed(y: Tensor, grad: Any) -> Tensor:
     seed = grad if isinstance(grad, Tensor) else Tensor(as_array(grad, y.backend, y.dtype))
     if seed.shape != y.shape:
         raise ShapeError(f"grad has shape {seed.shape}, but it belongs to {y.label}; the shapes must be equal")
+    if seed.backend != y.backend:
+        raise BackendError(f"grad lies on {seed.backend}, but {y.label} on {y.backend}: use grad.to({y.backend!r})")
     return seed
 
 
@@ -258,21 +268,27 @@ def backward(y: Tensor, grad: Any = None, retain_graph: bool = True) -> None:
     Raises: GraphError without a graph, after it was freed, or for a non-scalar without `grad`;
         ShapeError, if `grad` has another shape; ModifiedError, if a value was overwritten since.
     """
-    pull([(y, _seed(y, grad)._array)], _accumulate, retain=retain_graph)
+    complete: list[tuple[Tensor, Any, bool]] = []  # so that a pass that fails half-way leaves no half gradients
+    pull([(y, _seed(y, grad)._array)], lambda *leaf: complete.append(leaf), retain=retain_graph)
+    for leaf in complete:
+        _accumulate(*leaf)
 
 
-def pullback(y: Tensor, wrt: Sequence[Tensor], grad: Any = None, create_graph: bool = False) -> list[Tensor]:
+def pullback(
+    y: Tensor, wrt: Tensor | Sequence[Tensor], grad: Any = None, create_graph: bool = False
+) -> list[Tensor]:  # fmt: skip
     """The gradients of y for the tensors `wrt`, leaves or results, without touching anybody's `.grad`.
 
     grad: the gradient that comes in for y, of y's shape; may be left out if y has one element.
     create_graph: record the computation of the gradients, so that they have gradients themselves.
-    Returns one Tensor for each of `wrt`; zeros where y does not depend on it.
+    Returns a list with one Tensor for each of `wrt`; zeros where y does not depend on it.
 
     Raises: as `backward`; GraphError, if one of `wrt` does not require a gradient.
     """
+    wrt = [wrt] if isinstance(wrt, Tensor) else list(wrt)
     for x in wrt:
-        if not x._requires_grad:
-            raise GraphError(f"{x.label} does not require a gradient; make it with requires_grad=True")
+        if not isinstance(x, Tensor) or not x._requires_grad:
+            raise GraphError(f"{operands([x])} does not require a gradient; make it with requires_grad=True")
     found: dict[int, Any] = {}
     seed = _seed(y, grad)
     with enable_grad() if create_graph else no_grad():

@@ -33,6 +33,9 @@ def astype(xp: Any, x: Array, *, dtype: Any) -> Array:
     return x.astype(dtype)
 
 
+_sum_to = PRIMITIVES["sum_to"].kernel
+
+
 def fitted(d: Any, x: Tensor) -> Any:
     """A gradient for x in x's own shape and dtype: the copies that broadcasting made of x are summed up.
 
@@ -43,5 +46,5 @@ def fitted(d: Any, x: Tensor) -> Any:
         lead = len(d.shape) - len(shape)
         if lead < 0 or any([have != want != 1 for have, want in zip(d.shape[lead:], shape, strict=True)]):
             raise PrimitiveError(f"a derivative rule gave a gradient of shape {d.shape} for {x.label}")
-        d = sum_to(d, shape=shape) if type(d) is Tensor else PRIMITIVES["sum_to"].kernel(None, d, shape=shape)
+        d = sum_to(d, shape=shape) if type(d) is Tensor else _sum_to(None, d, shape=shape)
     return d if d.dtype == dtype else astype(d, dtype=dtype)

@@ -5,6 +5,7 @@ One look-up per operation finds all three; threads and coroutines each see their
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import _GeneratorContextManager as Switch
@@ -16,7 +17,7 @@ from pathlib import Path
 from ..backend import NAMESPACE_OF, Array
 from ..errors import NumericalError
 
-_PACKAGE = str(Path(__file__).parents[1])
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 @dataclass(slots=True, eq=False)  # not frozen: that would treble the time of a call of a module
@@ -35,10 +36,12 @@ class Scope:
     @property
     def path(self) -> str:
         """The whole way from the outermost module, such as "model.gru[t=3].cell"."""
-        own = self.name if self.step is None else f"[t={self.step}]"
-        if self.parent is None:
-            return own
-        return self.parent.path + own if self.step is not None else f"{self.parent.path}.{own}"
+        parts: list[str] = []
+        scope: Scope | None = self
+        while scope is not None:
+            parts.append(f".{scope.name}" if scope.step is None else f"[t={scope.step}]")
+            scope = scope.parent
+        return "".join(reversed(parts)).removeprefix(".")
 
 
 @dataclass(slots=True, eq=False)

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Concatenate, ParamSpec
 
 from ..backend import BACKEND_OF, NAMESPACE_OF, Array, as_array, backend_of
-from ..errors import ModifiedError, PrimitiveError, ShapeError, explained, mixed, operands
+from ..errors import ModifiedError, PrimitiveError, ShapeError, TinygradError, explained, mixed, operands
 from .modes import current, inspect_result, place
 from .tensor import Tensor, next_age
 
@@ -26,7 +26,7 @@ P = ParamSpec("P")
 Pull = Callable[..., Any]
 KINDS = ("linear", "bilinear", "elementwise", "general")
 PRIMITIVES: dict[str, Primitive] = {}
-NUMBERS = frozenset({float, int, bool, complex})
+NUMBERS = frozenset({float, int, bool})
 _new = object.__new__
 
 
@@ -52,6 +52,7 @@ class Primitive:
     ) -> None:  # fmt: skip
         self.name, self.kernel, self.kind, self.rules = kernel.__name__, kernel, kind, rules
         self.analytic, self.domain, self.latex = analytic, domain, latex
+        self.trusted = kernel.__module__.startswith("tinygrad_rnn.")  # what users write is looked at as it runs
         self.kernels: dict[type, Callable[..., Array]] = {}
         parameters = list(inspect.signature(kernel).parameters.values())[1:]
         self.arrays = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL))
@@ -78,6 +79,7 @@ class Primitive:
         if rule is None or rule is unchanged:
             return rule
         first, *needs = inspect.signature(rule).parameters
+        rule = rule if self.trusted or self.variadic else _sane(rule, f"the rule d{argument} of {self.name}")
         if first != "g":
             raise PrimitiveError(f"{self.name}: the first parameter of d{argument} is g, the incoming gradient")
         readers = [self._reader(need, argument, recorded) for need in needs]
@@ -87,18 +89,18 @@ class Primitive:
             def pull(g: Any, node: Tensor) -> Any:  # the commonest case written out: backward spends its time here
                 x = node.inputs[at]  # type: ignore[index]
                 if type(x) is Tensor:
-                    return rule(g, x._array if x.modified < node.age else _read(x, node, recorded))
+                    return rule(g, x._array if x.modified < node.age else read(x, node, recorded))
                 return rule(g, x)
 
             return pull
         match readers:
             case []:
                 return lambda g, node: rule(g)
-            case [read]:
-                return lambda g, node: rule(g, read(node))
+            case [one]:
+                return lambda g, node: rule(g, one(node))
             case [one, two]:
                 return lambda g, node: rule(g, one(node), two(node))
-        return lambda g, node: rule(g, *[read(node) for read in readers])
+        return lambda g, node: rule(g, *[each(node) for each in readers])
 
     def _reader(self, need: str, argument: str, recorded: bool) -> Callable[[Any], Any]:
         """How to get from a node of the tape what a rule asks for by name. The only magic, and all of it."""
@@ -110,29 +112,35 @@ class Primitive:
             known = ", ".join(["g", "y", *self.arrays, *self.defaults])
             raise PrimitiveError(f"{self.name}: d{argument} asks for {need!r}; a rule may ask for {known}")
         if self.variadic:
-            return lambda node: [_read(x, node, recorded) for x in node.inputs]
+            return lambda node: [read(x, node, recorded) for x in node.inputs]
         at = self.arrays.index(need)
-        return lambda node: _read(node.inputs[at], node, recorded)
+        return lambda node: read(node.inputs[at], node, recorded)
 
     def kernel_for(self, array_type: type) -> Callable[..., Array]:
-        """The kernel for a type of array, without `xp`: the backend's own by this name, or the primitive's."""
+        """The kernel for a type of array, without `xp`: the backend's own for this primitive, or the primitive's."""
         found = self.kernels.get(array_type)
         if found is None:
             xp = NAMESPACE_OF[array_type]
-            found = BACKEND_OF[array_type].guarded(self.name, xp.kernels.get(self.name) or partial(self.kernel, xp))
+            own = xp.kernels.get(f"{self.kernel.__module__}.{self.name}")
+            kernel = self.kernel if self.trusted else _sane(self.kernel, f"the kernel of {self.name}")
+            found = BACKEND_OF[array_type].guarded(self.name, own or partial(kernel, xp))
             self.kernels[array_type] = found
         return found
 
     def bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Options given by position, as NumPy allows (`x.sum(0)`), get their names, the others their defaults."""
-        if self.variadic and args and isinstance(args[0], (list, tuple)):  # concatenate([a, b], 1)
-            options = {**dict(zip(self.defaults, args[1:], strict=False)), **options}
-            args = tuple(args[0])
         count = len(self.arrays)
-        if not self.variadic and len(args) > count:
-            options = {**dict(zip(self.defaults, args[count:], strict=False)), **options}
-            args = args[:count]
-        options = {**self.defaults, **options}
+        if self.variadic and args and isinstance(args[0], (list, tuple)):  # concatenate([a, b], 1)
+            args, extra = tuple(args[0]), args[1:]
+        elif self.variadic:
+            args, extra = args, ()
+            if len(args) == 1 and type(args[0]) is Tensor and inspect.Parameter.empty not in self.defaults.values():
+                raise ShapeError(f"{self.name} takes a list of arrays; tg.unstack(x) gives the slices of x")
+        else:
+            args, extra = args[:count], args[count:]
+        if len(extra) > len(self.defaults):
+            raise PrimitiveError(f"{self.name} takes {count} arrays and {len(self.defaults)} options, not more")
+        options = {**self.defaults, **dict(zip(self.defaults, extra)), **options}
         for name, value in options.items():
             if name not in self.defaults:
                 raise PrimitiveError(
@@ -140,7 +148,21 @@ class Primitive:
                 )
             if value is inspect.Parameter.empty:
                 raise PrimitiveError(f"{self.name} needs the option {name}=")
+            if type(value) is Tensor:
+                raise PrimitiveError(f"{self.name}: the option {name}= is a plain value, not a Tensor")
+            if isinstance(value, list) or type(value) in BACKEND_OF:  # what is recorded must not change later
+                options[name] = tuple(value) if isinstance(value, list) else value.copy()
         return args, options
+
+
+def _sane(function: Callable[..., Any], what: str) -> Callable[..., Any]:
+    def run(*args: Any, **options: Any) -> Any:
+        result = function(*args, **options)
+        if not hasattr(result, "dtype"):
+            raise PrimitiveError(f"{what} returned a {type(result).__name__}, not an array")
+        return result
+
+    return run
 
 
 def _general(op: Primitive) -> Callable[..., Any]:
@@ -154,7 +176,10 @@ def _general(op: Primitive) -> Callable[..., Any]:
                 break
         else:
             return _apply_bare(op, args, options)
-        inputs = tuple([x if type(x) is Tensor or type(x) in NUMBERS else _constant(x, first) for x in args])
+        try:
+            inputs = tuple([x if type(x) is Tensor or type(x) in NUMBERS else _constant(x, first) for x in args])
+        except TinygradError as error:
+            raise explained(error, op.name, args, options, place()) from None
         arrays = [x._array if type(x) is Tensor else x for x in inputs]
         if len({BACKEND_OF[type(x)] for x in arrays if type(x) not in NUMBERS}) > 1:
             raise mixed(op.name, op.arrays, inputs, place())
@@ -236,7 +261,7 @@ def _born(op: Primitive, result: Array, inputs: tuple[Any, ...], options: dict[s
     mode = current()
     out = _new(Tensor)
     out._array = result
-    if needed and mode.recording and op.rules and result.dtype.kind in "fc":
+    if needed and mode.recording and op.rules and result.dtype.kind == "f":
         out._requires_grad, out.op, out.inputs, out.options = True, op, inputs, options
     else:
         out._requires_grad, out.op, out.inputs = False, None, ()
@@ -264,7 +289,7 @@ def _constant(x: Any, beside: Tensor) -> Any:
     return Tensor(as_array(x, home))
 
 
-def _read(x: Any, node: Tensor, recorded: bool) -> Any:
+def read(x: Any, node: Tensor, recorded: bool) -> Any:
     """An input as a rule sees it, provided that nobody has given it new numbers since the operation read it."""
     if type(x) is not Tensor:
         return x
@@ -307,6 +332,8 @@ def primitive(
 
     Raises: PrimitiveError at definition, when a rule asks for something that is not there.
     """
+    if not isinstance(kind, str):
+        raise PrimitiveError(f"write @primitive(kind, ...) with one of the kinds {', '.join(KINDS)}")
     if wrong := [name for name in rules if not name.startswith("d")]:
         raise PrimitiveError(f"a rule is called d and the argument's name, such as dx, not {wrong[0]!r}")
 

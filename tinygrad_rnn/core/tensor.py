@@ -77,6 +77,9 @@ class Tensor(Operators):
         if requires_grad:
             self.requires_grad = True
 
+    def __init_subclass__(cls) -> None:
+        raise TypeError("Tensor is not made for subclasses: hold a Tensor instead, and define operations as primitives")
+
     shape = property(lambda self: self._array.shape, doc="The length of each axis.")
     ndim = property(lambda self: self._array.ndim, doc="The number of axes.")
     size = property(lambda self: self._array.size, doc="The number of elements.")
@@ -96,8 +99,10 @@ class Tensor(Operators):
     def requires_grad(self, value: bool) -> None:
         if self.op is not None:
             raise GraphError(f"{self.label}: requires_grad is set on leaves only; use .detach() to cut a result off")
-        if value and self.dtype.kind not in "fc":
+        if value and self.dtype.kind != "f":
             raise DtypeError(f"{self.label}: only floating tensors have gradients; use .astype('float32') first")
+        if value and not self._requires_grad:
+            self.age = next_age()  # for all that has read it so far, it was and stays a constant
         self._requires_grad = value
 
     @property
@@ -113,6 +118,8 @@ class Tensor(Operators):
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
+        if value is not None and not isinstance(value, Tensor):
+            raise GraphError(f"a gradient of {self.label} is a Tensor or None, not a {type(value).__name__}")
         if value is not None and (value.shape, value.dtype) != (self.shape, self.dtype):
             raise ShapeError(f"a gradient of {self.label} must have its shape and dtype, not {value.label}")
         self._grad = None if value is None else Tensor(value._array.copy())
@@ -176,8 +183,8 @@ class Tensor(Operators):
         """Keep the gradient of this result in `.grad` too, as leaves do."""
         if not self._requires_grad:
             raise GraphError(f"{self.label} does not require a gradient, so there will be none to keep")
-        if self.op is not None and _keep not in (self.hooks or []):
-            self.hooks = [*(self.hooks or []), _keep]
+        if self.op is not None and keep not in (self.hooks or []):
+            self.hooks = [*(self.hooks or []), keep]
 
     def __len__(self) -> int:
         if not self.ndim:
@@ -234,7 +241,8 @@ class Tensor(Operators):
         return f"tensor({', '.join([numbers, *facts])})"
 
 
-def _keep(tensor: Tensor, gradient: Tensor) -> None:
+def keep(tensor: Tensor, gradient: Tensor) -> None:
+    """The hook behind `retain_grad()`: add into the tensor's own `.grad`, as backward does for leaves."""
     tensor._grad = gradient if tensor._grad is None else Tensor(tensor._grad._array + gradient._array)
 
 

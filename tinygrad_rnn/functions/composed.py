@@ -152,4 +152,4 @@ def einsum(subscripts, *operands):
             if n != 1 and sizes.setdefault(letter, n) not in (1, n):
                 raise ShapeError(f"einsum: {letter!r} is {sizes[letter]} long in one operand and {n} in another")
     arrays = [broadcast_to(x, shape=tuple([sizes.get(c, 1) for c in part])) for part, x in prepared]
-    return contract(*arrays, parts=tuple(part for part, _ in prepared), output=output.replace("...", lead))
+    return contract(arrays, parts=tuple(part for part, _ in prepared), output=output.replace("...", lead))

@@ -60,7 +60,7 @@ def _contract_rule(g, arrays, parts, output):
         others = [(p, a) for j, (p, a) in enumerate(zip(parts, arrays, strict=True)) if j != i]
         known = set(output).union(*[p for p, _ in others])
         kept = "".join(c for c in parts[i] if c in known)
-        d = contract(g, *[a for _, a in others], parts=(output, *[p for p, _ in others]), output=kept)
+        d = contract([g, *[a for _, a in others]], parts=(output, *[p for p, _ in others]), output=kept)
         for axis, letter in enumerate(parts[i]):
             if letter not in known:  # summed over in x alone: the gradient is the same all along it
                 d = expand_dims(d, axis)
