@@ -61,3 +61,9 @@ def test_names_are_escaped_and_keep_their_distance() -> None:
     assert {"a<b", "c&d", '"<x>"', "steps", "loss"} <= texts.keys()
     assert abs(texts["a<b"] - texts["c&d"]) >= 14
     ElementTree.fromstring(curve({}))
+
+
+def test_what_xml_cannot_hold_is_shown_as_an_escape() -> None:
+    svg = curve({"a\x00": [(0, 1), (1, 2)]}, title="\x1b[0m", x="\ud800", y="\ufffe")
+    texts = [t.text for t in ElementTree.fromstring(svg.encode()).iter(f"{SVG}text")]
+    assert {r"a\x00", r"\x1b[0m", r"\ud800", r"\ufffe"} <= set(texts)

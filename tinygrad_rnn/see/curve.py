@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from .words import printable
+
 Point = tuple[float, float]
 WIDTH, HEIGHT = 720, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 120, 44, 52
@@ -31,7 +33,7 @@ def curve(series: Mapping[str, Sequence[Point]], *, title: str = "", x: str = ""
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{WIDTH}" height="{HEIGHT}" '
         f'viewBox="0 0 {WIDTH} {HEIGHT}" style="max-width:100%;height:auto" font-family="Helvetica,Arial,sans-serif" '
         f'font-size="12" fill="#333">',
-        f"<title>{escape(title or 'curve')}</title>",
+        f"<title>{escape(printable(title) or 'curve')}</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
         _text(LEFT, 24, title, 'font-size="15" font-weight="bold"'),
     ]
@@ -74,7 +76,7 @@ def _finite(p: Point) -> bool:
 
 
 def _text(x: float, y: float, words: str, style: str) -> str:
-    return f'<text x="{x:g}" y="{y:.1f}" {style}>{escape(words)}</text>'
+    return f'<text x="{x:g}" y="{y:.1f}" {style}>{escape(printable(words))}</text>'
 
 
 def _drawn(places: Sequence[Point | None], colour: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .graph import Edge, Graph, Group, Node
+from .words import printable
 
 INK = "#222222"
 # Tints and lines after the palette of Okabe and Ito, which colour-blind readers can tell apart; text stays above 4.5:1.
@@ -44,7 +45,8 @@ def write(graph: Graph, *, title: str = "", direction: str = "LR") -> str:
         edge_attr={"fontname": "Courier", "fontsize": "9", "fontcolor": "#555555", "color": INK, "arrowsize": "0.55"},
     )  # fmt: skip
     carried = carries(graph)
-    lanes = {edge.source for edge in carried}
+    states = {edge.source for edge in carried}
+    lanes = _lanes([node for node in graph.nodes if node.id in states])
     stubs = graph.shared
     children: dict[str, list[Group | Node]] = {}
     for group in graph.groups:
@@ -56,8 +58,7 @@ def write(graph: Graph, *, title: str = "", direction: str = "LR") -> str:
     def fill(into: Any, group: str) -> None:
         for child in children.get(group, []):
             if isinstance(child, Node):
-                extra = {"group": f"lane_{child.name or child.op}"} if child.id in lanes else {}
-                into.node(child.id, _label(child, usual), **_look(child), **extra)
+                into.node(child.id, _label(child, usual), **_look(child), **lanes.get(child.id, {}))
             elif children.get(child.id):
                 inner = Digraph(f"cluster_{child.id}", graph_attr=_frame(child))
                 fill(inner, child.id)
@@ -85,6 +86,12 @@ def carries(graph: Graph) -> list[Edge]:
         if one and other and one.id != other.id and one.parent == other.parent:
             found.append(edge)
     return found
+
+
+def _lanes(states: list[Node]) -> dict[str, dict[str, str]]:
+    """For each state on its way, the attribute that keeps it in one line with those of its name in the other steps."""
+    names = list(dict.fromkeys(node.name or node.op for node in states))
+    return {node.id: {"group": f"lane{names.index(node.name or node.op)}"} for node in states}
 
 
 def _starts(graph: Graph, carried: list[Edge]) -> list[tuple[str, str]]:
@@ -127,7 +134,7 @@ def _look(node: Node) -> dict[str, str]:
 def tint(part: str) -> str:
     """The colour of a named quantity: gates and their weights (W_z) have fixed ones, others one for their name."""
     part = part.rpartition("_")[2] or part
-    return QUANTITIES.get(part) or list(TINTS)[sum(part.encode()) % len(TINTS)]
+    return QUANTITIES.get(part) or list(TINTS)[sum(map(ord, part)) % len(TINTS)]
 
 
 def _frame(group: Group) -> dict[str, Any]:
@@ -174,8 +181,3 @@ def text(*lines: str) -> Any:
 
     shown = (printable(line) for line in lines if line)
     return nohtml("\\n".join(line.replace("&", "&amp;").replace("\\", "\\\\") for line in shown) or " ")
-
-
-def printable(line: str) -> str:
-    """Text for one line: whatever has no shape of its own, such as a line break, becomes a space."""
-    return "".join(c if c.isprintable() else " " for c in line)

@@ -12,9 +12,10 @@ from typing import Any
 
 from ..core.tensor import Tensor
 from ..errors import DrawError, GraphError, OptionError, OutputError
-from .dot import printable, write
+from .dot import write
 from .graph import Graph, Node, graph
 from .layout import LESS, check, render, system_dot, write_atomically
+from .words import printable
 
 FONTS = "Menlo,Consolas,DejaVu Sans Mono,monospace"
 MONOSPACED = ("DejaVu Sans Mono", "Liberation Mono", "Menlo", "Consolas", "Noto Sans Mono", "Courier New", "FreeMono")
@@ -28,7 +29,7 @@ class Drawing:
     graph: the model, whose boxes, arrows and groups can be asked by a program.
     """
 
-    def __init__(self, graph: Graph, *, title: str, direction: str, engine: str, timeout: float) -> None:
+    def __init__(self, graph: Graph, *, title: str, direction: str, engine: str, timeout: float | None) -> None:
         self.graph, self.title, self.engine, self.timeout = graph, title, engine, timeout
         self._direction = direction
 
@@ -107,7 +108,7 @@ def draw(
     title: str = "",
     direction: str = "LR",
     engine: str = "auto",
-    timeout: float = 10.0,
+    timeout: float | None = 10.0,
     max_nodes: int = 2000,
 ) -> Drawing:
     """The picture of everything that had a part in making y: a box for each operation, a frame for each module call.
@@ -116,7 +117,9 @@ def draw(
 
     y: a tensor, or several in a tuple or list, however nested, such as what an LSTM returns.
     direction: "LR" (time from left to right) or "TB".
-    engine: "auto" (the system's `dot`, else Graphviz in WebAssembly), "dot" or "wasm"; timeout: in seconds.
+    title: stands above the picture.
+    engine: "auto" (the system's `dot`, else Graphviz in WebAssembly), "dot" or "wasm".
+    timeout: how many seconds laying it out may take; None or infinity for no limit.
     max_nodes: a graph with more boxes is refused, as nobody could read it.
 
     Raises: GraphError, if y has no graph; DrawError, if it is too large; OptionError.
@@ -129,7 +132,7 @@ def draw(
         raise DrawError(
             f"{size(model)} are more than anybody can read (max_nodes={max_nodes}). {LESS}, or raise max_nodes="
         )
-    return Drawing(model, title=title, direction=direction, engine=engine, timeout=timeout)
+    return Drawing(model, title=str(title), direction=direction, engine=engine, timeout=timeout)
 
 
 def size(graph: Graph) -> str:

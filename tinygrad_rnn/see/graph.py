@@ -91,7 +91,8 @@ class Graph:
 
     def to_json(self) -> str:
         """The model as JSON text, which `from_json` reads back."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False)
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False)
+        return text.encode(errors="backslashreplace").decode()  # half a pair of UTF-16 is \ud800 in JSON too
 
     @classmethod
     def from_json(cls, text: str) -> Graph:
@@ -144,6 +145,7 @@ class _Builder:
         self.tensors = tape(*results)[::-1]
         self.results = {y.age for y in results}
         self.ids = {t.age: f"n{i}" for i, t in enumerate(self.tensors)}
+        self.names = {t.age: _word(t.name) for t in self.tensors}
         self.groups: dict[Scope, Group] = {}
         self.steps: dict[str, str] = {"": ""}  # the innermost time step around a group
         for t in self.tensors:
@@ -167,7 +169,8 @@ class _Builder:
             inner = inner.parent
         for s in reversed(chain):
             parent = self.groups[s.parent].id if s.parent else ""
-            group = Group(f"c{len(self.groups)}", parent, s.name, s.kind, s.step, s.path)
+            step = int(s.step) if hasattr(s.step, "__index__") else s.step  # NumPy's integers are none to JSON
+            group = Group(f"c{len(self.groups)}", parent, _word(s.name), _word(s.kind), step, s.path)
             self.groups[s] = group
             self.steps[group.id] = group.id if s.step is not None else self.steps[parent]
         return self.groups[scope]
@@ -181,7 +184,7 @@ class _Builder:
             return "operation"
         if t.requires_grad:
             return "parameter"
-        return "constant" if not t.name and (t.size == 1 or t.dtype.kind == "b") else "input"
+        return "constant" if not self.names[t.age] and (t.size == 1 or t.dtype.kind == "b") else "input"
 
     def _places(self, t: Tensor) -> dict[int, str]:
         """Where to draw what the users (by age) of a tensor see of it: the name of a place, "" for where it is itself.
@@ -237,7 +240,7 @@ class _Builder:
         for t in reversed(self.tensors):
             if t.op is not None:
                 near = {parts[user.age] for user in self.users[t.age] if user.scope is t.scope}
-                parts[t.age] = t.name or (near.pop() if len(near) == 1 else "")
+                parts[t.age] = self.names[t.age] or (near.pop() if len(near) == 1 else "")
         return parts
 
     def _node(self, t: Tensor, parts: Mapping[int, str], *, id: str, group: str, of: str = "") -> Node:
@@ -245,9 +248,9 @@ class _Builder:
         said = _text(t) if t.op else _number(t) if role == "constant" else ""
         if of and t.op:  # a stub does not repeat the operation; it says which step its value comes from
             step = next((g.step for g in self.groups.values() if g.id == self.steps[self._home(t)]), None)
-            said = ", ".join(([] if t.name else [said]) + ([] if step is None else [f"t = {step}"]))
+            said = ", ".join(([] if self.names[t.age] else [said]) + ([] if step is None else [f"t = {step}"]))
         return Node(
-            id=id, role=role, name=t.name or "", shape=tuple(t.shape), dtype=str(t.dtype),
+            id=id, role=role, name=self.names[t.age], shape=tuple(t.shape), dtype=str(t.dtype),
             requires_grad=t.requires_grad, op=t.op.name if t.op else "", text=said,
             group=group, part=parts.get(t.age, ""), result=t.age in self.results and not of, of=of,
         )  # fmt: skip
@@ -264,6 +267,11 @@ class _Builder:
             ordered=len(shapes) > 1 and not told and op.name not in SYMMETRIC,
             differentiable=x.requires_grad and op.pulls[at] is not None,
         )  # fmt: skip
+
+
+def _word(name: Any) -> str:
+    """A name as text, also if somebody has numbered things instead of naming them."""
+    return "" if name is None else str(name)
 
 
 def _text(t: Tensor) -> str:

@@ -16,6 +16,7 @@ import sys
 import threading
 from contextlib import suppress
 from functools import cache
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,38 +29,45 @@ ENGINES = ("auto", "dot", "wasm")
 OLDEST = (2, 40)
 LESS = "Draw fewer time steps or a smaller part"
 _MEMORY = 2**31
+_FOREVER = 2_000_000.0
+"""Seconds: 23 days, nearly all the milliseconds that the clocks of operating systems can count."""
 _lock = threading.Lock()
 
 
 def render(
-    dot: str, form: str = "svg", *, engine: str = "auto", timeout: float = 10.0, size: str = "the graph"
+    dot: str, form: str = "svg", *, engine: str = "auto", timeout: float | None = 10.0, size: str = "the graph"
 ) -> bytes:
     """Lay out DOT text and return the picture.
 
     form: "svg", "json", "plain", ... as Graphviz names them; "png" and "pdf" are known to the system's `dot` alone.
     engine: "dot", "wasm", or "auto": the system's `dot` if it is at least 2.40, else WebAssembly.
-    timeout: seconds; size: how messages call the graph, such as "33 boxes and 38 arrows".
+    timeout: seconds, None or infinity for no limit; size: how messages call the graph: "33 boxes and 38 arrows".
 
     Raises: DrawTimeout; DrawError, naming the engine, the size, the cause and the remedy; OptionError.
     """
-    check(engine, timeout)
+    limit = check(engine, timeout)
     found = system_dot() if engine != "wasm" else None
     if found:
-        return _by_dot(*found, dot, form, timeout, size)
+        return _by_dot(*found, dot, form, limit, size)
     if engine == "dot":
         raise DrawError(
             "engine='dot' needs Graphviz on the PATH, version 2.40 or newer (apt, brew or winget install graphviz); "
             "engine='auto' works without it"
         )
-    return _by_wasm(dot, form, timeout, size, asked=engine == "wasm")
+    return _by_wasm(dot, form, limit, size, asked=engine == "wasm")
 
 
-def check(engine: str, timeout: float) -> None:
-    """Raises: OptionError, if the engine is unknown or the time limit is not positive."""
+def check(engine: str, timeout: float | None) -> float:
+    """The time limit in seconds; none at all is longer than anybody waits.
+
+    Raises: OptionError, if the engine is unknown or the time limit is not a number above 0.
+    """
     if engine not in ENGINES:
         raise OptionError(f"engine is one of {', '.join(map(repr, ENGINES))}, not {engine!r}")
-    if not timeout > 0:
-        raise OptionError(f"timeout is a positive number of seconds, not {timeout!r}")
+    timeout = _FOREVER if timeout is None else timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, Real) or not timeout > 0:
+        raise OptionError(f"timeout is a number of seconds above 0, or None for no limit, not {timeout!r}")
+    return float(min(timeout, _FOREVER))
 
 
 def system_dot() -> tuple[str, str] | None:
@@ -80,12 +88,12 @@ def _version(path: str) -> str:
     return found[1] if found else ""
 
 
-def _by_dot(path: str, version: str, dot: str, form: str, timeout: float, size: str) -> bytes:
+def _by_dot(path: str, version: str, dot: str, form: str, limit: float, size: str) -> bytes:
     name = f"dot ({version})"
     try:
-        done = subprocess.run([path, f"-T{form}"], input=dot.encode(), capture_output=True, timeout=timeout)
+        done = subprocess.run([path, f"-T{form}"], input=dot.encode(), capture_output=True, timeout=limit)
     except subprocess.TimeoutExpired:
-        raise DrawTimeout(f"{name} did not finish {size} in {timeout:g} s. {LESS}, or raise timeout=") from None
+        raise DrawTimeout(f"{name} did not finish {size} in {limit:g} s. {LESS}, or raise timeout=") from None
     except OSError as error:
         raise DrawError(f"{name} could not be started: {error}. engine='wasm' works without it") from error
     if done.returncode or not done.stdout:
@@ -94,7 +102,7 @@ def _by_dot(path: str, version: str, dot: str, form: str, timeout: float, size: 
     return done.stdout
 
 
-def _by_wasm(dot: str, form: str, timeout: float, size: str, asked: bool) -> bytes:
+def _by_wasm(dot: str, form: str, limit: float, size: str, asked: bool) -> bytes:
     try:
         engine, module = _compiled()
     except Exception as error:  # ImportError, but also what a broken shared library raises
@@ -111,7 +119,7 @@ def _by_wasm(dot: str, form: str, timeout: float, size: str, asked: bool) -> byt
         store.set_epoch_deadline(1)
         store.set_limits(memory_size=_MEMORY)
         store.set_wasi(wasmtime.WasiConfig())  # no files, no environment, no output
-        timer = threading.Timer(timeout, engine.increment_epoch)
+        timer = threading.Timer(limit, engine.increment_epoch)
         timer.daemon = True
         timer.start()
         try:
@@ -119,7 +127,7 @@ def _by_wasm(dot: str, form: str, timeout: float, size: str, asked: bool) -> byt
         except wasmtime.Trap as trap:
             if trap.trap_code == wasmtime.TrapCode.INTERRUPT:
                 raise DrawTimeout(
-                    f"Graphviz (WebAssembly) did not finish {size} in {timeout:g} s. {LESS}, or raise timeout="
+                    f"Graphviz (WebAssembly) did not finish {size} in {limit:g} s. {LESS}, or raise timeout="
                 ) from trap
             cause = str(trap).splitlines()[-1].strip()
             raise DrawError(f"Graphviz (WebAssembly) broke down on {size}: {cause}. Draw less of it") from trap

@@ -1,0 +1,12 @@
+"""Words as a picture shows them: whatever a name is made of, it can be seen, and it breaks neither DOT nor XML."""
+
+from __future__ import annotations
+
+
+def printable(line: str) -> str:
+    r"""Text for one line: white space becomes spaces, whatever else has no shape of its own is written as in Python.
+
+    So a line break is a space, and NUL, the mark of another direction of writing or half of a pair of UTF-16 are
+    `\x00`, `\u202e` and `\ud800`.
+    """
+    return "".join(c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in line)
