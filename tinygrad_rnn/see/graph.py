@@ -169,7 +169,7 @@ class _Builder:
             inner = inner.parent
         for s in reversed(chain):
             parent = self.groups[s.parent].id if s.parent else ""
-            step = int(s.step) if hasattr(s.step, "__index__") else s.step  # NumPy's integers are none to JSON
+            step = s.step if s.step is None else int(s.step)  # NumPy's integers are none to JSON
             group = Group(f"c{len(self.groups)}", parent, _word(s.name), _word(s.kind), step, s.path)
             self.groups[s] = group
             self.steps[group.id] = group.id if s.step is not None else self.steps[parent]
