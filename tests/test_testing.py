@@ -83,6 +83,31 @@ def test_arguments_and_parameters_keep_what_they_had() -> None:
     assert x.grad is not None and (x.grad.numpy() == 2).all() and x.dtype == np.float64
 
 
+def test_the_complex_step_is_what_the_numbers_come_from() -> None:
+    """Differences would pass most checks too, and quietly lose ten digits of the claim."""
+    kinds = set()
+
+    def kernel(xp: Any, x: Any) -> Any:
+        kinds.add(x.dtype.kind)
+        return xp.tanh(x)
+
+    right = define("elementwise", kernel, dx=lambda g, y: g * (1 - y * y))
+    tg.gradcheck(right, X, order=2, tolerance=1e-13)
+    assert kinds == {"f", "c"}
+    slightly_wrong = define("elementwise", kernel, dx=lambda g, y: g * (1 - y * y) * (1 + 1e-11))
+    with pytest.raises(GradcheckError, match="by the complex step"):
+        tg.gradcheck(slightly_wrong, X, tolerance=1e-13)
+
+
+@pytest.mark.parametrize(
+    "kernel", [lambda xp, x: xp.tanh(x.real), lambda xp, x: xp.tanh(x) if x.dtype.kind == "f" else xp.floor(x)]
+)
+def test_a_kernel_that_takes_real_numbers_only_is_checked_by_differences(kernel: Any) -> None:
+    tg.gradcheck(define("elementwise", kernel, dx=lambda g, y: g * (1 - y * y)), X, order=2)
+    wrong = define("elementwise", kernel, dx=lambda g, y: g * (1 - y * y) * 1.01)
+    assert "by central differences" in complaint(wrong, X)
+
+
 # -- wrong rules ------------------------------------------------------------------------------------------------
 
 

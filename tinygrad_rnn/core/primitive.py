@@ -261,7 +261,7 @@ def _born(op: Primitive, result: Array, inputs: tuple[Any, ...], options: dict[s
     mode = current()
     out = _new(Tensor)
     out._array = result
-    if needed and mode.recording and op.rules and result.dtype.kind == "f":
+    if needed and mode.recording and op.rules and result.dtype.kind in "fc":
         out._requires_grad, out.op, out.inputs, out.options = True, op, inputs, options
     else:
         out._requires_grad, out.op, out.inputs = False, None, ()
