@@ -11,7 +11,7 @@ from .backend import NAMESPACE_OF, Array, random
 from .core.autodiff import concerned, pull, pullback
 from .core.broadcasting import astype, broadcast_to, fitted
 from .core.modes import current, enable_grad, no_grad
-from .core.primitive import Lost, primitive, read, unchanged
+from .core.primitive import primitive, read, unchanged
 from .core.tensor import Tensor, next_age, tensor
 from .errors import GraphError, OptionError, ShapeError
 from .ops.shapes import concatenate, ravel, reshape, stack
@@ -53,9 +53,6 @@ def _tangent(node: Tensor, moving: list[tuple[int, Tensor]]) -> Tensor:
     for i, t in moving:
         if op.kind == "bilinear":
             args = [t if j == i else read(x, node, recorded=True) for j, x in enumerate(inputs)]
-            for x in args:
-                if isinstance(x, Lost):
-                    x.refuse()
             parts.append(op.function(*([args] if op.variadic else args), **node.options))
             continue
         rule = op.recorded_pulls[0 if op.variadic else i]
@@ -215,9 +212,6 @@ def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
     used = list({x.age: x for x in older}.values())
 
     def replay(g: Any, inputs: list[Any]) -> list[Any]:
-        for x in inputs:
-            if isinstance(x, Lost):  # run again with other numbers, f would give other gradients
-                x.refuse()
         recorded = isinstance(g, Tensor)
         with enable_grad():
             again = [alias(x) if recorded else Tensor(x, old.requires_grad) for x, old in zip(inputs, given)]

@@ -83,13 +83,13 @@ class Primitive:
         if first != "g":
             raise PrimitiveError(f"{self.name}: the first parameter of d{argument} is g, the incoming gradient")
         readers = [self._reader(need, argument, recorded) for need in needs]
-        if len(needs) == 1 and needs[0] in self.arrays and not recorded and not self.variadic:
-            at = self.arrays.index(needs[0])
+        if needs and needs[0] in self.arrays and not (needs[1:] or recorded or self.variadic):
+            at, one = self.arrays.index(needs[0]), readers[0]
 
             def pull(g: Any, node: Tensor) -> Any:  # the commonest case written out: backward spends its time here
                 x = node.inputs[at]  # type: ignore[index]
                 if type(x) is Tensor:
-                    return rule(g, x._array if x.modified < node.age else read(x, node, recorded))
+                    return rule(g, x._array if x.modified < node.age else one(node))
                 return rule(g, x)
 
             return pull
@@ -111,10 +111,12 @@ class Primitive:
         if need not in self.arrays:
             known = ", ".join(["g", "y", *self.arrays, *self.defaults])
             raise PrimitiveError(f"{self.name}: d{argument} asks for {need!r}; a rule may ask for {known}")
+        # The derivative of a linear function depends on no number of its argument, only on the shape, which stays.
+        shape_only = self.kind == "linear" and need in self.rules
         if self.variadic:
-            return lambda node: [read(x, node, recorded) for x in node.inputs]
+            return lambda node: [read(x, node, recorded, shape_only) for x in node.inputs]
         at = self.arrays.index(need)
-        return lambda node: read(node.inputs[at], node, recorded)
+        return lambda node: read(node.inputs[at], node, recorded, shape_only)
 
     def kernel_for(self, array_type: type) -> Callable[..., Array]:
         """The kernel for a type of array, without `xp`: the backend's own for this primitive, or the primitive's."""
@@ -289,35 +291,17 @@ def _constant(x: Any, beside: Tensor) -> Any:
     return Tensor(as_array(x, home))
 
 
-def read(x: Any, node: Tensor, recorded: bool) -> Any:
+def read(x: Any, node: Tensor, recorded: bool, shape_only: bool = False) -> Any:
     """An input as a rule sees it, provided that nobody has given it new numbers since the operation read it."""
     if type(x) is not Tensor:
         return x
-    if x.modified > node.age:
-        return Lost(x, node)
-    return x if recorded else x._array
-
-
-class Lost:
-    """Stands in for an input that got new numbers since: a rule may still ask for its shape, but not for a number."""
-
-    __array_ufunc__ = None  # arrays leave their operators to us
-
-    def __init__(self, x: Tensor, node: Tensor) -> None:
-        self.shape, self.ndim, self.size, self.dtype, self.backend = x.shape, x.ndim, x.size, x.dtype, x.backend
+    if x.modified > node.age and not shape_only:
         name, at = node.op.name if node.op else "", f" at {node.source}" if node.source else ""
-        self._message = (
+        raise ModifiedError(
             f"{name}{at} used {x.label}, which was changed afterwards, so that its derivative is lost: "
             "call backward() before assign_(), or assign to a copy"
         )
-
-    def refuse(self, *_: Any) -> Any:
-        raise ModifiedError(self._message)
-
-    __getattr__ = __array__ = __getitem__ = __neg__ = __abs__ = refuse
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = refuse
-    __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __lt__ = __le__ = __gt__ = __ge__ = refuse
-    __eq__ = __ne__ = refuse
+    return x if recorded else x._array
 
 
 def primitive(

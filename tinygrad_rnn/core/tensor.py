@@ -41,19 +41,8 @@ class Tensor(Operators):
     """
 
     __slots__ = (
-        "__weakref__",
-        "_array",
-        "_grad",
-        "_requires_grad",
-        "age",
-        "hooks",
-        "inputs",
-        "modified",
-        "name",
-        "op",
-        "options",
-        "scope",
-        "source",
+        "__weakref__", "_array", "_grad", "_requires_grad", "age", "hooks", "inputs", "modified", "name", "op",
+        "options", "scope", "source",
     )  # fmt: skip
     __array_ufunc__ = None  # so that ndarray * tensor is ours
 
