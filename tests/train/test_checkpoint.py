@@ -37,6 +37,10 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def listing_of_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def equal(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(equal(a[name], b[name]) for name in a)
@@ -71,6 +75,26 @@ def test_saving_again_leaves_only_the_new_one(tmp_path: Path) -> None:
         checkpoint.save(tmp_path, state(seed), step=step)
         assert equal(checkpoint.load(tmp_path), state(seed))
         assert len(listing(tmp_path)) == 2
+
+
+def test_files_of_others_are_never_deleted_or_overwritten(tmp_path: Path) -> None:
+    names = (
+        "arrays-0.safetensors",
+        "arrays-1.safetensors",
+        "arrays-1-again.safetensors",
+        "arrays-0.safetensors.partial",
+    )
+    names += ("arrays-best.safetensors", "thesis.partial", "arrays-4.safetensors.partial")
+    for name in names:
+        (tmp_path / name).write_bytes(b"mine")
+    (tmp_path / "arrays-2.safetensors").mkdir()
+    for step in (0, 1, 1, 2, 4):
+        checkpoint.save(tmp_path, state(step), step=step)
+        assert equal(checkpoint.load(tmp_path), state(step))
+        arrays_of_ours = tmp_path / json.loads((tmp_path / checkpoint.FILE).read_text())["arrays"]
+        (tmp_path / "arrays-copy.safetensors").write_bytes(arrays_of_ours.read_bytes())
+    assert all((tmp_path / name).read_bytes() == b"mine" for name in names)
+    assert len(listing_of_names(tmp_path)) == len(names) + 4  # the folder, the copy, and the checkpoint: no leavings
 
 
 class Kill(BaseException):
@@ -240,6 +264,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "a newer format": (edit_json(lambda h: h.update(format_version=2)), r"has format 2, .*pip install --upgrade"),
     "another format": (edit_json(lambda h: h.update(format="cake")), "is not a tinygrad_rnn checkpoint"),
     "no format": (edit_json(lambda h: h.clear()), "is not a tinygrad_rnn checkpoint"),
+    "another number": (edit_json(lambda h: h["state"].update(numbers=[1])), "altered since they were saved"),
+    "another fingerprint": (edit_json(lambda h: h.update(head_sha256="0" * 64)), "altered since they were saved"),
+    "one entry more": (edit_json(lambda h: h.update(note="mine")), "altered since they were saved"),
+    "a newer format that is otherwise unknown": (
+        edit_json(lambda h: [h.pop("head_sha256"), h.pop("state"), h.update(format_version=7)]),
+        r"has format 7, .*pip install --upgrade",
+    ),
+    "a mark that is none": (edit_json(lambda h: h["state"]["model"].update(b={"array of": 5})), "altered"),
     "no state": (edit_json(lambda h: h.pop("state")), "damaged"),
     "a path out of the folder": (edit_json(lambda h: h.update(arrays="../x.safetensors")), "damaged"),
     "JSON cut short": (edit_bytes(lambda b: b[: len(b) // 2], checkpoint.FILE), "truncated or damaged"),

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ FORMAT = "tinygrad_rnn checkpoint"
 VERSION = 1
 FILE = "checkpoint.json"
 _MARK = "array of"
+_ARRAYS = re.compile(r"arrays-\d+(-again)*\.safetensors(\.partial)?")
 
 
 def exists(folder: str | Path) -> bool:
@@ -43,20 +45,19 @@ def save(folder: str | Path, state: dict[str, Any], *, step: int) -> None:
 
     folder, arrays = Path(folder), dict[str, np.ndarray]()
     tree = _take_out(state, "", arrays)
-    blob = serialised(arrays)
-    name = f"arrays-{step}.safetensors"
-    if exists(folder) and _current(folder) == name:  # saved twice in one step: the old one must stay whole until then
-        name = f"arrays-{step}-again.safetensors"
-    head = {"format": FORMAT, "format_version": VERSION, "arrays": name, "sha256": hashlib.sha256(blob).hexdigest()}
+    blob = serialised(arrays, metadata={"format": FORMAT})
+    name = _free_name(folder, step)
+    head = {"format": FORMAT, "format_version": VERSION, "arrays": name, "arrays_sha256": _sha256(blob), "state": tree}
     write(folder / name, blob)
     try:
-        write(folder / FILE, json.dumps({**head, "state": tree}, indent=1).encode())
+        write(folder / FILE, json.dumps({**head, "head_sha256": _sha256_of_head(head)}, indent=1).encode())
     except OutputError:
         (folder / name).unlink(missing_ok=True)
         raise
-    for old in [*folder.glob("arrays-*.safetensors"), *folder.glob("*.partial")]:
-        if old.name != name:
-            old.unlink(missing_ok=True)
+    for old in folder.glob("arrays-*"):
+        if old.name != name and _ARRAYS.fullmatch(old.name) and made_by_save(old):
+            with contextlib.suppress(OSError):  # the new one is in place, whatever stays behind
+                old.unlink()
 
 
 def load(folder: str | Path) -> dict[str, Any]:
@@ -74,9 +75,18 @@ def load(folder: str | Path) -> dict[str, Any]:
     state = _put_back(head["state"], "", arrays, path)
     if arrays:
         raise CheckpointError(f"{path} holds the extra tensor {min(arrays)!r}; {_REMEDY}")
-    if hashlib.sha256(blob).hexdigest() != head["sha256"]:
+    if _sha256(blob) != head["arrays_sha256"]:
         raise CheckpointError(f"the numbers in {path} were altered since they were saved; {_REMEDY}")
     return state  # type: ignore[no-any-return]
+
+
+def made_by_save(path: Path) -> bool:
+    """Whether a file, perhaps one that a kill cut short, came from `save`: what others keep in the folder is theirs."""
+    try:
+        with open(path, "rb") as file:
+            return FORMAT.encode() in file.read(100)
+    except OSError:
+        return False
 
 
 def write(path: str | Path, content: bytes) -> None:
@@ -114,6 +124,24 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sha256_of_head(head: dict[str, Any]) -> str:
+    """The fingerprint of the JSON file: of all that it says but this."""
+    rest = {name: value for name, value in head.items() if name != "head_sha256"}
+    return _sha256(json.dumps(rest, sort_keys=True).encode())
+
+
+def _free_name(folder: Path, step: int) -> str:
+    """A name for the arrays of a step: neither that of the last checkpoint, whole until then, nor a file of others'."""
+    last, name = _current(folder), f"arrays-{step}.safetensors"
+    while name == last or any(p.exists() and not made_by_save(p) for p in (folder / name, folder / f"{name}.partial")):
+        name = name.replace(".", "-again.", 1)
+    return name
 
 
 def _take_out(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -175,8 +203,10 @@ def _head(folder: Path) -> dict[str, Any]:
             "update it with pip install --upgrade tinygrad_rnn"
         )
     name = head.get("arrays")
-    if not isinstance(name, str) or Path(name).name != name or not {"state", "sha256"} <= head.keys():
+    if not isinstance(name, str) or Path(name).name != name or not {"state", "head_sha256"} <= head.keys():
         raise CheckpointError(f"{path} is damaged: an entry is missing or wrong; {_REMEDY}")
+    if _sha256_of_head(head) != head["head_sha256"]:
+        raise CheckpointError(f"the entries of {path} were altered since they were saved; {_REMEDY}")
     return head
 
 
