@@ -1,4 +1,4 @@
-"""The README is executed: its Python blocks run from top to bottom in one namespace, in an empty folder."""
+"""README and docs are executed: a page's Python blocks run from top to bottom in one namespace, in an empty folder."""
 
 from __future__ import annotations
 
@@ -8,42 +8,48 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = "README.md"
+PAGES = [README, "docs/autograd.md"]
 
 
-def blocks(language: str) -> list[str]:
+def blocks(page: str, language: str) -> list[str]:
     """The fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
 
 
-def test_the_python_blocks_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_blocks_run_and_print_what_they_promise(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert blocks("python")
-    namespace: dict[str, object] = {"__name__": "readme"}
-    for number, block in enumerate(blocks("python")):
-        exec(compile(block, f"README.md, block {number}", "exec"), namespace)
+    assert blocks(page, "python")
+    namespace: dict[str, object] = {"__name__": "page"}
+    for number, block in enumerate(blocks(page, "python")):
+        promised = re.findall(r"print\(.*\)\s+# (.*)$", block, re.M)
+        exec(compile(block, f"{page}, block {number}", "exec"), namespace)
+        assert capsys.readouterr().out.splitlines() == promised
     assert list(tmp_path.glob("*.svg")), "the example draws its picture"
 
 
-def test_what_it_promises_to_print_is_what_it_prints(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"__name__": "readme"}
-    for block in blocks("python"):
-        promised = re.findall(r"print\(.*\)\s+# (.*)$", block, re.M)
-        exec(block, namespace)
-        assert capsys.readouterr().out.splitlines()[: len(promised)] == promised
+LINKS = [
+    (page.parent, path)
+    for page in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").glob("*.md"),
+        ROOT / "benchmarks/README.md",
+    ]
+    for path in sorted(
+        set(re.findall(r"\]\((?!https?:)([^)#]+)\)", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)))
+    )
+]
 
 
-PROSE = re.sub(r"^```.*?^```", "", README, flags=re.M | re.S)
-
-
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", PROSE))))
-def test_links_lead_somewhere(path):
-    assert (ROOT / path).exists()
+@pytest.mark.parametrize(("folder", "path"), LINKS, ids=[path for _, path in LINKS])
+def test_links_lead_somewhere(folder, path):
+    assert (folder / path).exists()
 
 
 def test_the_two_commands_are_there():
-    text = "\n".join(blocks("sh"))
+    text = "\n".join(blocks(README, "sh"))
     assert "pip install -e . && .venv/bin/tinygrad-rnn demo" in text
     assert 'pip install -e ".[test]" && .venv/bin/pytest' in text
 
@@ -52,4 +58,4 @@ def test_the_two_commands_are_there():
     "room", sorted(p.name for p in (ROOT / "tinygrad_rnn").iterdir() if p.is_dir() and "__" not in p.name)
 )
 def test_every_room_of_the_house_is_listed(room):
-    assert f"`{room}/`" in README
+    assert f"`{room}/`" in (ROOT / README).read_text()

@@ -52,7 +52,7 @@ class Primitive:
     ) -> None:  # fmt: skip
         self.name, self.kernel, self.kind, self.rules = kernel.__name__, kernel, kind, rules
         self.analytic, self.domain, self.latex = analytic, domain, latex
-        self.trusted = kernel.__module__.startswith("tinygrad_rnn.")  # what users write is looked at as it runs
+        self.trusted = str(kernel.__module__).startswith("tinygrad_rnn.")  # what users write is looked at as it runs
         self.kernels: dict[type, Callable[..., Array]] = {}
         parameters = list(inspect.signature(kernel).parameters.values())[1:]
         self.arrays = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL))
