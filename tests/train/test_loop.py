@@ -208,6 +208,80 @@ def test_a_loss_that_runs_away_is_reported(tmp_path: Path, text: Path) -> None:
         train(Run(configuration(text, lr=1e38, steps=50)), tmp_path / "run")
 
 
+@pytest.mark.parametrize("log_every", [1, 1000])
+def test_weights_that_ran_away_never_replace_good_ones(tmp_path: Path, text: Path, log_every: int) -> None:
+    run, folder = Run(configuration(text, steps=50)), tmp_path / "run"
+    folder.mkdir()
+    with np.errstate(all="ignore"), pytest.raises(NumericalError, match=r"at step 8: .*checkpoint of step 6 is kept"):
+        for report in run.train(folder, log_every=log_every, save_every=2):
+            if report.step == 7:
+                run.optimizer.lr = float("inf")
+    state = checkpoint.load(folder)
+    assert state["step"] == 6 and all(np.isfinite(weight).all() for weight in state["model"].values())
+    assert all(np.isfinite(entry["loss"]) for entry in Log(folder / LOG, 50).entries())
+
+
+def test_a_validation_loss_that_is_no_number_never_reaches_the_log(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(configuration(text))
+    monkeypatch.setattr(run.task, "validate", lambda model: {"val_loss": float("inf")})
+    with pytest.raises(NumericalError, match="the validation loss is inf at step 5"):
+        train(run, tmp_path / "run", log_every=1)
+    assert [entry["step"] for entry in Log(tmp_path / "run" / LOG, 50).entries()] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("opened", [Run.resumed, load_model])
+def test_a_checkpoint_whose_weights_are_not_numbers_is_refused(tmp_path: Path, text: Path, opened: Any) -> None:
+    train(Run(configuration(text)), tmp_path / "run")
+    state = checkpoint.load(tmp_path / "run")
+    state["model"]["head.W"][2, 3] = np.nan
+    checkpoint.save(tmp_path / "run", state, step=STEPS)
+    with pytest.raises(CheckpointError, match=r"a weight in the checkpoint in .* is nan"):
+        opened(tmp_path / "run")
+
+
+def test_a_run_that_cannot_be_saved_computes_nothing(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(Run(configuration(text, steps=5)), tmp_path / "run")
+    run = Run.resumed(tmp_path / "run", steps=STEPS)
+
+    def full(path: Path, content: bytes) -> None:
+        raise OutputError("there is no room")
+
+    monkeypatch.setattr(run, "advance", lambda: pytest.fail("it computed"))
+    monkeypatch.setattr(checkpoint, "write", full)
+    with pytest.raises(OutputError, match="no room"):
+        train(run, tmp_path / "run")
+
+
+def test_a_log_that_is_a_folder_is_named(tmp_path: Path, text: Path) -> None:
+    train(Run(configuration(text, steps=5)), tmp_path / "run")
+    (tmp_path / "run" / LOG).unlink()
+    (tmp_path / "run" / LOG).mkdir()
+    run = Run.resumed(tmp_path / "run", steps=STEPS)
+    with pytest.raises(OutputError, match=r"log.jsonl cannot be .* \(Is a directory\).*move it away"):
+        train(run, tmp_path / "run")
+
+
+def test_a_log_without_permission_is_named_before_anything_is_computed(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(Run(configuration(text, steps=5)), tmp_path / "run")
+    run = Run.resumed(tmp_path / "run", steps=STEPS)
+
+    def guarded(path: Any, chosen: str = "r", *more: Any, real: Any = open, **options: Any) -> Any:
+        if str(path).endswith(LOG):
+            raise PermissionError(13, "Permission denied")
+        return real(path, chosen, *more, **options)
+
+    monkeypatch.setattr("builtins.open", guarded)
+    monkeypatch.setattr(run, "advance", lambda: pytest.fail("it computed"))
+    with pytest.raises(OutputError, match=r"log.jsonl cannot be read and written \(Permission denied\)"):
+        train(run, tmp_path / "run")
+
+
 def test_a_log_that_cannot_be_written_is_taken_back(
     tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +329,29 @@ def test_another_text_is_refused(tmp_path: Path, text: Path) -> None:
     moved.write_text(TEXT.replace("cat", "tac"))
     with pytest.raises(TextError, match="not the one that this run has learned so far"):
         Run.resumed(tmp_path / "run", text=str(moved))
+
+
+@pytest.mark.parametrize("content", ["another text, of other symbols: 0123456789 " * 20, TEXT.upper()])
+def test_a_text_of_other_symbols_is_another_text_too(tmp_path: Path, text: Path, content: str) -> None:
+    train(Run(configuration(text)), tmp_path / "run")
+    text.write_text(content)
+    with pytest.raises(TextError, match="not the one that this run has learned so far"):
+        Run.resumed(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"batch": 10**12, "task": "agreement"},
+        {"hidden": 10**11},
+        {"hidden": 10**30},
+        {"layers": 10**9},
+        {"embedding": 10**12},
+    ],
+)
+def test_a_model_that_no_memory_can_hold_is_refused_at_once(text: Path, sizes: dict[str, Any]) -> None:
+    with pytest.raises(MemoryError, match=r"takes at least [\d,]+ GiB"):
+        Run(configuration(text, **sizes))
 
 
 def test_a_state_of_another_model_is_refused(tmp_path: Path, text: Path) -> None:

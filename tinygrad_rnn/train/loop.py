@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -129,7 +131,7 @@ def model_of(configuration: Configuration, vocabulary: int) -> LanguageModel:
 class Run:
     """A model, its optimiser and its task, at some step. Making one seeds the package's random numbers.
 
-    Raises: TextError, OptionError.
+    Raises: TextError, OptionError; MemoryError for sizes that this machine cannot hold.
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -140,6 +142,7 @@ class Run:
             if c.task == "agreement"
             else LanguageTask(read_text(c.text), c.batch, c.truncation)
         )
+        _check_memory(c, len(self.task.vocabulary))
         self.model = model_of(c, len(self.task.vocabulary))
         self.optimizer = Adam(self.model.named_parameters(), lr=c.lr)
         self.schedule = CosineLR(self.optimizer, c.steps) if c.schedule == "cosine" else None
@@ -174,6 +177,7 @@ class Run:
             raise
         except _DAMAGE as error:
             raise _misfit(folder, error) from error
+        _refuse_unless_finite(folder, run.model)
         if run.step > run.configuration.steps:
             raise OptionError(
                 f"--steps is {run.configuration.steps}, but the run in {folder} is at {run.step} already: ask for more"
@@ -199,12 +203,14 @@ class Run:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go where `state_dict` was called. The arrays may come from any backend, and go to the default one.
 
-        Raises: CheckpointError, if it is the state of another run.
+        Raises: TextError, if it has learned another text; CheckpointError, if it is the state of another run.
         """
         mine = self.state_dict()
-        if wrong := sorted(mine.keys() ^ state.keys()) or [n for n in ("vocabulary",) if mine[n] != state[n]]:
-            raise CheckpointError(f"{wrong[0]} is missing, unknown or another one")
+        if wrong := sorted(mine.keys() ^ state.keys()):
+            raise CheckpointError(f"{wrong[0]} is missing or unknown")
         self.task.load_state_dict(state["task"])
+        if mine["vocabulary"] != state["vocabulary"]:
+            raise CheckpointError("the vocabulary is another one")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule:
@@ -243,13 +249,12 @@ class Run:
         Set `stopping` to end after the current step, with everything saved; `seconds` does the same by the clock.
         The order within one step is: log, checkpoint. A log that is ahead of its checkpoint is cut back on resuming.
 
-        Raises: OutputError, if a file cannot be written: the last checkpoint is whole. NumericalError, if the loss is
-            no longer a finite number.
+        Raises: OutputError, if a file cannot be written: the last checkpoint is whole. It is known before the first
+            step, by saving. NumericalError, if a loss or a weight is no longer finite: the last checkpoint is good.
         """
-        folder, saved = Path(folder), self.step
+        folder = Path(folder)
         log = Log(folder / LOG, self.step)
-        if self.step == 0:
-            checkpoint.save(folder, self.state_dict(), step=0)
+        self._save(folder)
         ends, busy, read = time.monotonic() + seconds, 0.0, self.task.tokens
         while self.step < self.configuration.steps and not self.stopping:
             started = time.perf_counter()
@@ -259,12 +264,9 @@ class Run:
             if last or self.step % log_every == 0:
                 loss = float(self._summed.item()) / self._since  # waits for the device, so that the time is right
                 busy += time.perf_counter() - started
-                if not math.isfinite(loss):
-                    raise NumericalError(
-                        f"the loss is {loss} at step {self.step}: the weights have run away; train with a smaller --lr "
-                        "or --clip"
-                    )
+                self._stop_unless_finite("the loss", loss)
                 measured = self.validate() if last or self.step % validate_every == 0 else {}
+                self._stop_unless_finite("the validation loss", measured.get("val_loss", 0.0))
                 speed = (self.task.tokens - read) / busy
                 report = Report(report.step, report.steps, loss, tokens_per_second=round(speed, 1), measured=measured)
                 log.append(report.line())
@@ -274,24 +276,46 @@ class Run:
             self.stopping = self.stopping or last
             yield report
             if self.step % save_every == 0:
-                checkpoint.save(folder, self.state_dict(), step=self.step)
-                saved = self.step
-        if saved != self.step:
-            checkpoint.save(folder, self.state_dict(), step=self.step)
+                self._save(folder)
+        if self._saved != self.step:
+            self._save(folder)
+
+    def _save(self, folder: Path) -> None:
+        self._stop_unless_finite("the loss", float(self._summed.item()) if self._since else 0.0)
+        self._stop_unless_finite("a weight", _largest_weight(self.model))
+        checkpoint.save(folder, self.state_dict(), step=self.step)
+        self._saved = self.step
+
+    def _stop_unless_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise NumericalError(
+                f"{what} is {value} at step {self.step}: the weights have run away; the checkpoint of step "
+                f"{self._saved} is kept; train anew with a smaller --lr or --clip"
+            )
 
 
 class Log:
     """A file of JSON lines that is never torn: a line that does not fit is taken back.
 
     step: where the run stands; lines of later steps, and a last one that was cut off, are dropped.
+
+    Raises: OutputError, if there is such a file that cannot be read and written.
     """
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        if path.exists():
-            whole = b"".join(line for line in path.read_bytes().splitlines(True) if _step_of(line) <= step)
-            if whole != path.read_bytes():
-                checkpoint.write(path, whole)
+        try:
+            with open(path, "r+b") as file:
+                lines = file.readlines()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise OutputError(
+                f"{path} cannot be read and written ({error.strerror}): give yourself the permission, or move it away"
+            ) from None
+        whole = [line for line in lines if _step_of(line) <= step]
+        if whole != lines:
+            checkpoint.write(path, b"".join(whole))
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add one line.
@@ -301,18 +325,19 @@ class Log:
         before = self.path.stat().st_size if self.path.exists() else None
         try:
             with open(self.path, "ab") as file:
-                file.write(json.dumps(entry).encode() + b"\n")
+                file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")
         except OSError as error:
             if before is not None:
-                os.truncate(self.path, before)
+                with contextlib.suppress(OSError):
+                    os.truncate(self.path, before)
             raise OutputError(
                 f"{self.path} could not be written ({error.strerror}); the last checkpoint is whole: make room, "
-                f"then go on with tinygrad-rnn train --resume --out {self.path.parent}"
+                f"then go on with tinygrad-rnn train --resume --out {shlex.quote(str(self.path.parent))}"
             ) from error
 
     def entries(self) -> list[dict[str, Any]]:
         """All lines, read back."""
-        return [json.loads(line) for line in self.path.read_bytes().splitlines()]
+        return [json.loads(line) for line in self.path.read_bytes().splitlines()] if self.path.exists() else []
 
 
 def _step_of(line: bytes) -> float:
@@ -335,6 +360,7 @@ def load_model(folder: str | Path) -> tuple[LanguageModel, Vocabulary, Configura
         model.load_state_dict(state["model"])
     except _DAMAGE as error:
         raise _misfit(folder, error) from error
+    _refuse_unless_finite(folder, model)
     model.eval()
     return model, vocabulary, configuration
 
@@ -355,6 +381,30 @@ def _misfit(folder: str | Path, error: Exception) -> CheckpointError:
         f"the checkpoint in {folder} does not fit the model that it describes ({error}): "
         "restore the folder from a copy, or train anew into another one"
     )
+
+
+def _largest_weight(model: LanguageModel) -> float:
+    """The largest size of a weight; nan, if one is nan."""
+    return float(np.max([np.abs(weight.numpy()).max() for weight in model.state_dict().values()]))
+
+
+def _refuse_unless_finite(folder: str | Path, model: LanguageModel) -> None:
+    if not math.isfinite(size := _largest_weight(model)):
+        raise CheckpointError(
+            f"a weight in the checkpoint in {folder} is {size}: restore the folder from a copy, "
+            "or train anew with a smaller --lr or --clip"
+        )
+
+
+def _check_memory(c: Configuration, vocabulary: int) -> None:
+    """Refuse at once what would only fail after filling all memory.
+
+    What the smallest cell of these sizes takes: each weight with its gradient and Adam's two means, and one state.
+    """
+    weights = vocabulary * (c.embedding + c.hidden) + c.hidden * (c.embedding + (2 * c.layers - 1) * c.hidden)
+    needed = 4 * (4 * weights + c.layers * c.batch * c.hidden)
+    if hasattr(os, "sysconf") and needed > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        raise MemoryError(f"this model takes at least {needed // 2**30:,} GiB")
 
 
 def _as_tensors(value: Any) -> Any:
