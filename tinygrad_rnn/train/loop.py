@@ -262,7 +262,7 @@ class Run:
             last = self.step == self.configuration.steps or time.monotonic() > ends
             report = Report(self.step, self.configuration.steps)
             if last or self.step % log_every == 0:
-                loss = float(self._summed.item()) / self._since  # waits for the device, so that the time is right
+                loss = float(self._summed) / self._since  # waits for the device, so that the time is right
                 busy += time.perf_counter() - started
                 self._stop_unless_finite("the loss", loss)
                 measured = self.validate() if last or self.step % validate_every == 0 else {}
@@ -281,7 +281,7 @@ class Run:
             self._save(folder)
 
     def _save(self, folder: Path) -> None:
-        self._stop_unless_finite("the loss", float(self._summed.item()) if self._since else 0.0)
+        self._stop_unless_finite("the loss", float(self._summed))
         self._stop_unless_finite("a weight", _largest_weight(self.model))
         checkpoint.save(folder, self.state_dict(), step=self.step)
         self._saved = self.step
