@@ -29,6 +29,7 @@ MATRIX, COLUMN, PAIR = (2, 3), (2, 1), (2, 2)
 SHAPES: dict[str, tuple[Any, ...]] = {
     "matmul": (MATRIX, (3, 4)), "contract": (MATRIX, (3, 4)), "sum_to": (MATRIX,), "broadcast_to": (COLUMN,),
     "index": (MATRIX,), "scatter": ((3,),), "diagonal": (MATRIX,), "squeeze": (COLUMN,),
+    "cross_entropy_slope": ((2,), MATRIX, np.array([2, 0])),
     "softmax_cross_entropy": (MATRIX, np.array([2, 0])), "one_hot": (np.array([2, 0]),),
     "where": (np.array([[True, False, True], [False, True, True]]), MATRIX, MATRIX),
 }  # fmt: skip

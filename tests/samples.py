@@ -174,6 +174,9 @@ SAMPLES: dict[str, list[Sample]] = {
                  of((2, 3), (4,), parts=("ij", "k"), output="")],
     "one_hot": [Sample((np.array([2, 0, 4]),), {"size": 5}), Sample((np.array([[1, 0], [2, 2], [0, 1]]),), {"size": 3}),
                 Sample((np.array(1),), {"size": 2, "dtype": np.float64})],
+    "cross_entropy_slope": [Sample((spread(4), spread(4, 3), np.array([2, 0, 1, 1]))),
+                            Sample((spread(), spread(5), np.array(3))),
+                            Sample((spread(2, 3), spread(2, 3, 5), np.array([[4, 0, 2], [2, 2, 1]])))],
     "softmax_cross_entropy": [Sample((spread(4, 3), np.array([2, 0, 1, 1]))), Sample((spread(5), np.array(3))),
                               Sample((spread(2, 3, 5), np.array([[4, 0, 2], [2, 2, 1]])))],
 }  # fmt: skip

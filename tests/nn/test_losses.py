@@ -100,6 +100,14 @@ def test_one_hot(backend: str) -> None:
     assert losses.one_hot(tg.tensor(2), size=3, dtype=np.float64).tolist() == [0, 0, 1]
 
 
+def test_memory_in_any_order(backend: str) -> None:
+    """Classes moved to the last axis: the array is a view whose rows do not lie one after the other."""
+    logits = tg.moveaxis(tg.tensor(wave(6, 3, 4), requires_grad=True), 0, -1)
+    (slope,) = tg.pullback(losses.cross_entropy(logits, CLASSES.tolist(), reduction="sum"), [logits])
+    expected = tg.softmax(logits, axis=-1).numpy() - np.eye(6)[CLASSES]
+    np.testing.assert_allclose(slope.numpy(), expected, rtol=1e-12)
+
+
 # -- extremes -------------------------------------------------------------------------------------------
 
 

@@ -76,6 +76,9 @@ REFERENCES: dict[str, Any] = {
     "alias": lambda x: x,
     "recomputed": lambda *xs, value, replay: value,
     "one_hot": lambda targets, size, dtype=np.float32: np.eye(size, dtype=dtype)[targets],
+    "cross_entropy_slope": lambda scale, x, targets: (
+        scale[..., None] * (np.exp(x) / np.exp(x).sum(-1, keepdims=True) - np.eye(x.shape[-1])[targets])
+    ),
     "softmax_cross_entropy": lambda x, targets: logsumexp(x, axis=-1) - (x * np.eye(x.shape[-1])[targets]).sum(-1),
 }  # fmt: skip
 

@@ -32,11 +32,42 @@ def one_hot(xp: Any, targets: Array, *, size: int, dtype: Any = np.float32) -> A
     return hot.reshape((*targets.shape, size))
 
 
+def _exponentials(xp: Any, logits: Array, targets: Array) -> tuple[Array, Array, Array]:
+    """Rows of exp(logits - largest), their sums, and logits - largest at the targets: (M, V), (M), (M).
+
+    On short rows, argmax with a look-up takes half the time of max, and einsum a quarter of that of sum.
+    """
+    rows, places = logits.reshape(targets.size, logits.shape[-1]), xp.arange(targets.size)
+    away = rows - rows[places, rows.real.argmax(axis=-1)].real[:, None]
+    chosen = away[places, targets.ravel()]
+    xp.exp(away, out=away)
+    return away, xp.einsum("mv->m", away), chosen
+
+
+def _through_softmax(g: Any, p: Any) -> Any:
+    """From the gradient of p = softmax(logits) to that of the logits."""
+    return p * (g - sum(g * p, axis=-1, keepdims=True))
+
+
+@primitive(
+    "general", latex=r"{scale} \odot (\mathrm{softmax}({logits}) - \mathrm{one\ hot}({targets}))",
+    dscale=lambda g, logits, targets: sum(
+        g * (softmax(logits, axis=-1) - one_hot(targets, size=logits.shape[-1], dtype=logits.dtype)), axis=-1
+    ),
+    dlogits=lambda g, scale, logits: _through_softmax(g * expand_dims(scale, axis=-1), softmax(logits, axis=-1)),
+)  # fmt: skip
+def cross_entropy_slope(xp: Any, scale: Array, logits: Array, targets: Array) -> Array:
+    """scale * (softmax(logits) - one_hot(targets)) along the last axis: (...), (..., V), (...) -> (..., V)."""
+    slope, sums, _ = _exponentials(xp, logits, targets)
+    scale = scale.ravel()
+    slope *= (scale / sums)[:, None]
+    slope[xp.arange(targets.size), targets.ravel()] -= scale
+    return slope.reshape(logits.shape)
+
+
 @primitive(
     "general", latex=r"-\log \mathrm{softmax}({logits})_{{targets}}",
-    dlogits=lambda g, logits, targets: expand_dims(g, axis=-1) * (
-        softmax(logits, axis=-1) - one_hot(targets, size=logits.shape[-1], dtype=logits.dtype)
-    ),
+    dlogits=lambda g, logits, targets: cross_entropy_slope(g, logits, targets),
 )  # fmt: skip
 def softmax_cross_entropy(xp: Any, logits: Array, targets: Array) -> Array:
     """-log(softmax(logits)) at the targets, along the last axis: logits (..., V), targets (...) -> (...).
@@ -44,9 +75,8 @@ def softmax_cross_entropy(xp: Any, logits: Array, targets: Array) -> Array:
     The largest logit is taken off first, so that nothing overflows and a hopeless logit still has a slope. Unlike
     `cross_entropy`, it trusts its targets to be in range.
     """
-    away = logits - xp.max(logits.real, axis=-1, keepdims=True)
-    chosen = xp.take_along_axis(away, targets[..., None], -1)[..., 0]
-    return xp.log(xp.sum(xp.exp(away, out=away), axis=-1)) - chosen
+    _, sums, chosen = _exponentials(xp, logits, targets)
+    return (xp.log(sums) - chosen).reshape(targets.shape)
 
 
 def cross_entropy(logits: Any, targets: Any, ignore_index: int | None = None, reduction: Reduction = "mean") -> Tensor:
