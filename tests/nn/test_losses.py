@@ -253,6 +253,27 @@ def test_options_out_of_their_choices_are_refused() -> None:
             call()
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss", "mse", "huber", "binary_cross_entropy_with_logits"])
+def test_a_refusal_begins_with_the_name_of_the_loss(name: str) -> None:
+    loss, scores = getattr(losses, name), wave(4, 6)
+    truth = np.array([0, 1, 2, 3]) if name in ("cross_entropy", "nll_loss") else wave(4, 6)
+    for call, error in (
+        (lambda: loss(scores, truth[:3]), ShapeError),
+        (lambda: loss(scores, [[1], [1, 2]]), ShapeError),
+        (lambda: loss([[1.0], [1.0, 2.0]], truth), ShapeError),
+        (lambda: loss(scores > 0, truth > 0), DtypeError),
+        (lambda: loss(scores, ["a"]), DtypeError),
+        (lambda: loss(scores, None), DtypeError),
+        (lambda: loss(tg.tensor(scores, backend="fakecupy"), truth), BackendError),
+    ):
+        with tg.scope("model", "Model"), pytest.raises(error, match=rf"(?s)^{name}: .*\(in model\)$"):
+            call()
+    if truth.ndim == 1:
+        for wrong in ("a", 1.5):
+            with pytest.raises(OptionError, match=f"^{name}: ignore_index"):
+                loss(scores, truth, ignore_index=wrong)
+
+
 def test_two_backends_do_not_mix() -> None:
     x = tg.tensor(wave(4, 6), backend="fakecupy")
     with pytest.raises(BackendError, match=r"targets.*lies on|lies on .* but targets"):

@@ -14,12 +14,13 @@ import numpy as np
 from ..backend import BACKEND_OF, Array, as_array, backend_of
 from ..core.modes import current, place
 from ..core.primitive import primitive
-from ..core.tensor import Tensor, tensor
-from ..errors import DtypeError, IndexOutOfRange, OptionError, ShapeError
+from ..core.tensor import Tensor
+from ..errors import DtypeError, IndexOutOfRange, OptionError, ShapeError, mixed
 from ..functions.composed import take_along_axis
 from ..ops.elementwise import clip, not_equal, softplus, square, where
 from ..ops.reductions import mean, softmax, sum
 from ..ops.shapes import expand_dims
+from . import options
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -90,7 +91,7 @@ def cross_entropy(logits: Any, targets: Any, ignore_index: int | None = None, re
     Raises: ShapeError; DtypeError, if the targets are no integers or the logits no floats; IndexOutOfRange for a
         class outside of 0 ... V - 1. Targets on a GPU are looked at only under `debug()`: reading them costs a wait.
     """
-    return _over_classes(softmax_cross_entropy, logits, targets, ignore_index, reduction)
+    return _over_classes("cross_entropy", softmax_cross_entropy, logits, targets, ignore_index, reduction)
 
 
 def nll_loss(
@@ -100,7 +101,7 @@ def nll_loss(
 
     Shapes, options and errors are those of `cross_entropy`.
     """
-    return _over_classes(_negated_choice, log_probabilities, targets, ignore_index, reduction)
+    return _over_classes("nll_loss", _negated_choice, log_probabilities, targets, ignore_index, reduction)
 
 
 def mse(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
@@ -109,7 +110,7 @@ def mse(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
     Raises: ShapeError, if the shapes are not equal: nothing is broadcast, since (N, 1) against (N,) would
         compare everything with everything.
     """
-    prediction, target = _equals(prediction, target)
+    prediction, target = _equals("mse", prediction, target)
     return _reduced(square(prediction - target), reduction)
 
 
@@ -120,7 +121,7 @@ def huber(prediction: Any, target: Any, reduction: Reduction = "mean", *, delta:
     """
     if not delta > 0:
         raise OptionError(f"delta is the distance from which the loss grows linearly; it must be above 0, not {delta}")
-    prediction, target = _equals(prediction, target)
+    prediction, target = _equals("huber", prediction, target)
     away = prediction - target
     near = clip(away, min=-delta, max=delta)
     return _reduced(near * (away - 0.5 * near), reduction)
@@ -134,7 +135,7 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any, reduction: Reduc
 
     Raises: ShapeError, if the shapes are not equal.
     """
-    logits, targets = _equals(logits, targets)
+    logits, targets = _equals("binary_cross_entropy_with_logits", logits, targets)
     return _reduced(targets * softplus(-logits) + (1 - targets) * softplus(logits), reduction)
 
 
@@ -144,14 +145,21 @@ def _reduced(losses: Tensor, reduction: Reduction) -> Tensor:
     return losses if reduction == "none" else mean(losses) if reduction == "mean" else sum(losses)
 
 
-def _equals(prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
-    """The two sides of a loss as tensors on the prediction's backend, provided that they have one shape."""
-    prediction = prediction if isinstance(prediction, Tensor) else tensor(prediction)
+def _equals(loss: str, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
+    """The two sides of a loss as tensors, provided that they are alike in shape and lie together."""
+    if not isinstance(prediction, Tensor):
+        prediction = Tensor(options.array(f"{loss}: the prediction", prediction))
     if not isinstance(target, Tensor):
-        target = tensor(target, backend=_home(target, prediction))
+        target = Tensor(options.array(f"{loss}: the target", target, _home(target, prediction)))
+    if prediction.backend != target.backend:
+        raise mixed(loss, ("prediction", "target"), (prediction, target), place())
+    if prediction.dtype.kind == "b":
+        raise DtypeError(
+            f"{loss}: the prediction {prediction.label} has to be numbers: .astype('float32') fits{place()}"
+        )
     if prediction.shape != target.shape:
         raise ShapeError(
-            f"the prediction {prediction.label} and the target {target.label} must have one shape; "
+            f"{loss}: the prediction {prediction.label} and the target {target.label} must have one shape; "
             f"bring the target to {prediction.shape}, with .reshape() or tg.broadcast_to{place()}"
         )
     return prediction, target
@@ -168,38 +176,46 @@ def _negated_choice(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 def _over_classes(
-    loss: Callable[[Tensor, Tensor], Tensor], scores: Any, targets: Any, ignored: int | None, reduction: Reduction
-) -> Tensor:
+    loss: str, function: Callable[[Tensor, Tensor], Tensor], scores: Any, targets: Any, ignored: int | None,
+    reduction: Reduction,
+) -> Tensor:  # fmt: skip
     """The checks, the ignored class and the reduction around a loss of scores (..., V) and targets (...)."""
-    scores = scores if isinstance(scores, Tensor) else tensor(scores)
+    if not isinstance(scores, Tensor):
+        scores = Tensor(options.array(f"{loss}: the scores", scores))
     bare = targets._array if isinstance(targets, Tensor) else targets
-    bare = bare if type(bare) in BACKEND_OF else np.asarray(bare)
-    _check_classes(scores, bare, ignored)
+    bare = bare if type(bare) in BACKEND_OF else options.array(f"{loss}: the targets", bare, "numpy")
+    _check_classes(loss, scores, bare, ignored)
     if not isinstance(targets, Tensor):
         targets = Tensor(as_array(bare, _home(targets, scores)))
+    if scores.backend != targets.backend:
+        raise mixed(loss, ("scores", "targets"), (scores, targets), place())
     if ignored is None:
-        return _reduced(loss(scores, targets), reduction)
+        return _reduced(function(scores, targets), reduction)
     kept = not_equal(targets, ignored)
-    losses = where(kept, loss(scores, where(kept, targets, 0)), 0)
+    losses = where(kept, function(scores, where(kept, targets, 0)), 0)
     if reduction == "mean":
         return sum(losses) / sum(kept).astype(losses.dtype)
     return _reduced(losses, reduction)
 
 
-def _check_classes(scores: Tensor, targets: Array, ignored: int | None) -> None:
+def _check_classes(loss: str, scores: Tensor, targets: Array, ignored: int | None) -> None:
     """Refuse targets that name no class; those on a GPU are read only under `debug()`."""
+    if not (ignored is None or isinstance(ignored, (int, np.integer))):
+        raise OptionError(f"{loss}: ignore_index is the number of a class or None, not {ignored!r}")
     if scores.dtype.kind not in "fc":
-        raise DtypeError(f"scores of classes are floats, not {scores.label}; use .astype('float32') first{place()}")
+        raise DtypeError(
+            f"{loss}: scores of classes are floats, not {scores.label}; use .astype('float32') first{place()}"
+        )
     if targets.dtype.kind not in "iu":
         raise DtypeError(
-            f"targets are the numbers of the true classes, hence integers, not {targets.dtype} of shape "
+            f"{loss}: targets are the numbers of the true classes, hence integers, not {targets.dtype} of shape "
             f"{targets.shape}{place()}"
         )
     if not scores.ndim or targets.shape != scores.shape[:-1]:
         swapped = scores.ndim > 1 and targets.shape == (scores.shape[0], *scores.shape[2:])
         hint = "; its classes seem to stand on axis 1: use tg.moveaxis(logits, 1, -1)" if swapped else ""
         fitting = f"targets of shape {scores.shape[:-1]} would fit" if scores.ndim else "it needs an axis of classes"
-        raise ShapeError(f"targets of shape {targets.shape} for {scores.label}: {fitting}{hint}{place()}")
+        raise ShapeError(f"{loss}: targets of shape {targets.shape} for {scores.label}: {fitting}{hint}{place()}")
     if targets.size and (backend_of(targets).name == "numpy" or current().debug):
         classes = scores.shape[-1]
         host = backend_of(targets).to_host(targets)
@@ -210,6 +226,6 @@ def _check_classes(scores: Tensor, targets: Array, ignored: int | None) -> None:
             if wrong.any():
                 at = tuple(int(i[0]) for i in np.atleast_1d(wrong).nonzero())[: wrong.ndim]
                 raise IndexOutOfRange(
-                    f"target {host[at]} at position {at} names no class: {scores.label} has the {classes} classes "
-                    f"0 to {classes - 1}{place()}"
+                    f"{loss}: target {host[at]} at position {at} names no class: {scores.label} has the {classes} "
+                    f"classes 0 to {classes - 1}{place()}"
                 )

@@ -7,8 +7,12 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from ..errors import OptionError
+from ..backend import BACKEND_OF, Array, as_array
+from ..core.modes import place
+from ..core.tensor import Tensor
+from ..errors import OptionError, TinygradError
 
 
 def count(name: str, value: Any) -> int:
@@ -43,3 +47,25 @@ def probability(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < 1:
         raise OptionError(f"{name} is {value!r}; it must be a number with 0 <= {name} < 1")
     return float(value)
+
+
+def array(name: str, value: Any, backend: str | None = None, dtype: DTypeLike | None = None) -> Array:
+    """A fresh bare array, as `as_array` makes it.
+
+    Raises: ShapeError, DtypeError, which begin with the name.
+    """
+    try:
+        return as_array(value, backend, dtype)
+    except TinygradError as error:
+        raise type(error)(f"{name}: {error}{place()}") from None
+
+
+def beside(weight: Tensor, name: str, value: Any) -> Tensor:
+    """What comes in to meet a weight: lists take its dtype and backend, arrays and Tensors have their own.
+
+    Raises: as `array`.
+    """
+    if isinstance(value, Tensor):
+        return value
+    listed = type(value) not in BACKEND_OF
+    return Tensor(array(name, value, weight.backend, weight.dtype) if listed else array(name, value))
