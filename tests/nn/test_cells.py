@@ -288,3 +288,5 @@ def test_inputs_that_do_not_fit_are_told_what_would(kind, backend):
 def test_a_state_of_the_wrong_kind():
     with pytest.raises(ShapeError, match=r"the state of LSTMCell is \(h, c\), not 3 arrays"):
         nn.LSTMCell(I, H)(tg.ones((3, I)), tg.ones((3, H)))
+    with pytest.raises(ShapeError, match=r"the state of LSTMCell is \(h, c\), not 1 arrays"):
+        nn.LSTMCell(I, H)(tg.ones((3, I)), 1.0)

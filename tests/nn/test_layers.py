@@ -121,6 +121,26 @@ def test_sequential(backend):
     ]
 
 
+def test_lists_and_arrays_are_taken_as_by_primitives(backend):
+    """What a Tensor gives, an array gives, and a list of the same numbers, in the dtype of the weights."""
+    for dtype in (np.float32, np.float64):
+        x = np.array([[0.1, -2.0, 0.5], [1.5, 0.25, -1.0]], dtype)
+        for layer in (nn.Linear(3, 4, dtype=dtype), nn.LayerNorm(3, dtype=dtype), nn.Dropout().eval()):
+            expected = layer(tg.tensor(x))
+            for given in (x, x.tolist()):
+                found = layer(given)
+                np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-6)
+                assert (type(found), found.backend) == (tg.Tensor, backend)
+                assert found.dtype == dtype or isinstance(layer, nn.Dropout)
+    assert set(nn.Dropout()([[1.0, 1.0, 1.0, 1.0]] * 9).numpy().ravel()) == {0.0, 2.0}
+    rows = nn.Embedding(5, 2)
+    np.testing.assert_array_equal(rows([[4, 0, 1]]).numpy(), rows(np.array([[4, 0, 1]])).numpy())
+    for layer, name in ((nn.Linear(3, 4), "x"), (nn.LayerNorm(3), "x"), (nn.Dropout(), "x"), (rows, "ids")):
+        kind = type(layer).__name__.lower()
+        with pytest.raises(ShapeError, match=rf"(?s)^{name}: the nested lists .* \(in {kind}\)$"):
+            layer([[1, 2], [3]])
+
+
 # -- initialisers --------------------------------------------------------------------------------------------
 
 
@@ -168,6 +188,33 @@ def test_other_forms_of_init():
         nn.Linear(4, 3, init="he")
     with pytest.raises(OptionError, match="init= names 'U'; the parameters are W, b"):
         nn.Linear(4, 3, init={"U": "zeros"})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda init: nn.Linear(4, 3, init=init), r"init of W returned shape \(2, 5\), but W needs \(4, 3\)$"),
+        (
+            lambda init: nn.GRU(4, 3, init={"U": init}),
+            r"U returned shape \(2, 5\), but U needs \(3, 3\) for each gate$",
+        ),
+        (lambda init: nn.Embedding(6, 3, init=init), r"init of W returned shape \(2, 5\), but W needs \(6, 3\)$"),
+    ],
+)
+def test_an_initialiser_that_returns_the_wrong_shape(make, message):
+    with pytest.raises(ShapeError, match=message):
+        make(lambda rng, shape, size: np.ones((2, 5)))
+    with pytest.raises(DtypeError, match=r"^init of [WU]: "):
+        make(lambda rng, shape, size: None)
+    for strange in (["uniform"], None, True):
+        with pytest.raises(OptionError, match="no initialiser is called"):
+            make(strange)
+
+
+def test_an_initialiser_may_return_lists_or_tensors(backend):
+    for form in (np.ndarray.tolist, tg.tensor):
+        layer = nn.Linear(2, 3, init=lambda rng, shape, size, form=form: form(np.full(shape, 0.1)), dtype=np.float64)
+        assert (layer.W.numpy() == 0.1).all() and layer.b.shape == (3,)
 
 
 def test_weights_are_the_same_on_every_backend(gpu):

@@ -144,12 +144,13 @@ def test_full_lengths_change_nothing_and_length_zero_leaves_the_state(x):
 def test_lengths_that_do_not_fit(x):
     layer = layer_of("GRU")
     for lengths, error, words in (
-        ([2, 3], ShapeError, r"lengths has shape \(2,\), but x has N = 3 sequences: \(3,\) would fit \(in gru\)"),
+        ([2, 3], ShapeError, r"lengths has shape \(2,\); x has N = 3 sequences of T = 4 steps, .* \(in gru\)"),
+        ([[2], [3, 1], [1]], ShapeError, "lengths are nested lists .* 3 integers from 0 to 4 would fit"),
         (4, ShapeError, r"lengths has shape \(\)"),
         ([[2, 3, 1]], ShapeError, r"lengths has shape \(1, 3\)"),
-        ([2, 5, 1], ShapeError, r"lengths\[1\] is 5, but x has T = 4 steps: 0 to 4 would fit"),
+        ([2, 5, 1], ShapeError, r"lengths\[1\] is 5; x has .* T = 4 steps, .* 0 to 4 would fit"),
         ([2, 3, -1], ShapeError, r"lengths\[2\] is -1"),
-        ([2.0, 3.0, 1.0], DtypeError, "lengths are float64, but they count steps"),
+        ([2.0, 3.0, 1.0], DtypeError, "lengths are float64; x has .* 3 integers from 0 to 4 would fit"),
         ([True, True, False], DtypeError, "lengths are bool"),
     ):
         with pytest.raises(error, match=words):
@@ -161,6 +162,8 @@ def test_lengths_on_a_gpu_are_refused(gpu):
     layer, x = layer_of("GRU"), tg.tensor(filled("x", T, N, I))
     with pytest.raises(BackendError, match="needed on the host"):
         layer(x, lengths=tg.tensor(LENGTHS))
+    with pytest.raises(BackendError, match="needed on the host"):
+        layer(x, lengths=tg.tensor(LENGTHS)._array)
 
 
 # -- several layers ------------------------------------------------------------------------------------------
@@ -247,6 +250,17 @@ def test_scopes_tell_layer_cell_and_time_step(x):
     assert {(s.parent.kind, s.parent.parent.kind) for s in steps} == {("GRUCell", "GRU")}
     reverse = [s.step for s in steps if s.parent.name == "cells.1"]
     assert reverse == list(range(T))  # youngest first: the reverse direction ends at step 0
+
+
+def test_the_state_may_come_in_a_list(x):
+    layer = layer_of("LSTM")
+    h, c = starts(layer).values()
+    expected = layer(x, (h, c))
+    for given in ([h, c], [h.numpy().tolist(), c]):
+        for found, wanted in zip([*layer(x, given)[1]], [*expected[1]]):
+            np.testing.assert_array_equal(found.numpy(), wanted.numpy())
+    alone = layer(x, h.numpy().tolist(), c_0=c)  # nested numbers are h_0 itself
+    np.testing.assert_array_equal(alone[0].numpy(), expected[0].numpy())
 
 
 # -- derivatives ---------------------------------------------------------------------------------------------
@@ -368,6 +382,8 @@ def test_inputs_that_do_not_fit(x):
         lstm(x, c_0=tg.ones((2, N, H), dtype=np.float64))
     with pytest.raises(ShapeError, match="h_0 is a tuple of 3"):
         lstm(x, (None, None, None))
+    with pytest.raises(ShapeError, match="h_0 is a list of 3"):
+        lstm(x, [tg.ones((1, N, H), dtype=np.float64)] * 3)
 
 
 def test_options_that_are_none():

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..backend import as_array, resolve
+from ..backend import resolve
 from ..core.modes import place
 from ..core.tensor import Tensor, tensor
 from ..errors import DtypeError, OptionError, ShapeError
@@ -106,7 +106,8 @@ class Cell(Module):
         Raises: ShapeError or DtypeError that says what would have fitted, in which module and at which time step.
         """
         x = self.checked_input(x)
-        state = (h,) if len(self.states) == 1 else (None,) * len(self.states) if h is None else tuple(h)
+        many = len(self.states) > 1
+        state = (None,) * len(self.states) if h is None else tuple(h) if many and hasattr(h, "__len__") else (h,)
         if len(state) != len(self.states):
             raise ShapeError(
                 f"the state of {type(self).__name__} is ({', '.join(self.states)}), not {len(state)} arrays{place()}"
@@ -142,11 +143,7 @@ class Cell(Module):
 
     def _as_tensor(self, data: Any, name: str) -> Tensor:
         """Lists take the dtype and the backend of the weights; arrays and Tensors have to come with them."""
-        wanted = self.W.dtype
-        if isinstance(data, Tensor):
-            found = data
-        else:
-            found = Tensor(as_array(data) if hasattr(data, "dtype") else as_array(data, self.W.backend, wanted))
+        found, wanted = options.beside(self.W, name, data), self.W.dtype
         if found.dtype != wanted and found.dtype.kind != "c":  # complex numbers come from the complex step
             raise DtypeError(
                 f"{name} is {found.dtype} and the weights are {wanted}: {name}.astype({str(wanted)!r}) "

@@ -17,7 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..backend import random
 from ..core.tensor import Tensor, tensor
-from ..errors import DtypeError, OptionError
+from ..errors import DtypeError, OptionError, ShapeError
+from . import options
 
 Values = NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -76,11 +77,11 @@ def initializer(init: Init, parameter: str, default: str) -> Initializer:
     Raises: OptionError for an unknown name.
     """
     chosen: Any = init.get(parameter, default) if isinstance(init, Mapping) else init
-    if isinstance(chosen, (int, float)) and not isinstance(chosen, bool):
-        return constant(chosen)
+    if isinstance(chosen, (int, float, np.number)) and not isinstance(chosen, bool):
+        return constant(float(chosen))
     if callable(chosen):
         return chosen  # type: ignore[no-any-return]
-    if chosen not in INITIALIZERS:
+    if not isinstance(chosen, str) or chosen not in INITIALIZERS:
         raise OptionError(
             f"no initialiser is called {chosen!r}; there are {', '.join(INITIALIZERS)}, a number, or a function of "
             "(rng, shape, size)"
@@ -107,7 +108,16 @@ class Maker:
             raise DtypeError(f"parameters need a floating dtype such as float32 or float64, not {self.dtype}")
 
     def make(self, name: str, *shape: int, blocks: int = 1) -> Tensor:
-        """A leaf that requires a gradient: `blocks` arrays of this shape, each drawn by itself, side by side."""
+        """A leaf that requires a gradient: `blocks` arrays of this shape, each drawn by itself, side by side.
+
+        Raises: ShapeError, DtypeError for an initialiser that returns something else than numbers of this shape.
+        """
         fill, rng = initializer(self.init, name, self.default), self.rng or random.host_generator()
-        values = [fill(rng, shape, self.size) for _ in range(blocks)]
+        values = [
+            options.array(f"init of {name}", fill(rng, shape, self.size), "numpy", self.dtype) for _ in range(blocks)
+        ]
+        for value in values:
+            if value.shape != shape:
+                each = " for each gate" if blocks > 1 else ""
+                raise ShapeError(f"init of {name} returned shape {value.shape}, but {name} needs {shape}{each}")
         return tensor(np.concatenate(values, axis=-1), dtype=self.dtype, requires_grad=True)

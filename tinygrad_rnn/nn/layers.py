@@ -45,9 +45,10 @@ class Linear(Module):
 
         Raises: ShapeError.
         """
+        x = options.beside(self.W, "x", x)
         if x.shape[-1:] != (self.input_size,):
             raise ShapeError(
-                f"x has shape {tuple(x.shape)}, but Linear takes input_size={self.input_size} numbers in the last "
+                f"x has shape {x.shape}, but Linear takes input_size={self.input_size} numbers in the last "
                 f"axis: shape {(*x.shape[:-1], self.input_size)} would fit{place()}"
             )
         y = x @ self.W
@@ -78,7 +79,13 @@ class Embedding(Module):
 
         Raises: IndexOutOfRange, DtypeError; BackendError for ids on a GPU and W elsewhere.
         """
-        array = ids._array if type(ids) is Tensor else ids if type(ids) in BACKEND_OF else np.asarray(ids)
+        array = (
+            ids._array
+            if type(ids) is Tensor
+            else ids
+            if type(ids) in BACKEND_OF
+            else options.array("ids", ids, "numpy")
+        )
         if array.dtype.kind not in "iu":
             raise DtypeError(f"Embedding takes integers, not {array.dtype}{place()}")
         home = backend_of(array)
@@ -103,7 +110,11 @@ class Dropout(Module):
         self.p = options.probability("p", p)
 
     def forward(self, x: Any) -> Any:
-        """x of any shape -> the same shape. The masks are the same on every backend; see `tg.seed`."""
+        """x of any shape -> the same shape. The masks are the same on every backend; see `tg.seed`.
+
+        Raises: ShapeError, DtypeError for what is no Tensor and cannot become one.
+        """
+        x = x if isinstance(x, Tensor) else Tensor(options.array("x", x))
         if not self.training or not self.p:
             return x
         kept = random.uniform(backend_of(x._array), x.shape) >= self.p
@@ -130,8 +141,9 @@ class LayerNorm(Module):
 
         Raises: ShapeError.
         """
+        x = options.beside(self.gain, "x", x)
         if x.shape[-1:] != (self.size,):
-            raise ShapeError(f"x has shape {tuple(x.shape)}, but LayerNorm takes {(*x.shape[:-1], self.size)}{place()}")
+            raise ShapeError(f"x has shape {x.shape}, but LayerNorm takes {(*x.shape[:-1], self.size)}{place()}")
         away = x - mean(x, axis=-1, keepdims=True)
         return away / sqrt(mean(square(away), axis=-1, keepdims=True) + self.eps) * self.gain + self.shift
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..backend import as_array, random
+from ..backend import BACKEND_OF, as_array, backend_of, random
 from ..core.modes import place, scope
 from ..core.tensor import Tensor
 from ..errors import BackendError, DtypeError, ShapeError
@@ -40,20 +40,22 @@ def checked_lengths(lengths: Any, T: int, N: int) -> np.ndarray[Any, np.dtype[np
 
     Raises: BackendError, if they lie on a GPU, where reading them would stop the pipeline; DtypeError, ShapeError.
     """
-    if isinstance(lengths, Tensor):
-        if lengths.backend != "numpy":
-            raise BackendError(
-                f"lengths lie on {lengths.backend}, but are needed on the host: keep them as NumPy integers{place()}"
-            )
-        lengths = lengths.numpy()
-    found = np.asarray(lengths)
+    bare = getattr(lengths, "_array", lengths)
+    if type(bare) in BACKEND_OF and backend_of(bare).name != "numpy":
+        home = backend_of(bare).name_of(bare)
+        raise BackendError(f"lengths lie on {home}, but are needed on the host: keep them as NumPy integers{place()}")
+    fitting = f"x has N = {N} sequences of T = {T} steps, so that {N} integers from 0 to {T} would fit{place()}"
+    try:
+        found = np.asarray(bare)
+    except ValueError:
+        raise ShapeError(f"lengths are nested lists of several lengths; {fitting}") from None
     if found.shape != (N,):
-        raise ShapeError(f"lengths has shape {found.shape}, but x has N = {N} sequences: ({N},) would fit{place()}")
+        raise ShapeError(f"lengths has shape {found.shape}; {fitting}")
     if found.dtype.kind not in "iu" and N:
-        raise DtypeError(f"lengths are {found.dtype}, but they count steps: integers from 0 to {T} would fit{place()}")
+        raise DtypeError(f"lengths are {found.dtype}; {fitting}")
     for n, length in enumerate(found.tolist()):
         if not 0 <= length <= T:
-            raise ShapeError(f"lengths[{n}] is {length}, but x has T = {T} steps: 0 to {T} would fit{place()}")
+            raise ShapeError(f"lengths[{n}] is {length}; {fitting}")
     return found.astype(np.int64)
 
 
@@ -242,11 +244,14 @@ class LSTM(Recurrent):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """As `Recurrent`, but the final state is the pair (h_n, c_n), each (num_layers*D, N, H).
 
-        h_0, c_0: the initial states, zeros if left out; h_0 may also be the pair, as an earlier call returned it.
+        h_0, c_0: the initial states, zeros if left out; h_0 may also be the pair, as an earlier call returned it: a
+            tuple, or a list of arrays.
         """
-        if isinstance(h_0, tuple):
+        if isinstance(h_0, tuple) or (isinstance(h_0, list) and any(hasattr(each, "shape") for each in h_0)):
             if len(h_0) != 2 or c_0 is not None:
-                raise ShapeError(f"h_0 is a tuple of {len(h_0)}; give the pair (h_0, c_0), or h_0= and c_0={place()}")
+                raise ShapeError(
+                    f"h_0 is a {type(h_0).__name__} of {len(h_0)}; give the pair (h_0, c_0), or h_0= and c_0={place()}"
+                )
             h_0, c_0 = h_0
         output, (h_n, c_n) = self._folded(x, (h_0, c_0), lengths)
         return output, (h_n, c_n)
