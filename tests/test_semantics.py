@@ -116,6 +116,7 @@ def torch_answers() -> dict[str, Callable[[], Any]]:
         "norm of zeros, squared": lambda: slope(lambda x: torch.linalg.norm(x) ** 2, [0.0, 0.0]),
         "std of equal numbers": lambda: slope(lambda x: x.std(correction=0), [1.5, 1.5]),
         "0 to the power 0, a number": lambda: slope(lambda x: x**0, [0.0]),
+        "0 to the power 0, an array": lambda: slope(lambda x: x ** zeros(1), [0.0]),
         "0 to the power 2, for the base": lambda: slope(lambda x: x**2, [0.0]),
         "0 to the power 2, for the exponent": lambda: slope(lambda b: zeros(1) ** b, [2.0]),
         "a negative base and a whole exponent": lambda: slope(lambda x: x**3, [-2.0]),

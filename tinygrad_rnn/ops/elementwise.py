@@ -38,20 +38,21 @@ def div(xp, a, b):
 
 @primitive(
     "elementwise", latex="{a}^{{b}}", domain=(0.5, 2.0),
-    da=lambda g, a, b: g * (b * a ** (b - 1)) if not _is_zero(b) else g * 0, db=lambda g, y, a: g * y * _log(a),
+    da=lambda g, a, b: g * (b * _base(a, b) ** (b - 1)), db=lambda g, y, a: g * y * _log(a),
 )  # fmt: skip
 def power(xp, a, b):
-    """a to the power b. The derivative for b needs a >= 0; where a is 0, it is 0."""
+    """a to the power b. The derivative for b needs a >= 0; where a is 0, it is 0. Both are 0 at 0 to the power 0."""
     return a**b
 
 
-def _is_zero(b):
-    return not hasattr(b, "shape") and b == 0
+def _base(a, b):
+    """a, but 1 at 0 to the power 0, so that b * a ** (b - 1) is 0 there."""
+    return a if not hasattr(b, "shape") and b else a + (a == 0) * (b == 0)
 
 
 def _log(a):
     if hasattr(a, "shape"):
-        return log(where(a == 0, 1, a))
+        return log(a + (a == 0))
     return math.log(a) if a > 0 else math.nan if a else 0.0
 
 
@@ -168,11 +169,9 @@ def tanh(xp, x):
 
 @primitive("elementwise", latex=r"\sigma({x})", dx=lambda g, y: g * (y - y * y))
 def sigmoid(xp, x):
-    """Logistic function 1 / (1 + exp(-x)), computed as (1 + tanh(x/2)) / 2, which cannot overflow."""
-    y = xp.tanh(x * 0.5)
-    y *= 0.5
-    y += 0.5
-    return y
+    """Logistic function 1 / (1 + exp(-x)), computed as e / (1 + e) with e = exp(x), exact also where it is tiny."""
+    e = xp.exp(xp.minimum(x, 11.0 if x.dtype.char == "e" else 40.0))  # from there on it is 1, and e cannot overflow
+    return e / (1 + e)
 
 
 @primitive("elementwise", analytic=False, dx=lambda g, x: where(x > 0, g, 0))
@@ -205,10 +204,15 @@ def softplus(xp, x):
     return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
 
 
-@primitive("elementwise", latex=r"{x} \odot \sigma({x})", dx=lambda g, y, x: g * (y + sigmoid(x) * (1 - y)))
+def _silu_slope(g, y, x):
+    s = sigmoid(x)
+    return g * (s + y * (1 - s))
+
+
+@primitive("elementwise", latex=r"{x} \odot \sigma({x})", dx=_silu_slope)
 def silu(xp, x):
     """x * sigmoid(x), also called swish (Elfwing et al. 2018)."""
-    return x * (xp.tanh(x * 0.5) * 0.5 + 0.5)
+    return x * sigmoid(x)
 
 
 @primitive("elementwise", analytic=False, dx=lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
@@ -278,13 +282,13 @@ def where(xp, condition, a, b):
     return xp.where(condition, a, b)
 
 
-@primitive("elementwise", analytic=False, dx=lambda g, x: x * 0)
+@primitive("elementwise", analytic=False, dx=lambda g: g * 0)
 def sign(xp, x):
     """-1, 0 or 1, with derivative 0."""
     return xp.sign(x)
 
 
-@primitive("elementwise", analytic=False, latex=r"\lfloor {x} \rfloor", dx=lambda g, x: x * 0)
+@primitive("elementwise", analytic=False, latex=r"\lfloor {x} \rfloor", dx=lambda g: g * 0)
 def floor(xp, x):
     """The largest integer not above x, with derivative 0."""
     return xp.floor(x)

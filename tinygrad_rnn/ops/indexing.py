@@ -54,11 +54,13 @@ def _check(xp, x, key):
 def getitem(x, key):
     """`x[key]`: what is not a number, a slice, None or ... becomes an array where x lies."""
     parts = key if isinstance(key, tuple) else (key,)
-    if not all(isinstance(part, (int, slice)) or part is None or part is Ellipsis for part in parts):
-        parts = tuple(
-            part if isinstance(part, (int, slice)) or part is None or part is Ellipsis
-            else part._array if isinstance(part, Tensor) and part.backend == x.backend
-            else as_array(part, x.backend)
-            for part in parts
-        )  # fmt: skip
-    return index(x, key=parts)
+    plain = [isinstance(part, (int, slice)) or part is None or part is Ellipsis for part in parts]
+    return index(x, key=tuple([part if ok else _places(part, x.backend) for part, ok in zip(parts, plain)]))
+
+
+def _places(part, backend):
+    """An array of an index; an empty list has no dtype, and names integers."""
+    if isinstance(part, Tensor) and part.backend == backend:
+        return part._array
+    found = as_array(part, backend)
+    return found if found.size or hasattr(part, "dtype") else found.astype("int64")

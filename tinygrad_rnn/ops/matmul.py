@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..core.broadcasting import broadcast_to
 from ..core.primitive import primitive
 from ..errors import ShapeError
@@ -27,12 +29,13 @@ def _right(g, a, b):
     if a.ndim == 1:
         return expand_dims(a, -1) * expand_dims(g, -2)
     if b.ndim == 2:  # one product over all rows, not one for each leading index
-        return _rows(a).T @ _rows(g)
+        return reshape(a, _flat(a)).T @ reshape(g, _flat(g))
     return swapaxes(a, -1, -2) @ g
 
 
-def _rows(x):
-    return reshape(x, (-1, x.shape[-1]))
+def _flat(x):
+    """The shape of a matrix with all rows of x; said in full, since -1 does not do beside an axis of length 0."""
+    return math.prod(x.shape[:-1]), x.shape[-1]
 
 
 @primitive("bilinear", latex="{a} {b}", da=_left, db=_right)
@@ -43,7 +46,7 @@ def matmul(xp, a, b):
     """
     try:
         if a.ndim > 2 == b.ndim:
-            return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[1])
+            return (a.reshape(_flat(a)) @ b).reshape(*a.shape[:-1], b.shape[1])
         return a @ b
     except (ValueError, AttributeError):
         if not (getattr(a, "ndim", 0) and getattr(b, "ndim", 0)):

@@ -9,13 +9,14 @@ import math
 
 from ..core.broadcasting import astype, broadcast_to
 from ..core.primitive import primitive
+from ..errors import OptionError
 from .elementwise import exp, where
 from .shapes import flip, places, reshape
 
 
 def _restored(g, x, axis, keepdims):
     """g with the reduced axes of x back in place, of length 1."""
-    if keepdims:
+    if keepdims or not x.shape:
         return g
     gone = places(x, axis)
     return reshape(g, tuple([1 if i in gone else n for i, n in enumerate(x.shape)]))
@@ -42,7 +43,7 @@ def sum(xp, x, *, axis=None, keepdims=False):
 )  # fmt: skip
 def mean(xp, x, *, axis=None, keepdims=False):
     """Mean; nan over no elements."""
-    return xp.sum(x, axis=axis, keepdims=keepdims) / count(x, axis)
+    return xp.mean(x, axis=axis, keepdims=keepdims)
 
 
 def _winners(g, y, x, axis, keepdims):
@@ -83,8 +84,11 @@ def _norm_slope(g, y, x, axis, keepdims):
 
 
 @primitive("general", latex=r"\lVert {x} \rVert", dx=_norm_slope)
-def norm(xp, x, *, axis=None, keepdims=False):
+def norm(xp, x, *, ord=None, axis=None, keepdims=False):
     """Euclidean length: the root of the sum of squares, with derivative 0 where it is 0."""
+    if ord is not None and (ord != 2 or len(places(x, axis)) != 1):
+        raise OptionError(f"norm is the Euclidean one: ord is None, or 2 along a single axis, not {ord!r}")
+    x = x + 0.0 if x.dtype.kind in "biu" else x  # squares of integers overflow
     return xp.sqrt(xp.sum(x * x, axis=axis, keepdims=keepdims))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..backend import as_array, backend_of
+from ..core.broadcasting import broadcast_to
 from ..core.primitive import primitive
-from ..errors import ShapeError
+from ..errors import OptionError, ShapeError
 
 
 def places(x, axis):
@@ -65,11 +66,14 @@ def squeeze(xp, x, *, axis=None):
 
 @primitive("linear", darrays=lambda g, arrays, axis: _cut(g, arrays, axis))
 def concatenate(xp, *arrays, axis=0):
-    """A list of arrays joined along an existing axis."""
+    """A list of arrays joined along an existing axis; None joins all elements on one axis."""
     return xp.concatenate(arrays, axis)
 
 
 def _cut(g, arrays, axis):
+    if axis is None:
+        flat = _cut(g, [ravel(x) for x in arrays], 0)
+        return [reshape(piece, x.shape) for piece, x in zip(flat, arrays, strict=True)]
     pieces, start, lead = [], 0, (slice(None),) * places(g, axis)[0]
     for x in arrays:
         stop = start + x.shape[axis]
@@ -112,15 +116,23 @@ def _negative(shift):
 
 
 @primitive("general", dx=lambda g, x, pad_width: g[_inner(x, pad_width)])
-def pad(xp, x, *, pad_width, constant_values=0):
+def pad(xp, x, *, pad_width, mode="constant", constant_values=0):
     """x with constants around it: pad_width is a number, a pair (before, after), or a pair for each axis."""
-    return xp.pad(x, pad_width, constant_values=constant_values)
+    if mode != "constant":
+        raise OptionError(f"pad has mode='constant' only, not {mode!r}")
+    return xp.pad(x, _pairs(x, pad_width), constant_values=constant_values)
+
+
+def _pairs(x, width):
+    """How many elements come before and after, for each axis of x: pad_width broadcasts, as in NumPy."""
+    width = as_array(width, "numpy")
+    if width.dtype.kind not in "iu" or (width < 0).any():
+        raise OptionError(f"pad_width is whole numbers of at least 0, not {width.tolist()}")
+    return broadcast_to(width, shape=(len(x.shape), 2)).tolist()
 
 
 def _inner(x, width):
-    width = (width, width) if isinstance(width, int) else tuple(width)
-    pairs = [width] * len(x.shape) if isinstance(width[0], int) else width
-    return tuple(slice(before, before + size) for (before, _), size in zip(pairs, x.shape, strict=True))
+    return tuple([slice(before, before + n) for (before, _), n in zip(_pairs(x, width), x.shape, strict=True)])
 
 
 @primitive("linear", dx=lambda g, k: tril(g, k))
