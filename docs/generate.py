@@ -18,9 +18,9 @@ import numpy as np
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.core.primitive import PRIMITIVES, Primitive
-from tinygrad_rnn.nn import GRUCell, LSTMCell, MinimalGRUCell, RNNCell
+from tinygrad_rnn.nn import GRUCell, LSTMCell, MinimalGRUCell, RNNCell, compare
 from tinygrad_rnn.nn import equations as cells_as_equations
-from tinygrad_rnn.nn.cells import Cell, compare
+from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.see.formula import Formula, derivative_formulas, equations, identifier, symbol
 
 HERE = Path(__file__).parent

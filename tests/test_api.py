@@ -53,6 +53,43 @@ backends()  use_backend(name)  seed(n)
 Tensor.numpy()  Tensor.item()  Tensor.tolist()  Tensor.detach()  Tensor.to(backend)  Tensor.astype(*, dtype)
 Tensor.assign_(value)
 Tensor.backward(grad, retain_graph)  Tensor.retain_grad()  Tensor.register_hook(hook)
+draw(y, *, title, direction, engine, timeout, max_nodes)
+nn.Module()  nn.Module.parameters()  nn.Module.named_parameters()  nn.Module.state_dict()
+nn.Module.load_state_dict(state, strict)  nn.Module.train(training)  nn.Module.eval()  nn.Module.to(backend)
+nn.Module.zero_grad()
+nn.Linear(input_size, output_size, *, bias, init, dtype, rng)  nn.Embedding(symbols, size, *, init, dtype, rng)
+nn.Dropout(p)  nn.LayerNorm(size, *, eps, dtype)  nn.Sequential(*layers)
+nn.Cell(input_size, hidden_size, *, bias, init, dtype, rng)
+nn.RNNCell(input_size, hidden_size, *, bias, init, dtype, rng, activation)
+nn.MinimalGRUCell(input_size, hidden_size, *, bias, init, dtype, rng)
+nn.GRUCell(input_size, hidden_size, *, bias, init, dtype, rng, reset, update, recurrent_bias)
+nn.LSTMCell(input_size, hidden_size, *, bias, init, dtype, rng, forget_bias)
+nn.Recurrent(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, init, dtype, rng)
+nn.RNN(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, init, dtype, rng,
+       activation)
+nn.MinimalGRU(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, init, dtype,
+              rng)
+nn.GRU(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, init, dtype, rng,
+       reset, update, recurrent_bias)
+nn.LSTM(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, init, dtype, rng,
+        forget_bias)
+nn.GRUCell.forward(x, h)  nn.LSTMCell.forward(x, h)
+nn.GRU.forward(x, h_0, lengths)  nn.LSTM.forward(x, h_0, lengths, *, c_0)
+nn.cross_entropy(logits, targets, ignore_index, reduction)
+nn.nll_loss(log_probabilities, targets, ignore_index, reduction)
+nn.mse(prediction, target, reduction)  nn.huber(prediction, target, reduction, *, delta)
+nn.binary_cross_entropy_with_logits(logits, targets, reduction)  nn.compare(*models)  nn.flipped(module)
+optim.Optimizer(parameters, slots, **options)  optim.Optimizer.step()  optim.Optimizer.zero_grad()
+optim.Optimizer.state_dict()  optim.Optimizer.load_state_dict(state)
+optim.SGD(parameters, lr, *, momentum, dampening, weight_decay, nesterov)
+optim.Adam(parameters, lr, *, betas, eps, weight_decay)  optim.AdamW(parameters, lr, *, betas, eps, weight_decay)
+optim.RMSprop(parameters, lr, *, alpha, eps, weight_decay, momentum, centered)
+optim.Adagrad(parameters, lr, *, lr_decay, weight_decay, initial_accumulator_value, eps)
+optim.clip_grad_norm_(parameters, max_norm, norm_type)  optim.clip_grad_value_(parameters, clip_value)
+optim.Schedule(optimizer)  optim.Schedule.step(loss)  optim.Schedule.lr_at(count)
+optim.StepLR(optimizer, step_size, *, gamma)  optim.ExponentialLR(optimizer, gamma)
+optim.CosineLR(optimizer, steps, *, lr_min)  optim.WarmupLR(optimizer, steps, *, start_factor, then)
+optim.ReduceLROnPlateau(optimizer, mode, *, factor, patience, threshold, threshold_mode, cooldown, lr_min)
 """
 ATTRIBUTES = "shape ndim size dtype backend requires_grad grad name T op inputs options age scope source"
 # NumPy's functions of these names take our parameters in the same order, as far as both have them
@@ -79,10 +116,19 @@ def test_the_name_is_there_with_these_parameters(entry: str) -> None:
     name, _, parameters = entry.rstrip(")").partition("(")
     found: Any = tg
     for part in name.split("."):
-        found = getattr(found, part)
+        owner, found = found, getattr(found, part)
     actual = list(inspect.signature(found).parameters.values())
-    assert shown(actual[1:] if name.startswith("Tensor.") else actual) == parameters
+    assert shown(actual[1:] if isinstance(owner, type) else actual) == " ".join(parameters.split())
     assert found.__doc__, f"{name} has no docstring"
+
+
+def test_layers_start_with_the_promised_values() -> None:
+    given = {name: p.default for name, p in inspect.signature(tg.nn.GRU).parameters.items() if p.default is not p.empty}
+    assert given == {
+        "num_layers": 1, "bias": True, "reset": "before", "update": "new", "batch_first": False, "dropout": 0.0,
+        "bidirectional": False, "recurrent_bias": False, "fused": True, "init": "uniform", "dtype": np.float32,
+        "rng": None,
+    }  # fmt: skip
 
 
 def test_attributes_of_tensors() -> None:
@@ -103,6 +149,9 @@ def test_the_list_is_complete() -> None:
             "tinygrad_rnn.interop"))
     }  # fmt: skip
     assert not others
+    for room in (tg.nn, tg.optim):
+        names = {name for name in room.__all__ if not isinstance(getattr(room, name), types.ModuleType)}
+        assert {f"{room.__name__.rpartition('.')[2]}.{name}" for name in names} <= listed
 
 
 def test_names_and_keywords_are_numpys_where_numpy_has_them() -> None:
@@ -196,6 +245,8 @@ def test_a_type_checker_sees_operators_and_methods(tmp_path: Path) -> None:
         "reveal_type((x @ x.T + 1)[0].sum(axis=0))\n"
         "x.sum(axes=0)\n"
         "x.summ()\n"
+        'tg.nn.GRU(2, 3, resets="after").bias\n'
+        "tg.nn.LSTMCell(2, 3, forget_bias=x)\n"
     )
     result = subprocess.run(
         [sys.executable, "-m", "mypy", "--no-incremental", "--follow-imports=silent", "--config-file=", str(script)],
@@ -203,6 +254,8 @@ def test_a_type_checker_sees_operators_and_methods(tmp_path: Path) -> None:
     )  # fmt: skip
     assert 'Revealed type is "tinygrad_rnn.core.tensor.Tensor"' in result.stdout
     assert 'Unexpected keyword argument "axes"' in result.stdout and 'no attribute "summ"' in result.stdout
+    assert 'Unexpected keyword argument "resets" for "GRU"' in result.stdout
+    assert 'Argument "forget_bias" to "LSTMCell" has incompatible type' in result.stdout
 
 
 def test_every_public_module_says_what_it_promises() -> None:

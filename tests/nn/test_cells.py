@@ -238,6 +238,30 @@ def test_the_table_is_read_from_the_objects():
     assert lines[6].endswith("3(I·H + H·H)          = 105")
 
 
+def test_layers_are_compared_too():
+    bare = nn.GRU(I, H, bias=False)
+    table = nn.compare(nn.LSTM(I, H, 3, bidirectional=True), nn.RNN(I, H, 2), bare, bare.cells[0])
+    first, upper = I * H + H * H + H, 2 * H * H + H * H + H
+    assert [row.parameters for row in table[:2]] == [8 * first + 16 * upper, first + H * H + H * H + H]
+    assert [(row.name, row.states, row.candidate) for row in table[:2]] == [
+        ("LSTM", ("h", "c"), "g"),
+        ("RNN", ("h",), "h"),
+    ]
+    assert [row.formula for row in table[:2]] == [
+        "8(I·H + H·H + H) + 16(2H·H + H·H + H)",
+        "I·H + H·H + H + H·H + H·H + H",
+    ]
+    assert table[2][1:] == table[3][1:]
+    deep = nn.GRU(I, H, 2, reset="after", recurrent_bias=True, bidirectional=True)
+    (row,) = nn.compare(deep)
+    assert row.formula == "6(I·H + H·H + H) + 2H + 6(2H·H + H·H + H) + 2H"
+    assert row.parameters == eval(
+        row.formula.replace("·", "*").replace("2H", "2*H").replace("(", "*("), {"I": I, "H": H}
+    )
+    with pytest.raises(OptionError, match="recurrent cells and layers, not a Linear"):
+        nn.compare(nn.Linear(I, H))
+
+
 # -- what they refuse ----------------------------------------------------------------------------------------
 
 

@@ -154,7 +154,7 @@ def test_gradients_are_forgotten(backend):
 
 def test_training_reaches_everything_inside():
     model = nn.Sequential(nn.Linear(2, 3), nn.GRU(3, 4, 2, dropout=0.5))
-    assert model.training and model[1].dropout.training
+    assert model.training and model[1].drop.training
     assert model.eval() is model
     assert not any(module.training for _, module in model.named_modules())
     assert model.train() is model
@@ -202,7 +202,10 @@ def test_copies_are_independent_and_keep_what_is_shared():
 
 def test_a_readable_representation():
     lines = repr(nn.GRU(4, 5, bidirectional=True)).splitlines()
-    assert lines[0].startswith("GRU(input_size=4, hidden_size=5, num_layers=1, batch_first=False, bidirectional=True")
+    assert lines[0] == (
+        "GRU(input_size=4, hidden_size=5, num_layers=1, bias=True, batch_first=False, dropout=0.0, bidirectional=True, "
+        "fused=True, init='uniform', reset='before', update='new', recurrent_bias=False)"
+    )
     assert lines[1:4] == ["  cells.0.W  (4, 15)", "  cells.0.U  (5, 15)", "  cells.0.b  (15,)"]
     assert lines[-1] == "  300 parameters"
     assert "count  (2,)  not learned" in repr(Inner(1))

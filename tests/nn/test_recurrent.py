@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tracemalloc
+from dataclasses import dataclass
 
 import fakecupy
 import numpy as np
@@ -228,6 +229,27 @@ def test_a_cell_of_ones_own():
     output, h_n = layer(x, lengths=LENGTHS)
     assert output.shape == (T, N, H) and h_n.shape == (2, N, H)
     tg.gradcheck(lambda x: layer(x, lengths=LENGTHS)[0], x)
+
+
+def test_fields_of_a_layer_of_ones_own_are_options_of_its_cells():
+    @dataclass(eq=False, repr=False, kw_only=True)
+    class Leaky(nn.RNNCell):
+        leak: float = 0.5
+
+    @dataclass(eq=False, repr=False, kw_only=True)
+    class LeakyLayer(nn.RNN):
+        cell_type = Leaky
+        leak: float = 0.5
+
+    layer = LeakyLayer(I, H, 2, leak=0.25, activation="relu")
+    assert {(cell.leak, cell.activation) for cell in layer.cells} == {(0.25, "relu")}
+
+
+def test_settings_are_attributes():
+    layer = nn.GRU(I, H, 2, bias=False, dropout=0.25, dtype="float64", init="orthogonal")
+    for module in (layer, *layer.cells):
+        assert (module.bias, module.dtype, module.init) == (False, np.dtype("float64"), "orthogonal")
+    assert (layer.dropout, layer.num_layers, layer.hidden_size) == (0.25, 2, H)
 
 
 # -- where things are born -----------------------------------------------------------------------------------

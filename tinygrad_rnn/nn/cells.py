@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -35,13 +36,20 @@ class Weights(NamedTuple):
     b: Any
 
 
+@dataclass(eq=False, repr=False)
 class Cell(Module):
     """What all cells share: weights, checks, one step.
 
     gates: the letters of the packed blocks, in order. candidate: the one of them that is no gate but new content.
     states: what is carried from step to step.
 
-    A cell of your own: set these three and `Gates`, and write `advance`.
+    bias: False leaves b out. init: see `nn.initializers`; the default is uniform within 1/sqrt(H).
+    rng: where the numbers come from; the default is the generator that `tg.seed` starts.
+
+    Raises: OptionError for a size below 1 or an unknown initialiser; DtypeError; ShapeError for an initialiser that
+        returns another shape.
+
+    A cell of your own: set gates, candidate, states and `Gates`, and write `equation`.
     """
 
     gates: ClassVar[tuple[str, ...]]
@@ -49,32 +57,26 @@ class Cell(Module):
     states: ClassVar[tuple[str, ...]] = ("h",)
     Gates: ClassVar[Any]
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        bias: bool = True,
-        init: Init = "uniform",
-        dtype: DTypeLike = np.float32,
-        rng: np.random.Generator | None = None,
-    ) -> None:
-        """W (I, G*H), U (H, G*H) and b (G*H), each gate's block filled by itself.
+    input_size: int
+    hidden_size: int
+    _: KW_ONLY
+    bias: bool = True
+    init: Init = "uniform"
+    dtype: DTypeLike = np.float32
+    rng: np.random.Generator | None = None
 
-        bias: False leaves b out. init: see `nn.initializers`; the default is uniform within 1/sqrt(H).
-        rng: where the numbers come from; the default is the generator that `tg.seed` starts.
+    def __post_init__(self) -> None:
+        self.input_size = options.count("input_size", self.input_size)
+        self.hidden_size = options.count("hidden_size", self.hidden_size)
+        maker = Maker(self.init, self.dtype, self.rng, self.hidden_size, "W", "U", "b", "c")
+        self.dtype = maker.dtype
+        self._make(maker)
 
-        Raises: OptionError for a size below 1 or an unknown initialiser; DtypeError.
-        """
-        self.input_size = options.count("input_size", input_size)
-        self.hidden_size = options.count("hidden_size", hidden_size)
-        self._make(Maker(init, dtype, rng, self.hidden_size, "W", "U", "b", "c"), bias)
-
-    def _make(self, maker: Maker, bias: bool) -> None:
+    def _make(self, maker: Maker) -> None:
         G = len(self.gates)
         self.W = maker.make("W", self.input_size, self.hidden_size, blocks=G)
         self.U = maker.make("U", self.hidden_size, self.hidden_size, blocks=G)
-        self.b = maker.make("b", self.hidden_size, blocks=G) if bias else None
+        self.b = maker.make("b", self.hidden_size, blocks=G) if self.bias else None
 
     def weights(self) -> Weights:
         """The weights by gate, for as many steps as you like: taking them apart costs as much as a few operations."""
@@ -227,22 +229,23 @@ def _cut(packed: Tensor, blocks: int) -> list[NDArray[Any]]:
 ACTIVATIONS = {"tanh": tanh, "relu": relu}
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class RNNCell(Cell):
-    """The basic unit: h' = g(x W + h U + b), with g = tanh or relu.
+    """The basic unit: h' = g(x W + h U + b), with g = tanh or relu; see `equations.rnn`.
 
     W (I, H), U (H, H), b (H).
+
+    activation: "tanh" or "relu". All else: as `Cell`.
     """
 
     gates, candidate = ("h",), "h"
     Gates = staticmethod(lambda only: only)
 
-    def __init__(self, input_size: int, hidden_size: int, *, activation: str = "tanh", **common: Any) -> None:
-        """activation: "tanh" or "relu"; common: as `Cell`.
+    activation: str = "tanh"
 
-        Raises: as `Cell`.
-        """
-        self.activation = options.choice("activation", activation, ACTIVATIONS)
-        super().__init__(input_size, hidden_size, **common)
+    def __post_init__(self) -> None:
+        options.choice("activation", self.activation, ACTIVATIONS)
+        super().__post_init__()
 
     def equation(self, x: Any, state: State, weights: Weights) -> equations.RNNStep:
         return equations.rnn(x, state[0], weights.W, weights.U, weights.b, activation=ACTIVATIONS[self.activation])
@@ -251,7 +254,7 @@ class RNNCell(Cell):
 class MinimalGRUCell(Cell):
     """The simplified GRU with an update gate only; see `equations.minimal_gru`.
 
-    W (I, 2H), U (H, 2H), b (2H), packed [z|n].
+    W (I, 2H), U (H, 2H), b (2H), packed [z|n]. Options: as `Cell`.
     """
 
     gates, candidate = ("z", "n"), "n"
@@ -261,35 +264,36 @@ class MinimalGRUCell(Cell):
         return equations.minimal_gru(x, state[0], weights.W, weights.U, weights.b)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class GRUCell(Cell):
     """The gated recurrent unit; see `equations.gru`.
 
     W (I, 3H), U (H, 3H), b (3H), packed [z|r|n]; with recurrent_bias also c (H).
+
+    reset: the reset gate acts "before" the product with U_n or "after" it (as in torch, cuDNN, Keras).
+    update: z = 1 takes the "new" candidate or the "old" state (as in torch, Keras, ONNX).
+    recurrent_bias: with reset="after", a bias c inside of r * (h U_n + c), as other libraries have it.
+    All else: as `Cell`.
+
+    Raises: as `Cell`; OptionError for a recurrent_bias with reset="before".
     """
 
     gates, candidate = ("z", "r", "n"), "n"
     Gates = equations.GRUGates
 
-    def __init__(
-        self, input_size: int, hidden_size: int, *,
-        reset: str = "before", update: str = "new", recurrent_bias: bool = False, **common: Any,
-    ) -> None:  # fmt: skip
-        """reset: the reset gate acts "before" the product with U_n or "after" it (as in torch, cuDNN, Keras).
-        update: z = 1 takes the "new" candidate or the "old" state (as in torch, Keras, ONNX).
-        recurrent_bias: with reset="after", a bias c inside of r * (h U_n + c), as other libraries have it.
-        common: as `Cell`.
+    reset: str = "before"
+    update: str = "new"
+    recurrent_bias: bool = False
 
-        Raises: as `Cell`; OptionError for a recurrent_bias with reset="before".
-        """
-        self.reset = options.choice("reset", reset, ("before", "after"))
-        self.update = options.choice("update", update, ("new", "old"))
-        if recurrent_bias and reset == "before":
+    def __post_init__(self) -> None:
+        options.choice("reset", self.reset, ("before", "after"))
+        options.choice("update", self.update, ("new", "old"))
+        if self.recurrent_bias and self.reset == "before":
             raise OptionError('recurrent_bias is the c in r * (h U_n + c), which only reset="after" has')
-        self.recurrent_bias = recurrent_bias
-        super().__init__(input_size, hidden_size, **common)
+        super().__post_init__()
 
-    def _make(self, maker: Maker, bias: bool) -> None:
-        super()._make(maker, bias)
+    def _make(self, maker: Maker) -> None:
+        super()._make(maker)
         self.c = maker.make("c", self.hidden_size) if self.recurrent_bias else None
 
     def equation(self, x: Any, state: State, weights: Weights) -> equations.GRUStep:
@@ -308,26 +312,23 @@ class GRUCell(Cell):
         return cell
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class LSTMCell(Cell):
     """Long short-term memory; see `equations.lstm`. Its state is the pair (h, c): `h, c = cell(x, (h, c))`.
 
     W (I, 4H), U (H, 4H), b (4H), packed [i|f|g|o].
+
+    forget_bias: what the forget gate's bias starts at, so that a new cell remembers (Gers et al. 2000; Jozefowicz
+        et al. 2015); None leaves it to init=. All else: as `Cell`.
     """
 
     gates, candidate, states = ("i", "f", "g", "o"), "g", ("h", "c")
     Gates = equations.LSTMGates
 
-    def __init__(self, input_size: int, hidden_size: int, *, forget_bias: float | None = 1.0, **common: Any) -> None:
-        """forget_bias: what the forget gate's bias starts at, so that a new cell remembers (Gers et al. 2000;
-        Jozefowicz et al. 2015); None leaves it to init=. common: as `Cell`.
+    forget_bias: float | None = 1.0
 
-        Raises: as `Cell`.
-        """
-        self.forget_bias = forget_bias
-        super().__init__(input_size, hidden_size, **common)
-
-    def _make(self, maker: Maker, bias: bool) -> None:
-        super()._make(maker, bias)
+    def _make(self, maker: Maker) -> None:
+        super()._make(maker)
         if self.b is not None and self.forget_bias is not None:
             values = self.b.numpy().copy()
             values[self.hidden_size : 2 * self.hidden_size] = self.forget_bias
@@ -357,40 +358,3 @@ def flipped(module: M) -> M:
                     sign = np.repeat([-1, 1, 1], each.hidden_size)
                     packed.assign_(packed.numpy() * sign.astype(packed.dtype))
     return result
-
-
-class CellFacts(NamedTuple):
-    """One row of a comparison."""
-
-    name: str
-    states: tuple[str, ...]
-    gates: tuple[str, ...]
-    candidate: str
-    formula: str
-    parameters: int
-
-
-class Comparison(tuple[CellFacts, ...]):
-    """Cells side by side; print it as a table."""
-
-    def __str__(self) -> str:
-        rows = [("cell", "states", "gates", "candidate", "parameters", "")]
-        rows += [(f.name, ", ".join(f.states), ", ".join(f.gates) or "-", f.candidate, f.formula, f"= {f.parameters:,}")
-                 for f in self]  # fmt: skip
-        widths = [max(len(row[i]) for row in rows) for i in range(6)]
-        return "\n".join("  ".join(entry.ljust(width) for entry, width in zip(row, widths)).rstrip() for row in rows)
-
-
-def compare(*cells: Cell) -> Comparison:
-    """The number of states, gates and parameters of cells, read from the objects themselves; `print` shows a table."""
-    return Comparison(_facts(cell) for cell in cells)
-
-
-def _facts(cell: Cell) -> CellFacts:
-    blocks = cell.W.shape[1] // cell.hidden_size
-    formula = "I·H + H·H" + (" + H" if cell.b is not None else "")
-    formula = formula if blocks == 1 else f"{blocks}({formula})"
-    formula += " + H" if getattr(cell, "c", None) is not None else ""
-    gates = tuple(gate for gate in cell.gates if gate != cell.candidate)
-    total = sum(parameter.size for parameter in cell.parameters())
-    return CellFacts(type(cell).__name__, cell.states, gates, cell.candidate, formula, total)

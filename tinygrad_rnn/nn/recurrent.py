@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -92,54 +93,55 @@ def fold(
     return stack(outputs[::-1] if reverse else outputs), state
 
 
+@dataclass(eq=False, repr=False)
 class Recurrent(Module):
     """A stack of cells folded over time, in one direction or both.
 
+    num_layers: each takes the outputs (D*H) of the one below.
+    batch_first: x and the output are (N, T, ...) instead of (T, N, ...); states stay as they are.
+    dropout: the probability of zeroing an output on its way from layer to layer, while training.
+    bidirectional: D = 2, with a second cell per layer that walks from the end to the start.
+    fused: take the cell's fused primitive where there is one; operation by operation otherwise.
+    bias, init, dtype, rng: of each cell; see `Cell`.
+
     cells: layer by layer, in each the forward direction, then the reverse one.
+
+    Raises: OptionError, DtypeError, and ShapeError as `Cell`.
+
+    A layer of your own: set cell_type; fields that it declares, as a dataclass, are options of its cells.
     """
 
     cell_type: ClassVar[type[Cell]]
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        *,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        fused: bool = True,
-        init: Init = "uniform",
-        dtype: DTypeLike = np.float32,
-        rng: np.random.Generator | None = None,
-        **settings: Any,
-    ) -> None:
-        """num_layers: each takes the outputs (D*H) of the one below.
-        batch_first: x and the output are (N, T, ...) instead of (T, N, ...); states stay as they are.
-        dropout: the probability of zeroing an output on its way from layer to layer, while training.
-        bidirectional: D = 2, with a second cell per layer that walks from the end to the start.
-        fused: take the cell's fused primitive where there is one; operation by operation otherwise.
-        init, dtype, rng, settings: of each cell.
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    _: KW_ONLY
+    bias: bool = True
+    batch_first: bool = False
+    dropout: float = 0.0
+    bidirectional: bool = False
+    fused: bool = True
+    init: Init = "uniform"
+    dtype: DTypeLike = np.float32
+    rng: np.random.Generator | None = None
 
-        Raises: OptionError, DtypeError.
-        """
-        self.input_size = options.count("input_size", input_size)
-        self.hidden_size = options.count("hidden_size", hidden_size)
-        self.num_layers = options.count("num_layers", num_layers)
-        self.batch_first, self.bidirectional, self.fused = batch_first, bidirectional, fused
-        for name, value in settings.items():
-            setattr(self, name, value)
-        self.dropout = Dropout(options.probability("dropout", dropout))
-        if dropout and num_layers == 1:
+    def __post_init__(self) -> None:
+        self.input_size = options.count("input_size", self.input_size)
+        self.hidden_size = options.count("hidden_size", self.hidden_size)
+        self.num_layers = options.count("num_layers", self.num_layers)
+        self.dropout = options.probability("dropout", self.dropout)
+        if self.dropout and self.num_layers == 1:
             warnings.warn("dropout acts between layers, and there is only one; use num_layers=2 or more", stacklevel=3)
-        D, rng = 1 + bidirectional, rng or random.host_generator()
+        self.drop = Dropout(self.dropout)
+        D, rng = 1 + self.bidirectional, self.rng or random.host_generator()
+        settings = {field.name: getattr(self, field.name) for field in fields(self)[len(fields(Recurrent)) :]}
         self.cells = [
             self.cell_type(self.input_size if layer == 0 else D * self.hidden_size, self.hidden_size,
-                           bias=bias, init=init, dtype=dtype, rng=rng, **settings)
+                           bias=self.bias, init=self.init, dtype=self.dtype, rng=rng, **settings)
             for layer in range(self.num_layers) for _ in range(D)
         ]  # fmt: skip
+        self.dtype = self.cells[0].dtype
 
     def forward(self, x: Any, h_0: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         """x (T, N, I) -> output (T, N, D*H) and the final state h_n (num_layers*D, N, H), cell by cell as in `cells`.
@@ -169,8 +171,8 @@ class Recurrent(Module):
                 outputs.append(y)
                 ends.append(state)
             x = outputs[0] if D == 1 else concatenate(outputs, axis=-1)
-            if layer + 1 < self.num_layers and self.dropout.p:
-                x = self.dropout(x)
+            if layer + 1 < self.num_layers:
+                x = self.drop(x)
         return (swapaxes(x, axis1=0, axis2=1) if self.batch_first else x), tuple([stack(each) for each in zip(*ends)])
 
     def _checked_input(self, x: Any) -> Tensor:
@@ -196,48 +198,36 @@ class Recurrent(Module):
         return tuple(unstack(given))
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class RNN(Recurrent):
-    """Basic units over time; settings: activation="tanh" or "relu", as `RNNCell`."""
+    """Basic units over time; activation: "tanh" or "relu", as `RNNCell`. All else: as `Recurrent`."""
 
     cell_type = RNNCell
-
-    def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, *, activation: str = "tanh", **common: Any
-    ) -> None:
-        """common: as `Recurrent`."""
-        super().__init__(input_size, hidden_size, num_layers, activation=activation, **common)
+    activation: str = "tanh"
 
 
 class MinimalGRU(Recurrent):
-    """Simplified GRUs over time, with an update gate only; options as `Recurrent`."""
+    """Simplified GRUs over time, with an update gate only; options: as `Recurrent`."""
 
     cell_type = MinimalGRUCell
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class GRU(Recurrent):
-    """Gated recurrent units over time; settings: reset=, update= and recurrent_bias= as `GRUCell`."""
+    """Gated recurrent units over time; reset, update and recurrent_bias: as `GRUCell`. All else: as `Recurrent`."""
 
     cell_type = GRUCell
-
-    def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, *,
-        reset: str = "before", update: str = "new", recurrent_bias: bool = False, **common: Any,
-    ) -> None:  # fmt: skip
-        """common: as `Recurrent`."""
-        settings: dict[str, Any] = {"reset": reset, "update": update, "recurrent_bias": recurrent_bias}
-        super().__init__(input_size, hidden_size, num_layers, **settings, **common)
+    reset: str = "before"
+    update: str = "new"
+    recurrent_bias: bool = False
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class LSTM(Recurrent):
-    """Long short-term memory over time; settings: forget_bias= as `LSTMCell`."""
+    """Long short-term memory over time; forget_bias: as `LSTMCell`. All else: as `Recurrent`."""
 
     cell_type = LSTMCell
-
-    def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, *, forget_bias: float | None = 1.0, **common: Any
-    ) -> None:
-        """common: as `Recurrent`."""
-        super().__init__(input_size, hidden_size, num_layers, forget_bias=forget_bias, **common)
+    forget_bias: float | None = 1.0
 
     def forward(
         self, x: Any, h_0: Any = None, lengths: Any = None, *, c_0: Any = None
