@@ -402,6 +402,14 @@ def test_the_tape_is_youngest_first_and_holds_each_node_once() -> None:
     assert [t.age for t in tg.tape(z)] == sorted((t.age for t in tg.tape(z)), reverse=True)
 
 
+def test_the_printed_tape_tells_tensors_of_one_name_apart() -> None:
+    x, h = tg.tensor(1.0, requires_grad=True, name="x"), tg.tensor(2.0, requires_grad=True, name="h")
+    after = x * h
+    after.name = "h"
+    lines = str(tg.tape(after + h)).splitlines()
+    assert f"h#{after.age}, h#{h.age}" in lines[1] and f"x, h#{h.age}" in lines[2]
+
+
 def test_the_printed_tape_shows_age_op_inputs_shape_scope_and_source() -> None:
     x = tg.tensor(np.ones((2, 3)), requires_grad=True, name="x")
     with tg.debug(), tg.scope("cell", "GRUCell"), tg.scope(step=4):

@@ -1,4 +1,4 @@
-"""Arrays: NumPy's or CuPy's, found by the type of the array. Floor 0: knows nothing of tensors."""
+"""Arrays: NumPy's or CuPy's, found by the type of the array."""
 
 from .base import Array, Backend, BackendStatus, Namespace
 from .registry import (

@@ -1,1 +1,1 @@
-"""The engine: tensors, the one definition form, broadcasting, the tape. Floor 1."""
+"""The engine: tensors, the one definition form, broadcasting, the tape."""

@@ -6,6 +6,7 @@ paths from x to y. Taking the tape youngest first makes that sum complete before
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush, heappushpop
 from typing import Any
@@ -44,9 +45,10 @@ class Tape(Sequence[Tensor]):
 
     def __repr__(self) -> str:
         """A table: age, op, inputs by name or age, shape, scope, and the source line where `debug()` kept it."""
-        rows = [("age", "op", "name", "inputs", "shape", "scope", "source")]
+        rows, names = [("age", "op", "name", "inputs", "shape", "scope", "source")], Counter(t.name for t in self)
+        short = {t.age: t.name if t.name and names[t.name] == 1 else f"{t.name or ''}#{t.age}" for t in self}
         for t in self._nodes:
-            inputs = ", ".join((x.name or f"#{x.age}") if type(x) is Tensor else repr(x) for x in t.inputs or ())
+            inputs = ", ".join(short[x.age] if type(x) is Tensor else repr(x) for x in t.inputs or ())
             path = t.scope.path if t.scope else ""
             rows.append(
                 (f"#{t.age}", t.op.name if t.op else "leaf", t.name or "", inputs, str(t.shape), path, t.source or "")

@@ -40,7 +40,7 @@ class Primitive:
 
     function: what users call. kernel: the forward computation on bare arrays. rules: by the array's name.
     kind: "linear" (in all its arrays together), "bilinear" (in each array while the others stand still),
-        "elementwise" (element by element, arrays broadcast) or "general". Forward mode follows from it.
+        "elementwise" (element by element, arrays broadcast) or "general". Forward mode (`transforms.push`) follows.
     analytic: whether it is differentiable in the complex sense, so that the complex step can check it.
     domain: (low, high) of the numbers that tests and docs sample from.
     latex: its notation, with the arguments' names in braces; None is its name applied to the arguments.
@@ -86,13 +86,13 @@ class Primitive:
         if needs and needs[0] in self.arrays and not (needs[1:] or recorded or self.variadic):
             at, one = self.arrays.index(needs[0]), readers[0]
 
-            def pull(g: Any, node: Tensor) -> Any:  # the commonest case written out: backward spends its time here
+            def direct(g: Any, node: Tensor) -> Any:  # the commonest case written out: backward spends its time here
                 x = node.inputs[at]  # type: ignore[index]
                 if type(x) is Tensor:
                     return rule(g, x._array if x.modified < node.age else one(node))
                 return rule(g, x)
 
-            return pull
+            return direct
         match readers:
             case []:
                 return lambda g, node: rule(g)
@@ -203,10 +203,10 @@ def _binary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any, Any], 
         mode = current()
         if type(a) is Tensor:
             x, needed = a._array, a._requires_grad
-            kind = type(x)
+            array_type = type(x)
             if type(b) is Tensor:
                 y = b._array
-                if type(y) is not kind or mode.debug:
+                if type(y) is not array_type or mode.debug:
                     return general(a, b)
                 needed = needed or b._requires_grad
             elif (type(b) is float or type(b) is int) and not mode.debug:
@@ -214,11 +214,11 @@ def _binary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any, Any], 
             else:
                 return general(a, b)
         elif type(b) is Tensor and (type(a) is float or type(a) is int) and not mode.debug:
-            x, y, needed, kind = a, b._array, b._requires_grad, type(b._array)
+            x, y, needed, array_type = a, b._array, b._requires_grad, type(b._array)
         else:
             return general(a, b)
         try:
-            result = kernels[kind](x, y)
+            result = kernels[array_type](x, y)
         except Exception:  # the first array of its type finds its kernel there; an error explains itself there
             return general(a, b)
         out = _new(Tensor)

@@ -35,9 +35,10 @@ class Tensor(Operators):
     grad: a detached Tensor of its shape and dtype after `backward()`, else None. Kept for leaves.
     name: what pictures and messages call it.
 
-    An operation's result also knows `op`, `inputs` and `options`; a leaf has op None. `age` only ever grows,
-    so it is a topological order: whatever a tensor was made from is younger in no case. `scope` is the module
-    call and time step that it was born in, `source` its line of code (recorded under `debug()`).
+    The result of an operation on something that requires a gradient also knows `op`, `inputs` and `options`; a leaf
+    has op None. `age` counts births, so that larger is younger, and a result is younger than all that it was made
+    from: a topological order. `scope` is the module call and time step that it was born in, `source` its line of code
+    (recorded under `debug()`).
     """
 
     __slots__ = (
@@ -59,7 +60,7 @@ class Tensor(Operators):
         self.inputs: tuple[Any, ...] | None = ()
         self.age = next_age()
         self.scope: Scope | None = None
-        self.modified = 0  # the age of the last write into the array
+        self.modified = 0  # when it was last written to, on the same clock as ages
         self.hooks: list[Callable[[Tensor, Any], Any]] | None = None
         if name is not None:
             self.name = name
@@ -169,7 +170,7 @@ class Tensor(Operators):
         return lambda: self.hooks.remove(entry) if self.hooks and entry in self.hooks else None
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this result in `.grad` too, as leaves do."""
+        """Keep the gradient of this result in `.grad` too when `backward()` runs (`pullback` never touches `.grad`)."""
         if not self._requires_grad:
             raise GraphError(f"{self.label} does not require a gradient, so there will be none to keep")
         if self.op is not None and keep not in (self.hooks or []):

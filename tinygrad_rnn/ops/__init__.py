@@ -1,1 +1,1 @@
-"""The table of primitives: each a forward kernel with its derivatives above it. Floor 2."""
+"""The table of primitives: each a forward kernel with its derivatives above it."""

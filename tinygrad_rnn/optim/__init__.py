@@ -1,4 +1,4 @@
-"""Optimisers, clipping of gradients, and schedules of the learning rate. Floor 3."""
+"""Optimisers, clipping of gradients, and schedules of the learning rate."""
 
 from .adagrad import Adagrad
 from .adam import Adam, AdamW

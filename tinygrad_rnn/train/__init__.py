@@ -1,4 +1,4 @@
-"""Training: texts, tasks, the loop, checkpoints. Floor 4."""
+"""Training: texts, tasks, the loop, checkpoints."""
 
 from .agreement import AgreementTask
 from .language import LanguageTask
