@@ -13,7 +13,7 @@ STEPS = 10_000
 
 
 def gru_that_remembers() -> tg.nn.GRUCell:
-    """A GRU cell of one unit: z = sigmoid(28 write - 14), n = tanh(5 bit), and the state does not matter to either."""
+    """A GRU cell of one unit: z = sigmoid(28 write - 13.8), n = tanh(5 bit), whatever the state is."""
     cell = tg.nn.GRUCell(2, 1)
     z, r, n = range(3)  # the order in which the gates are packed
     W, U, b = np.zeros((2, 3)), np.zeros((1, 3)), np.zeros(3)

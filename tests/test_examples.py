@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
@@ -32,6 +34,19 @@ def test_a_closed_gate_forgets_nothing(backend, monkeypatch):
         assert state == pytest.approx(bit, abs=2e-3) and slope == pytest.approx(1, abs=1e-3)
     assert found["RNN"][0] == found["RNN"][1], "the plain unit ends in the same state, whatever was written"
     assert all(slope < 1e-20 for _, slope in found["RNN"])
+
+
+def test_the_weights_are_those_that_the_docstring_names():
+    """z = sigmoid(28 write - 13.8), n = tanh(5 bit), whatever the state is."""
+    example = loaded("carry_a_bit")
+    cell = example.gru_that_remembers()
+    (write, bias), (bit,) = (
+        re.search(pattern, example.gru_that_remembers.__doc__).groups()
+        for pattern in (r"z = sigmoid\(([\d.]+) write - ([\d.]+)\)", r"n = tanh\(([\d.]+) bit\)")
+    )
+    np.testing.assert_allclose(cell.W.numpy(), [[float(write), 0, 0], [0, 0, float(bit)]])
+    np.testing.assert_allclose(cell.b.numpy()[[0, 2]], [-float(bias), 0], rtol=1e-6)
+    assert not cell.U.numpy().any()
 
 
 @pytest.mark.slow

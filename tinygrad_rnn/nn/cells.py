@@ -100,7 +100,7 @@ class Cell(Module):
         for name, value in zip(defined._fields, defined):
             if type(value) is Tensor:
                 value.name = name
-        return (defined.h,) if len(self.states) == 1 else tuple([getattr(defined, name) for name in self.states])
+        return tuple([getattr(defined, name) for name in self.states])
 
     def forward(self, x: Any, h: Any = None) -> Any:
         """x (..., I) and h (..., H), which is 0 if left out -> the next h (..., H).

@@ -9,78 +9,35 @@ Each function returns everything that its equations define, by name and in their
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..ops.elementwise import sigmoid, tanh
 
+# One thing for each gate, by its letter: z update, r reset, n candidate; i input, f forget, g candidate, o output.
+MinimalGates = namedtuple("MinimalGates", "z n")
+GRUGates = namedtuple("GRUGates", "z r n")
+LSTMGates = namedtuple("LSTMGates", "i f g o")
 
-class MinimalGates(NamedTuple):
-    """One thing for each gate of the simplified GRU: update gate and candidate."""
-
-    z: Any
-    n: Any
-
-
-class GRUGates(NamedTuple):
-    """One thing for each gate of the GRU: update gate, reset gate, candidate."""
-
-    z: Any
-    r: Any
-    n: Any
-
-
-class LSTMGates(NamedTuple):
-    """One thing for each gate of the LSTM: input, forget, candidate, output."""
-
-    i: Any
-    f: Any
-    g: Any
-    o: Any
-
-
-class RNNStep(NamedTuple):
-    """What one step of the basic unit defines."""
-
-    h: Any
-
-
-class MinimalGRUStep(NamedTuple):
-    """What one step of the simplified GRU defines."""
-
-    z: Any
-    n: Any
-    h: Any
-
-
-class GRUStep(NamedTuple):
-    """What one step of the GRU defines."""
-
-    z: Any
-    r: Any
-    n: Any
-    h: Any
-
-
-class LSTMStep(NamedTuple):
-    """What one step of the LSTM defines: c is the cell state, h the hidden state."""
-
-    i: Any
-    f: Any
-    g: Any
-    o: Any
-    c: Any
-    h: Any
+# What one step defines: the gates, then the states, h the hidden and c the cell state.
+RNNStep = namedtuple("RNNStep", "h")
+MinimalGRUStep = namedtuple("MinimalGRUStep", "z n h")
+GRUStep = namedtuple("GRUStep", "z r n h")
+LSTMStep = namedtuple("LSTMStep", "i f g o c h")
 
 
 def rnn(x: Any, h: Any, W: Any, U: Any, b: Any, *, activation: Callable[[Any], Any] = tanh) -> RNNStep:
-    """The basic unit (Elman 1990, Finding structure in time)."""
+    """The basic unit (Elman 1990, Finding structure in time); with a single gate, W, U and b are the arrays themselves.
+
+    Raises, here and below: ShapeError, if the arrays do not fit each other.
+    """
     h = activation(x @ W + h @ U + b)
     return RNNStep(h)
 
 
 def minimal_gru(x: Any, h: Any, W: Any, U: Any, b: Any) -> MinimalGRUStep:
-    """The simplified GRU: an update gate only."""
+    """The simplified GRU: an update gate only (as in the lectures; the reset gate of `gru` stays open)."""
     z = sigmoid(x @ W.z + h @ U.z + b.z)
     n = tanh(x @ W.n + h @ U.n + b.n)
     h = z * n + (1 - z) * h
@@ -92,8 +49,8 @@ def gru(
 ) -> GRUStep:  # fmt: skip
     """The gated recurrent unit (Cho et al. 2014; with these defaults as in Chung et al. 2014, section 3.2).
 
-    reset: "before" the product with U.n, or "after" it; then c, if given, is a bias (H) inside of the bracket.
-    update: what z = 1 takes: the "new" candidate, or the "old" state.
+    reset: the gate r acts "before" the product with U.n, or "after" it, where c, if given, is a bias (H) inside.
+    update: what z = 1 takes, the "new" candidate or the "old" state.
     """
     z = sigmoid(x @ W.z + h @ U.z + b.z)
     r = sigmoid(x @ W.r + h @ U.r + b.r)
