@@ -91,7 +91,7 @@ class Cell(Module):
         return self.Gates(*parts)
 
     def equation(self, x: Any, state: State, weights: Weights) -> Any:
-        """One step as in `equations`, everything that it defines by name."""
+        """One step as in `equations`, everything that it defines by name: x (N, I), each state (N, H)."""
         raise NotImplementedError(f"{type(self).__name__} is a cell without an equation(self, x, state, weights)")
 
     def advance(self, x: Any, state: State, weights: Weights) -> State:

@@ -41,9 +41,9 @@ class Linear(Module):
         self.b = maker.make("b", self.output_size) if bias else None
 
     def forward(self, x: Any) -> Any:
-        """x (..., I) -> (..., O).
+        """x (..., I) -> (..., O), in the dtype that x and W have together; lists take that of W.
 
-        Raises: ShapeError.
+        Raises: ShapeError, DtypeError, BackendError.
         """
         x = options.beside(self.W, "x", x)
         if x.shape[-1:] != (self.input_size,):
@@ -139,7 +139,7 @@ class LayerNorm(Module):
     def forward(self, x: Any) -> Any:
         """x (..., size) -> the same shape.
 
-        Raises: ShapeError.
+        Raises: ShapeError, DtypeError, BackendError.
         """
         x = options.beside(self.gain, "x", x)
         if x.shape[-1:] != (self.size,):

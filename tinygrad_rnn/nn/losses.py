@@ -1,7 +1,9 @@
 """Losses: how far an answer is from the truth, as a number to make small.
 
-`reduction` is "mean" (over all elements), "sum" or "none" (one loss per element). Classes stand on the last axis,
-so that logits (T, N, V) go with targets (T, N) and nothing has to be reshaped.
+`reduction` is "mean" (over all elements), "sum" or "none" (one loss per element); another word is an OptionError.
+Classes stand on the last axis, so that logits (T, N, V) go with targets (T, N) and nothing has to be reshaped. The
+result has no axes, or with "none" those of the targets, and the dtype that the prediction and the target have together.
+Whatever is refused, the message begins with the name of the loss.
 """
 
 from __future__ import annotations
@@ -88,8 +90,9 @@ def cross_entropy(logits: Any, targets: Any, ignore_index: int | None = None, re
     ignore_index: positions with this target count for nothing, neither in the sum nor in the mean's denominator;
         a mean over no position at all is nan.
 
-    Raises: ShapeError; DtypeError, if the targets are no integers or the logits no floats; IndexOutOfRange for a
-        class outside of 0 ... V - 1. Targets on a GPU are looked at only under `debug()`: reading them costs a wait.
+    Raises: ShapeError; BackendError; DtypeError, if the targets are no integers or the logits no floats; OptionError
+        for an ignore_index that is no integer; IndexOutOfRange for a class outside of 0 ... V - 1. Targets on a GPU
+        are looked at only under `debug()`: reading them costs a wait.
     """
     return _over_classes("cross_entropy", softmax_cross_entropy, logits, targets, ignore_index, reduction)
 
@@ -107,8 +110,10 @@ def nll_loss(
 def mse(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
     """The squared distance, element by element: (prediction - target)^2.
 
-    Raises: ShapeError, if the shapes are not equal: nothing is broadcast, since (N, 1) against (N,) would
-        compare everything with everything.
+    prediction, target: numbers, of one shape.
+
+    Raises: DtypeError; BackendError; ShapeError, if the shapes are not equal: nothing is broadcast, since (N, 1)
+        against (N,) would compare everything with everything.
     """
     prediction, target = _equals("mse", prediction, target)
     return _reduced(square(prediction - target), reduction)
@@ -117,7 +122,9 @@ def mse(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
 def huber(prediction: Any, target: Any, reduction: Reduction = "mean", *, delta: float = 1.0) -> Tensor:
     """Half the squared distance up to `delta`, from there on as steep as at `delta` (Huber 1964).
 
-    Raises: ShapeError, if the shapes are not equal; OptionError, if delta is not above 0.
+    prediction, target: numbers, of one shape.
+
+    Raises: DtypeError; BackendError; ShapeError, if the shapes are not equal; OptionError, if delta is not above 0.
     """
     if not delta > 0:
         raise OptionError(f"delta is the distance from which the loss grows linearly; it must be above 0, not {delta}")
@@ -133,7 +140,7 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any, reduction: Reduc
     targets: probabilities in [0, 1], of the logits' shape.
     Computed as t softplus(-x) + (1 - t) softplus(x), which stays exact where s is 0 or 1 to rounding.
 
-    Raises: ShapeError, if the shapes are not equal.
+    Raises: DtypeError; BackendError; ShapeError, if the shapes are not equal.
     """
     logits, targets = _equals("binary_cross_entropy_with_logits", logits, targets)
     return _reduced(targets * softplus(-logits) + (1 - targets) * softplus(logits), reduction)

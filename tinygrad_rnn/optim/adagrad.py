@@ -13,8 +13,11 @@ class Adagrad(Optimizer):
 
     Duchi, Hazan and Singer 2011 (Adaptive subgradient methods, JMLR 12, figure 1, with diagonal matrices).
 
-    initial_accumulator_value: what s starts from.
+    lr_decay: how fast the rate falls with t, the number of the step.
+    initial_accumulator_value: what s starts from. eps: keeps the quotient finite where s is 0.
     weight_decay: adds weight_decay * p to the gradient.
+
+    Raises: OptionError, as `Optimizer`.
     """
 
     lr_decay: float

@@ -16,7 +16,10 @@ class Adam(Optimizer):
     Kingma and Ba 2015 (Adam: a method for stochastic optimization, algorithm 1):
     m <- b1 m + (1 - b1) g, v <- b2 v + (1 - b2) g^2, m' = m / (1 - b1^t), v' = v / (1 - b2^t), betas = (b1, b2).
 
+    eps: keeps the quotient finite where v is 0, and bounds the pace of weights with tiny gradients.
     weight_decay: adds weight_decay * p to the gradient, so that it is divided by sqrt(v') as well; see AdamW.
+
+    Raises: OptionError, as `Optimizer`, and for betas that are no pair.
     """
 
     betas: tuple[float, float]
@@ -54,6 +57,7 @@ class AdamW(Adam):
     """Adam in which weight decay shrinks the weights themselves: first p <- (1 - lr weight_decay) p.
 
     Loshchilov and Hutter 2019 (Decoupled weight decay regularization, algorithm 2, with the decay times lr).
+    Options and errors are those of Adam.
     """
 
     decoupled = True

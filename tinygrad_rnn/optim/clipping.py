@@ -18,7 +18,7 @@ def clip_grad_norm_(parameters: Parameters | Tensor, max_norm: float, norm_type:
 
     norm_type: the p of the norm (sum of |g|^p)^(1/p); `math.inf` is the largest |g|.
     Returns the norm as it was before, of no axes, where the gradients lie: on a GPU neither this nor the decision
-    to clip waits for the device. A norm that is nan makes all gradients nan.
+    to clip waits for the device. A norm that is nan makes all gradients nan. Shapes and dtypes stay as they are.
 
     Raises: OptionError, if max_norm or norm_type is not above 0; BackendError for gradients on two backends.
     """
@@ -51,7 +51,7 @@ def _power_sum(xp: Any, g: Array, power: float) -> Array:
 
 
 def clip_grad_value_(parameters: Parameters | Tensor, clip_value: float) -> None:
-    """Bring every element of every gradient into [-clip_value, clip_value].
+    """Bring every element of every gradient into [-clip_value, clip_value]. Shapes and dtypes stay as they are.
 
     Raises: OptionError, if clip_value is negative.
     """

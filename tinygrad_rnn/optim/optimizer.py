@@ -63,7 +63,7 @@ class Optimizer:
         }
 
     def update(self, xp: Any, p: Array, g: Array, buffers: dict[str, Array], t: int) -> Array:
-        """The parameter's next value, in a fresh array.
+        """The parameter's next value, in a fresh array of its shape and dtype.
 
         p, g: its value and gradient, bare arrays that belong to others. t: the number of this step, from 1.
         buffers: its arrays by slot, changed in place.

@@ -13,10 +13,13 @@ class RMSprop(Optimizer):
 
     Tieleman and Hinton 2012 (Neural networks for machine learning, lecture 6.5).
 
+    alpha: how much of v each step keeps. eps: keeps the quotient finite where v is 0.
     momentum: steps along u <- momentum u + g / (sqrt(v) + eps) instead.
     centered: takes the variance, v - mean(g)^2, for v (Graves 2013, Generating sequences with recurrent neural
         networks, equations 38 to 45).
     weight_decay: adds weight_decay * p to the gradient.
+
+    Raises: OptionError, as `Optimizer`.
     """
 
     alpha: float

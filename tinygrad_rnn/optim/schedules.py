@@ -18,6 +18,8 @@ class Schedule:
     """The base: the rate as a function of the number of steps so far.
 
     base_lr: the optimiser's rate when the schedule was made. count: how often `step()` ran.
+
+    A schedule of your own: write `lr_at`. All of them raise OptionError for an option out of its range.
     """
 
     _kept: tuple[str, ...] = ("base_lr", "count")
@@ -56,7 +58,7 @@ class Schedule:
 
 
 class StepLR(Schedule):
-    """The rate times gamma after every `step_size` steps."""
+    """The rate times gamma, above 0 and at most 1, after every `step_size` steps."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, *, gamma: float = 0.1) -> None:
         self.step_size, self.gamma = _steps("step_size", step_size), _factor("gamma", gamma)
@@ -67,7 +69,7 @@ class StepLR(Schedule):
 
 
 class ExponentialLR(Schedule):
-    """The rate times gamma after every step."""
+    """The rate times gamma, above 0 and at most 1, after every step."""
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
         self.gamma = _factor("gamma", gamma)
@@ -78,7 +80,7 @@ class ExponentialLR(Schedule):
 
 
 class CosineLR(Schedule):
-    """Half a cosine wave from the base rate down to `lr_min` in `steps` steps, where it stays.
+    """Half a cosine wave from the base rate down to `lr_min` (0 to the base rate) in `steps` steps, where it stays.
 
     Loshchilov and Hutter 2017 (SGDR, equation 5), without restarts; PyTorch's goes up again past the end.
     """
@@ -95,7 +97,9 @@ class CosineLR(Schedule):
 
 
 class WarmupLR(Schedule):
-    """A straight line from start_factor times the base rate up to the base rate in `steps` steps.
+    """A straight line from start_factor (0 to 1) times the base rate up to the base rate in `steps` steps.
+
+    Goyal et al. 2017 (Accurate, large minibatch SGD: training ImageNet in 1 hour, section 2.2), counted in steps.
 
     then: the schedule that takes over there, made for the same optimiser just before; its `step()` is not called by
         anybody else. None keeps the base rate.

@@ -12,9 +12,12 @@ from .optimizer import Optimizer, Parameters
 class SGD(Optimizer):
     """p <- p - lr g; with momentum p <- p - lr v, where v <- momentum v + (1 - dampening) g (v starts as g).
 
+    momentum: how much of v each step keeps (Polyak 1964, the heavy ball). dampening: how much of g is left out of it.
     nesterov: look ahead, p <- p - lr (g + momentum v), as in Sutskever et al. 2013 (On the importance of
         initialization and momentum in deep learning, section 2); needs momentum and no dampening.
     weight_decay: adds weight_decay * p to the gradient.
+
+    Raises: OptionError, as `Optimizer`, and for nesterov without momentum or with dampening.
     """
 
     momentum: float
