@@ -19,7 +19,7 @@ import tinygrad_rnn as tg
 # a name and its parameters; a star separates those that are given by name
 SIGNATURES = """
 tensor(data, *, dtype, requires_grad, backend, name)
-zeros(shape, *, dtype, **keywords)  ones(shape, *, dtype, **keywords)  full(shape, value, *, dtype, **keywords)
+zeros(shape, *, dtype, **keywords)  ones(shape, *, dtype, **keywords)  full(shape, fill_value, *, dtype, **keywords)
 arange(start, stop, step, *, dtype, **keywords)  eye(n, *, dtype, **keywords)
 randn(*shape, rng, dtype, **keywords)  rand(*shape, rng, dtype, **keywords)
 neg(x)  abs(x)  exp(x)  log(x)  log1p(x)  expm1(x)  sqrt(x)  square(x)  reciprocal(x)  sin(x)  cos(x)  tan(x)

@@ -10,7 +10,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.core.tensor import Tensor
-from tinygrad_rnn.errors import OptionError, ShapeError
+from tinygrad_rnn.errors import DtypeError, OptionError, ShapeError
 
 rng = np.random.default_rng(30)
 X = rng.permutation(np.linspace(-1.9, 2.1, 24)).reshape(2, 3, 4)
@@ -45,6 +45,9 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[np.ndarray,
     "einsum of a sum": (lambda a: tg.einsum("ijk->j", a), lambda a: a.sum((0, 2)), (X,)),
     "dot": (lambda a, b: tg.dot(a, b), np.dot, (M, V)),
     "dot of scalars": (lambda a, b: tg.dot(a[0], b), lambda a, b: a[0] * b, (V, M)),
+    "dot of axes": (lambda a, b: tg.dot(a, b), np.dot, (X, rng.normal(size=(5, 4, 2)))),
+    "dot of a vector with axes": (lambda a, b: a.dot(b), np.dot, (V[:3], X)),
+    "dot over nothing": (lambda a, b: tg.dot(a[:, :0], b[:, :0]), lambda a, b: np.dot(a[:, :0], b[:, :0]), (M, X)),
     "outer": (lambda a, b: tg.outer(a, b), np.outer, (M, V)),
     "split": (lambda x: tg.split(x, 2, axis=-1)[1], lambda x: np.split(x, 2, -1)[1], (X,)),
     "split at": (lambda x: tg.concatenate(tg.split(x, [1, 3], axis=2)[::-1], axis=2),
@@ -59,6 +62,9 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[np.ndarray,
     "take": (lambda x: tg.take(x, [4, 0, 4]), lambda x: np.take(x, [4, 0, 4]), (M,)),
     "take along an axis": (lambda x: x.take(np.array([[1, 0], [1, 1]]), axis=1),
         lambda x: np.take(x, [[1, 0], [1, 1]], 1), (X,)),
+    "take by bools, which count": (lambda x: x.take([True, False, True], axis=0), lambda x: x[[1, 0, 1]], (X,)),
+    "take nothing": (lambda x: tg.take(x, [], 1), lambda x: x[:, :0], (X,)),
+    "take_along_axis of all": (lambda x: tg.take_along_axis(x, [5, 0, 5], None), lambda x: x.ravel()[[5, 0, 5]], (X,)),
     "take_along_axis": (lambda x: tg.take_along_axis(x, PLACES, 1), lambda x: np.take_along_axis(x, PLACES, 1), (X,)),
     "take_along_axis stretched": (lambda x: tg.take_along_axis(x, PLACES[:1], 1),
         lambda x: np.take_along_axis(x, PLACES[:1], 1), (X,)),
@@ -105,6 +111,11 @@ def test_the_hessian_of_a_product_with_two_zeros_is_right() -> None:
         (lambda x: tg.einsum("ij,jk", x), r"'ij,jk' names 2 operands, and there are 1"),
         (lambda x: tg.einsum("ijk->i", x), r"'ijk' names 3 axes, but operand 0 has shape \(2, 3\)"),
         (lambda x: tg.einsum("ij->k", x), r"'k' of the output"),
+        (lambda x: tg.einsum("ii", x), r"'i' is 2 and 3 long in one operand"),
+        (lambda x: tg.einsum("ii", x[:1]), r"'i' is 1 and 3 long in one operand"),
+        (lambda x: tg.einsum("...i->i", x), r"lacks the '...' for 1 axes"),
+        (lambda x: tg.einsum("ij->ii", x), r"'i' stands more than once in the output"),
+        (lambda x: tg.einsum("...ijk", x), r"names 3 axes, but operand 0 has shape \(2, 3\)"),
         (lambda x: tg.take_along_axis(x, np.zeros(2, int), 1), r"take_along_axis"),
         (lambda x: tg.norm(x, axis=3), r"norm of tensor \(2, 3\) float32: axis 3"),
         (lambda x: tg.prod(x, axis=2), r"axis 2 is out of bounds"),
@@ -115,5 +126,68 @@ def test_the_hessian_of_a_product_with_two_zeros_is_right() -> None:
 def test_misfits_say_so(call: Any, text: str) -> None:
     with pytest.raises(ShapeError, match=text):
         call(tg.zeros((2, 3)))
-    with pytest.raises(OptionError, match="at least 0, not -1"):
-        tg.zeros(3).repeat(-1)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda x: x.repeat(-1), "repeats is an integer of at least 0, not -1"),
+        (lambda x: tg.repeat(x, 1.5), "repeats is an integer of at least 0, not 1.5"),
+        (lambda x: tg.repeat(x, [1, 2, 3]), r"repeats is an integer of at least 0, not \[1, 2, 3\]"),
+        (lambda x: tg.tile(x, (2, -1)), "reps is an integer of at least 0"),
+        (lambda x: tg.tile(x, 2.5), "reps is an integer of at least 0"),
+        (lambda x: tg.split(x, 0), "indices_or_sections is an integer of at least 1, not 0"),
+    ],
+)
+def test_counts_are_whole(call: Any, text: str) -> None:
+    with pytest.raises(OptionError, match=text):
+        call(tg.zeros(3))
+
+
+def test_indices_are_whole() -> None:
+    for indices in (np.ones((2, 1), bool), [[0.0], [1.0]]):
+        with pytest.raises(DtypeError, match="indices are integers, not"):
+            tg.take_along_axis(tg.zeros((2, 3)), indices, 1)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int16, np.uint32, np.int64, np.float16, np.float32])
+def test_prod_widens_small_integers_as_numpy_does(dtype: Any, backend: str) -> None:
+    x = np.array([[100, 9, 3], [7, 0, 2]], dtype)
+    for axis in (None, 0, 1):
+        for keepdims in (False, True):
+            found, expected = tg.prod(tg.tensor(x), axis, keepdims), np.prod(x, axis, keepdims=keepdims)
+            assert found.dtype == expected.dtype and found.tolist() == expected.tolist()
+    assert tg.prod(tg.tensor(x[:, :0]), 1).dtype == np.prod(x).dtype == tg.prod(tg.tensor(x[0, 0])).dtype
+
+
+LISTS: dict[str, Callable[[Any], Any]] = {
+    "prod": lambda x: tg.prod(x, 1), "var": lambda x: tg.var(x, 0), "split": lambda x: tg.split(x, 3, 1)[2],
+    "split at": lambda x: tg.split(x, np.array([1]), np.int64(0))[1], "unstack": lambda x: tg.unstack(x, -1)[1],
+    "tile": lambda x: tg.tile(x, np.int64(2)), "tile by an array": lambda x: tg.tile(x, np.array([2, 1])),
+    "repeat": lambda x: tg.repeat(x, np.int64(2)), "repeat along": lambda x: tg.repeat(x, True, 1),
+    "take": lambda x: tg.take(x, [2, 0], 1), "take a bool": lambda x: tg.take(x, True, 0),
+    "take one": lambda x: tg.take(x, np.int64(5)), "take_along_axis": lambda x: tg.take_along_axis(x, [[2], [0]], 1),
+    "diagonal": lambda x: tg.diagonal(x, np.int64(1)), "dot": lambda x: tg.dot(x, [1.0, 2.0, 3.0]),
+    "outer": lambda x: tg.outer(x, [2.0, 1.0]), "einsum": lambda x: tg.einsum("ij,j->i", x, [1.0, 2.0, 3.0]),
+    "ravel": tg.ravel,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_arrays_and_numpys_integers_are_taken(name: str, backend: str) -> None:
+    """A list gives a Tensor and an array an array, as with primitives; counts may be NumPy's, and what is 0-d."""
+    x = np.array([[1.0, 2.0, 3.0], [4.0, 0.5, 6.0]], np.float32)
+    of_list, of_tensor, of_array = LISTS[name](x.tolist()), LISTS[name](tg.tensor(x)), LISTS[name](x)
+    assert isinstance(of_list, Tensor) and of_list.dtype == np.float32
+    assert of_list.tolist() == of_tensor.tolist() == np.asarray(of_array).tolist()
+    assert isinstance(of_array, (np.ndarray, np.generic)) or name in ("dot", "outer", "einsum")  # beside a list
+    call = {"split at": lambda: np.split(x, [1], 0)[1], "take a bool": lambda: np.take(x, True, 0)}
+    for case, expected in call.items():
+        if case == name:
+            np.testing.assert_array_equal(of_list.numpy(), expected())
+
+
+def test_a_list_goes_to_where_its_partner_lies() -> None:
+    x = tg.ones((2, 3), backend="fakecupy")
+    for y in (tg.dot(x, [1, 2, 3]), tg.dot([1, 2], x), tg.outer([1, 2], x), tg.einsum("ij,j", x, [1, 2, 3])):
+        assert y.backend == "fakecupy"

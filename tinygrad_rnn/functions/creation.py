@@ -15,17 +15,17 @@ Shape = int | tuple[int, ...]
 
 def zeros(shape: Shape, *, dtype: DTypeLike = np.float32, **keywords: Any) -> Tensor:
     """A leaf of zeros; keywords as in `tg.tensor` (requires_grad, backend, name)."""
-    return tensor(np.zeros(shape, dtype), **keywords)
+    return tensor(np.zeros(shape), dtype=dtype, **keywords)
 
 
 def ones(shape: Shape, *, dtype: DTypeLike = np.float32, **keywords: Any) -> Tensor:
     """A leaf of ones; keywords as in `tg.tensor`."""
-    return tensor(np.ones(shape, dtype), **keywords)
+    return tensor(np.ones(shape), dtype=dtype, **keywords)
 
 
-def full(shape: Shape, value: Any, *, dtype: DTypeLike | None = None, **keywords: Any) -> Tensor:
+def full(shape: Shape, fill_value: Any, *, dtype: DTypeLike | None = None, **keywords: Any) -> Tensor:
     """A leaf of one value; keywords as in `tg.tensor`."""
-    return tensor(np.full(shape, tensor(value, dtype=dtype, backend="numpy").numpy()), **keywords)
+    return tensor(np.full(shape, tensor(fill_value, dtype=dtype, backend="numpy").numpy()), **keywords)
 
 
 def arange(
@@ -33,21 +33,24 @@ def arange(
 ) -> Tensor:
     """start, start + step, ... below stop, as NumPy counts: integers give int64, floats float32."""
     first, last = (0, start) if stop is None else (start, stop)
-    return tensor(np.arange(first, last, step).tolist() or np.zeros(0, np.int64), dtype=dtype, **keywords)
+    numbers = np.arange(first, last, step)
+    if dtype is None:
+        dtype = np.float32 if numbers.dtype.kind == "f" else np.int64
+    return tensor(numbers, dtype=dtype, **keywords)
 
 
 def eye(n: int, *, dtype: DTypeLike = np.float32, **keywords: Any) -> Tensor:
     """The identity matrix of shape (n, n); keywords as in `tg.tensor`."""
-    return tensor(np.eye(n, dtype=dtype), **keywords)
+    return tensor(np.eye(n), dtype=dtype, **keywords)
 
 
 def randn(
     *shape: int, rng: np.random.Generator | None = None, dtype: DTypeLike = np.float32, **keywords: Any
 ) -> Tensor:
     """Normal random numbers, drawn on the host, so that every backend gets the same ones; see `tg.seed`."""
-    return tensor((rng or random.host_generator()).standard_normal(shape).astype(dtype), **keywords)
+    return tensor((rng or random.host_generator()).standard_normal(shape), dtype=dtype, **keywords)
 
 
 def rand(*shape: int, rng: np.random.Generator | None = None, dtype: DTypeLike = np.float32, **keywords: Any) -> Tensor:
     """Uniform random numbers in [0, 1), drawn on the host; see `tg.seed`."""
-    return tensor((rng or random.host_generator()).random(shape).astype(dtype), **keywords)
+    return tensor((rng or random.host_generator()).random(shape), dtype=dtype, **keywords)

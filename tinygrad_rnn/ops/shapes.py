@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import wraps
+
 from ..backend import as_array, backend_of
 from ..core.broadcasting import broadcast_to
 from ..core.primitive import primitive
+from ..core.tensor import Tensor
 from ..errors import OptionError, ShapeError
 
 
@@ -19,6 +22,16 @@ def places(x, axis):
         if not -count <= each < count:
             raise ShapeError(f"axis {each} is out of bounds for an array of shape {tuple(x.shape)}")
     return tuple([each % count for each in axes])
+
+
+def shaped(x, beside=None):
+    """x itself, or for a list or a number the Tensor of it, on the backend of what it goes with."""
+    return x if hasattr(x, "shape") else Tensor(as_array(x, _home(beside) if hasattr(beside, "shape") else None))
+
+
+def lists_too(function):
+    """Let a composed function take a list or a number for its first argument, as primitives do."""
+    return wraps(function)(lambda x, *args, **options: function(shaped(x), *args, **options))
 
 
 @primitive("linear", dx=lambda g, x: reshape(g, x.shape))
@@ -88,6 +101,7 @@ def stack(xp, *arrays, axis=0):
     return xp.stack(arrays, axis)
 
 
+@lists_too
 def unstack(x, axis=0):
     """The slices of x along an axis, as a tuple; the transpose of `stack`."""
     (axis,) = places(x, axis)
