@@ -158,7 +158,8 @@ class Cell(Module):
     def to_gates(self) -> dict[str, Any]:
         """Copies of the weights on the host: {"W": {gate: (I, H)}, "U": {gate: (H, H)}, "b": {gate: (H)}}."""
         found: dict[str, Any] = {"W": self.W, "U": self.U} | ({} if self.b is None else {"b": self.b})
-        return {name: dict(zip(self.gates, _cut(packed, len(self.gates)))) for name, packed in found.items()}
+        apart = {name: np.split(packed.numpy(), len(self.gates), axis=-1) for name, packed in found.items()}
+        return {name: dict(zip(self.gates, map(np.copy, parts))) for name, parts in apart.items()}
 
     @classmethod
     def from_gates(cls, *, W: ByGate, U: ByGate, b: ByGate | None = None, **settings: Any) -> Self:
@@ -220,10 +221,6 @@ class Cell(Module):
             first, second = matrix[:rows], matrix[rows:]
             W[gate], U[gate] = (first, second) if order == "xh" else (second, first)
         return cls.from_gates(W=W, U=U, **rest)
-
-
-def _cut(packed: Tensor, blocks: int) -> list[NDArray[Any]]:
-    return [part.copy() for part in np.split(packed.numpy(), blocks, axis=-1)]
 
 
 ACTIVATIONS = {"tanh": tanh, "relu": relu}

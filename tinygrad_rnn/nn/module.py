@@ -74,36 +74,26 @@ class Module:
             if not name.startswith("_"):
                 yield from _parts_of(value, name)
 
+    def _walk(self, path: str, seen: set[int]) -> Iterator[tuple[str, Tensor | Module]]:
+        """This module, then all Modules and leaf Tensors in it, in order of definition, with their paths; each once."""
+        seen.add(id(self))
+        yield path, self
+        for name, part in self._parts():
+            inner = f"{path}.{name}" if path else name
+            if id(part) in seen:
+                continue
+            if isinstance(part, Module):
+                yield from part._walk(inner, seen)
+            elif part.op is None:
+                seen.add(id(part))
+                yield inner, part
+
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """This module (under the name "") and all inside it, with their paths; each once."""
-        seen: set[int] = set()
-
-        def walk(module: Module, path: str) -> Iterator[tuple[str, Module]]:
-            if id(module) not in seen:
-                seen.add(id(module))
-                yield path, module
-                for name, part in module._parts():
-                    if isinstance(part, Module):
-                        yield from walk(part, f"{path}.{name}" if path else name)
-
-        return walk(self, "")
+        return ((path, part) for path, part in self._walk("", set()) if isinstance(part, Module))
 
     def _named_state(self) -> Iterator[tuple[str, Tensor]]:
-        seen: set[int] = set()
-        modules: set[int] = set()
-
-        def walk(module: Module, path: str) -> Iterator[tuple[str, Tensor]]:
-            modules.add(id(module))
-            for name, part in module._parts():
-                full = f"{path}.{name}" if path else name
-                if isinstance(part, Module):
-                    if id(part) not in modules:
-                        yield from walk(part, full)
-                elif part.op is None and id(part) not in seen:
-                    seen.add(id(part))
-                    yield full, part
-
-        return walk(self, "")
+        return ((path, part) for path, part in self._walk("", set()) if isinstance(part, Tensor))
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """What there is to learn, with its paths, in the order of definition; a shared Tensor comes once."""

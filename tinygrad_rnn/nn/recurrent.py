@@ -190,12 +190,10 @@ class Recurrent(Module):
 
     def _checked_state(self, state: Any, N: int, name: str) -> tuple[Tensor, ...]:
         """One state per cell."""
-        cells = self.cells
+        first, count = self.cells[0], len(self.cells)
         if state is None:
-            zero = cells[0].checked_state(None, (N,), name)
-            return (zero,) * len(cells)
-        given = cells[0].checked_state(state, (len(cells), N), f"{name}_0")
-        return tuple(unstack(given))
+            return (first.checked_state(None, (N,), name),) * count
+        return tuple(unstack(first.checked_state(state, (count, N), f"{name}_0")))
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
