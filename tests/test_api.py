@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import types
@@ -166,6 +167,75 @@ def test_names_and_keywords_are_numpys_where_numpy_has_them() -> None:
         assert set(ours) - set(theirs) <= {"correction"}, name
         assert shared == [p for p in theirs if p in shared], name
     assert tg.std(x, axis=0, keepdims=True, correction=1).shape == np.std(x, axis=0, keepdims=True, correction=1).shape
+
+
+# Each name that NumPy has too, called as NumPy allows: f holds fractions, c bools, i indices, t has three axes
+CALLS_OF_NUMPY = """
+zeros((2, 3), dtype="int8")  ones(4, dtype="float64")  full((2, 1), 7)  full(3, fill_value=0.5, dtype="float16")
+arange(5)  arange(2, 9, 3)  arange(5, stop=0, step=-2)  arange(3, dtype="int8")  eye(3, dtype="float64")
+abs(x)  exp(x)  log(x)  log1p(x)  expm1(x)  sqrt(x)  square(x)  reciprocal(f)  sin(x)  cos(x)  tan(x)  arcsin(f)
+arccos(f)  arctan(x)  sinh(x)  cosh(x)  tanh(x)  sign(f - 0.5)  floor(x)  logical_not(x)
+add(x, y)  power(x, y)  power(f, 2)  maximum(x, y)  minimum(x, 1)  where(c, x, y)  where(x, 1, y)  clip(x, 1, 2)
+clip(x, min=1)  clip(x, None, 2)  equal(x, y)  not_equal(x, 1)  less(x, y)  less_equal(1, x)  greater(x, y)
+greater_equal(x, y)
+sum(x)  sum(x, 1)  sum(x, axis=(0, -1), keepdims=True)  mean(x)  mean(x, 0)  mean(x, axis=-1, keepdims=True)
+max(x)  max(x, 1)  max(x, axis=(0, 1))  min(x, 0)  min(x, axis=-1, keepdims=True)  prod(x)  prod(x, 1)
+prod(x, axis=(0, 1), keepdims=True)  var(x)  var(x, 0)  var(x, axis=1, correction=1)  std(x)
+std(x, axis=0, keepdims=True)  std(x, 1, correction=1)  norm(x)  norm(x, axis=0)  norm(x, 2, -1)
+norm(x, ord=None, axis=(0, 1), keepdims=True)  cumsum(x)  cumsum(x, 1)  cumsum(x, axis=0)  argmax(x)  argmax(x, 1)
+argmax(x, axis=0, keepdims=True)  argmin(x)  argmin(x, axis=-1)
+matmul(x, w)  dot(x, w)  dot(x, t)  dot(v, t)  dot(v, 2)  outer(v, x)  einsum("ij,jk->ki", x, w)  einsum("ij", x)
+einsum("...j,j", x, v)  einsum("i,j", v, v)
+transpose(x)  transpose(t, (2, 0, 1))  transpose(t, axes=[1, -1, 0])  swapaxes(t, 0, 2)  swapaxes(x, axis1=0, axis2=1)
+moveaxis(t, 0, -1)  moveaxis(t, source=(0, 1), destination=(2, 0))  reshape(x, (3, 2))  reshape(x, shape=-1)  ravel(x)
+expand_dims(x, 0)  expand_dims(x, axis=(0, -1))  squeeze(x[:1])  squeeze(x[:1], 0)  squeeze(x[:1], axis=0)
+broadcast_to(v, (2, 3))  broadcast_to(v, shape=(4, 1, 3))  concatenate([x, y])  concatenate((x, x), 1)
+concatenate([x, v], axis=None)  stack([x, y])  stack([x, y], axis=-1)  split(x, 3, 1)  split(x, [1], axis=1)
+split(x, indices_or_sections=2)  unstack(x)  unstack(x, axis=1)  flip(x)  flip(x, 0)  flip(x, axis=(0, 1))
+roll(x, 2)  roll(x, 1, 0)  roll(x, shift=(1, 2), axis=(0, 1))  pad(x, 1)  pad(x, (1, 2), "constant")
+pad(x, pad_width=((0, 1), (2, 0)), mode="constant", constant_values=1)  tile(x, 2)  tile(x, reps=(2, 1, 3))
+repeat(x, 2)  repeat(x, repeats=3, axis=1)  tril(x)  tril(t, -1)  triu(x, k=1)  diagonal(x)  diagonal(t, 1, 1, 2)
+diagonal(x, offset=-1, axis1=1, axis2=0)  take(x, [5, 0])  take(x, indices=[[1, 0]], axis=1)  take(x, 2, 1)
+take_along_axis(x, i, 1)  take_along_axis(x, indices=i, axis=-1)  take_along_axis(x, i)  astype(x, "float32")
+"""
+
+
+def matching(call: str, names: dict[str, Any], **arrays: Any) -> list[Any]:
+    """The results of a call in the words of NumPy's or of our namespace."""
+    found = eval(call, dict(names), arrays)
+    return list(found) if isinstance(found, (list, tuple)) else [found]
+
+
+NUMPY_CALLS = re.findall(r"\S.*?\)(?=  |\n)", CALLS_OF_NUMPY)
+DTYPES = ("float64", "float32", "float16", "int64", "int8", "uint8", "bool")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("call", NUMPY_CALLS)
+def test_calls_give_what_numpy_gives(call: str, dtype: str) -> None:
+    """The same shape, dtype and numbers, of arrays and of Tensors."""
+    x = np.array([[1, 0, 3], [2, 5, 4]]).astype(dtype)
+    fractions = (np.array([[1, 2, 3], [4, 5, 6]]) / 8).astype(dtype if x.dtype.kind == "f" else float)
+    arrays = {
+        "x": x, "y": x[:, ::-1], "f": fractions, "c": x > 2, "v": np.array([2, 1, 3]).astype(dtype),
+        "w": np.arange(12).reshape(3, 4).astype(dtype), "t": np.arange(24).reshape(2, 3, 4).astype(dtype),
+        "i": np.array([[2], [0]]),
+    }  # fmt: skip
+    with np.errstate(all="ignore"):
+        expected = matching(call, {**vars(np), "norm": np.linalg.norm}, **arrays)
+        bare = matching(call, vars(tg), **arrays)
+        wrapped = matching(call, vars(tg), **{name: tg.tensor(a) for name, a in arrays.items()})
+    assert all(isinstance(y, tg.Tensor) for y in wrapped)
+    for found in (bare, wrapped):
+        for have, want in zip(map(np.asarray, found), map(np.asarray, expected), strict=True):
+            assert (have.shape, have.dtype) == (want.shape, want.dtype)
+            np.testing.assert_allclose(have, want, rtol=4 * np.finfo(want.dtype).eps if want.dtype.kind == "f" else 0)
+
+
+def test_no_name_of_numpy_is_left_out() -> None:
+    listed = {entry.partition("(")[0] for entry in ENTRIES}
+    shared = {name for name in listed if hasattr(np, name) or hasattr(np.linalg, name)}
+    assert shared == {call.partition("(")[0] for call in NUMPY_CALLS}
 
 
 METHODS = f"{AS_NUMPY} astype reshape transpose"

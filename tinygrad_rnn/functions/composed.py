@@ -112,7 +112,7 @@ def take(x, indices, axis=None):
 
 
 @lists_too
-def take_along_axis(x, indices, axis):
+def take_along_axis(x, indices, axis=-1):
     """One element of x for each of `indices`, matched position by position along the other axes."""
     (x, axis), indices = _along(x, axis), shaped(indices, x)
     if len(indices.shape) != len(x.shape):

@@ -65,7 +65,7 @@ def neg(xp, x):
 @primitive("elementwise", latex=r"{x}^{2}", dx=lambda g, x: g * 2 * x)
 def square(xp, x):
     """Square."""
-    return x * x
+    return xp.square(x)
 
 
 @primitive("elementwise", latex=r"\sqrt{{x}}", domain=(0.5, 2.0), dx=lambda g, y: g / (2 * y))
