@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 import tinygrad_rnn as tg
 from tinygrad_rnn import cli
 from tinygrad_rnn.train import checkpoint
-from tinygrad_rnn.train.loop import LOG
+from tinygrad_rnn.train.loop import LOG, Log
 
 TEXT = "the cat sat on the mat, and the dog sat on the cat. " * 12
 COMMAND = [sys.executable, "-c", "import sys; from tinygrad_rnn.cli import main; sys.exit(main())"]
@@ -162,21 +167,26 @@ def test_demo_leaves_everything_that_it_promises(
     assert files < set(os.listdir("demo-run")) and len(os.listdir("demo-run")) == len(files) + 1
     readme = Path("demo-run/README.txt").read_text()
     assert all(name in readme for name in files)
-    for line in readme.splitlines():
-        if line.startswith("    tinygrad-rnn sample"):
-            assert status("sample", "--checkpoint", *line.split()[3:4], "--prompt", "The ", "--length", "5") == 0
+    step = checkpoint.load("demo-run")["step"]
+    commands = [line.strip() for line in readme.splitlines() if " -m tinygrad_rnn.cli " in line]
+    assert len(commands) == 3 and f"after {step} steps" in readme
+    for command in commands[:2]:  # from anywhere, in no environment
+        shorter = re.sub(r"--steps \d+", f"--steps {step + 1}", command)
+        done = subprocess.run(shorter, shell=True, cwd="/", env={"PATH": "/usr/bin:/bin"}, capture_output=True)
+        assert done.returncode == 0 and not done.stderr
+    assert checkpoint.load("demo-run")["step"] == step + 1
     for picture in ("loss.svg", "gru_step.svg"):
         assert ElementTree.parse(f"demo-run/{picture}").getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert "sigmoid" in Path("demo-run/gru_step.svg").read_text()
 
 
-def interrupted(here: Path, number: int) -> tuple[int, str]:
+def interrupted(here: Path, number: int, *options: str, out: str = "long") -> tuple[int, str]:
     process = subprocess.Popen(
-        [*COMMAND, "train", "--text", "text.txt", *SMALL[:-1], "1000000", "--out", "long"],
+        [*COMMAND, "train", "--text", "text.txt", *SMALL[:-1], "1000000", "--out", out, *options],
         cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not (here / "long" / LOG).exists() and time.monotonic() < deadline:
+    while not (here / out / LOG).exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
@@ -193,12 +203,84 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(here: Path, number: int)
     assert status("train", "--resume", "--out", "long", "--steps", str(step + 2)) == 0
 
 
-def test_in_a_terminal_there_is_a_live_bar(here: Path) -> None:
+def test_a_signal_in_the_midst_of_a_line_is_no_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Raw(io.RawIOBase):
+        """Whoever writes here is interrupted, while the buffer above is locked."""
+
+        written = b""
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, content: Any) -> int:
+            self.written += bytes(content)
+            if b"step 10/" in bytes(content):
+                signal.raise_signal(signal.SIGTERM)
+            return len(content)
+
+    raw = Raw()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(raw), write_through=True))
+        assert status("train", "--text", "text.txt", *SMALL[:-1], "1000000", "--out", "long") == 130
+    assert b"stopped after step" in raw.written and checkpoint.load("long")["step"] >= 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_training_ends_the_command_quietly(here: Path, number: int) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("pipes with names are a thing of Unix")
+    os.mkfifo(here / "pipe")  # the command waits for its text
+    process = subprocess.Popen(
+        [*COMMAND, "train", "--text", "pipe", "--out", "new"], cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    handle = os.open(here / "pipe", os.O_WRONLY)  # returns when it has come so far
+    process.send_signal(number)
+    assert process.communicate(timeout=60) == (b"", b"") and process.returncode == 130
+    os.close(handle)
+    assert not (here / "new").exists()
+
+
+def test_the_way_to_go_on_repeats_what_the_checkpoint_does_not_keep(here: Path) -> None:
+    chosen = ["--log-every", "3", "--save-every", "70", "--threads", "2", "--backend", "numpy"]
+    code, said = interrupted(here, signal.SIGINT, *chosen, out="my run's")
+    (command,) = (shlex.split(line)[1:] for line in said.splitlines() if "--resume" in line)
+    assert code == 130 and command[:4] == ["train", "--resume", "--out", "my run's"]
+    given = dict(zip(command[4::2], command[5::2]))
+    assert given == {"--log-every": "3", "--save-every": "70", "--threads": "2", "--backend": "numpy"}
+    assert status(*command, "--steps", str(checkpoint.load(here / "my run's")["step"] + 1)) == 0
+
+
+def test_names_with_spaces_are_quoted_in_what_is_printed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--out", "my run") == 0
+    said = capsys.readouterr().out
+    assert status(*shlex.split(next(line for line in said.splitlines() if "sample" in line))[1:]) == 0
+    assert train("--out", "my run") == 2
+    assert "--resume --out 'my run'" in capsys.readouterr().err
+
+
+def test_the_same_seed_gives_the_same_bytes_in_two_processes(here: Path) -> None:
+    for name in ("one", "two"):
+        command = [*COMMAND, "train", "--text", "text.txt", *SMALL, "--seed", "3", "--out", name]
+        subprocess.run([*command, "--layers", "2", "--dropout", "0.3"], cwd=here, check=True, capture_output=True)
+    one, two = (listing(here / name) for name in ("one", "two"))
+    assert one.pop(LOG) and two.pop(LOG)  # it says how fast it was
+    assert one == two and {"arrays-6.safetensors", "checkpoint.json", "loss.svg"} == one.keys()
+
+
+def test_the_command_runs_in_any_thread(here: Path) -> None:
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(train("--out", "new")))
+    thread.start()
+    thread.join()
+    assert found == [0]
+
+
+def shown_in_a_terminal(here: Path, columns: int) -> str:
     pty = pytest.importorskip("pty", reason="pseudo-terminals are a thing of Unix")
     master, slave = pty.openpty()
-    command = [*COMMAND, "train", "--text", "text.txt", *SMALL, "--out", "new"]
+    command = [*COMMAND, "train", "--text", "text.txt", *SMALL, "--out", "new", "--log-every", "1"]
     process = subprocess.Popen(
-        command, cwd=here, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm", "COLUMNS": "150"}
+        command, cwd=here, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
     )
     os.close(slave)
     shown = b""
@@ -211,8 +293,19 @@ def test_in_a_terminal_there_is_a_live_bar(here: Path) -> None:
         shown += part
     os.close(master)
     assert process.wait() == 0
-    assert b"\x1b[" in shown and "━".encode() in shown  # it moves, and has a bar
-    assert b"step 6/6" in shown and b"bits/char" in shown and b"tokens/s" in shown and b"left" in shown
+    return shown.decode()
+
+
+@pytest.mark.parametrize("columns", [150, 80, 40])
+def test_in_a_terminal_there_is_a_live_bar(here: Path, columns: int) -> None:
+    shown = shown_in_a_terminal(here, columns)
+    assert "\x1b[" in shown and "━" in shown  # it moves, and has a bar
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", line) for line in shown.splitlines()]
+    bar = [line for line in lines if "━" in line][-1]
+    below = lines[len(lines) - lines[::-1].index(bar)]
+    assert re.search(r"step 6/6 .* 0:00 left", bar) and len(bar) <= columns
+    assert re.search(r"\d\.\d{3} nats .*\d\.\d{3} bits.*\d tokens/s", below) and len(below) <= columns
+    assert ("bits/char" in below) == (columns > 40) and "…" not in shown
 
 
 def test_a_reader_that_leaves_early_is_no_error(here: Path) -> None:
@@ -223,6 +316,99 @@ def test_a_reader_that_leaves_early_is_no_error(here: Path) -> None:
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 0
     process.stderr.close()
+
+
+def test_a_reader_of_a_run_that_leaves_early_ends_it_in_good_order(here: Path) -> None:
+    command = [*COMMAND, "train", "--text", "text.txt", *SMALL[:-1], "1000000", "--out", "long"]
+    command += ["--log-every", "1", "--validate-every", "1", "--save-every", "100000"]
+    process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout and process.stderr
+    for _ in range(3):
+        process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 0
+    process.stderr.close()
+    assert checkpoint.load(here / "long")["step"] == Log(here / "long" / LOG, 10**6).entries()[-1]["step"] >= 2
+
+
+@pytest.mark.parametrize("command", ["info", "--version", "train --help", "sample --checkpoint run", "train --out new"])
+def test_nobody_who_reads_at_all_is_no_error(here: Path, command: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([*COMMAND, *command.split()], cwd=here, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the disk that is always full is a thing of Linux")
+@pytest.mark.parametrize("command", ["info", "--version", "sample --checkpoint run", "train --out new", "demo"])
+def test_an_output_on_a_full_disk_gets_one_sentence(here: Path, command: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*COMMAND, *command.split()], cwd=here, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "the output could not be written (No space left on device)" in done.stderr
+
+
+def test_a_run_that_runs_away_keeps_its_last_good_checkpoint(here: Path) -> None:
+    command = [*COMMAND, "train", "--text", "text.txt", *SMALL[:-1], "50", "--out", "away", "--lr", "1e38"]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "is nan at step" in done.stderr and "checkpoint of step 0 is kept" in done.stderr and "--lr" in done.stderr
+    assert status("sample", "--checkpoint", "away", "--length", "3") == 0
+
+
+@pytest.mark.parametrize("log", [None, b'{"step": 3}\n{"step": "4", "loss": "low"}\n{"step": 5, "loss": NaN}\n[]\n7\n'])
+def test_a_log_of_other_make_or_none_is_no_obstacle(here: Path, log: bytes | None) -> None:
+    path = here / "run" / LOG
+    path.unlink() if log is None else path.write_bytes(log)
+    for steps in ("6", "8"):
+        assert status("train", "--resume", "--out", "run", "--steps", steps) == 0
+    assert Log(path, 10**6).entries()[-1]["step"] == 8
+    ElementTree.parse(here / "run" / "loss.svg")
+
+
+def test_words_need_no_particular_spacing_but_some(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("train", "--task", "agreement", "--steps", "1", "--out", "new") == 0
+    capsys.readouterr()
+    assert status("sample", "--checkpoint", "new", "--prompt", "  the  cats ,\nwhich ", "--length", "1") == 0
+    assert capsys.readouterr().out.startswith("the cats , which ")
+    for prompt, says in (("the cats, which", "'cats,' never occurred"), (" \n ", "the prompt is empty")):
+        assert status("sample", "--checkpoint", "new", "--prompt", prompt) == 2
+        said = capsys.readouterr().err
+        assert says in said and len(said) < 500
+    assert status("sample", "--checkpoint", "new", "--prompt", "the cats, which") == 2
+    assert "a space on either side" in capsys.readouterr().err
+
+
+def test_a_new_run_leaves_the_files_of_others_alone(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = ("arrays-0.safetensors", "arrays-6.safetensors", "arrays-best.safetensors", "thesis.partial")
+    (here / "new").mkdir()
+    for name in mine:
+        (here / "new" / name).write_bytes(b"mine")
+    assert train("--out", "new") == 0 and status("sample", "--checkpoint", "new") == 0
+    assert all((here / "new" / name).read_bytes() == b"mine" for name in mine)
+    (here / "other").mkdir()
+    (here / "other" / "checkpoint.json.partial").write_bytes(b"mine")
+    assert train("--out", "other") == 2 and "holds a file checkpoint.json.partial already" in capsys.readouterr().err
+    (here / "other" / "checkpoint.json.partial").write_bytes(Path("run/checkpoint.json").read_bytes()[:200])
+    assert train("--out", "other") == 0  # that was left behind by a kill
+
+
+def test_a_folder_that_may_not_be_searched(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def guarded(path: Any, *more: Any, real: Any = os.stat, **options: Any) -> Any:
+        if str(path).startswith("run/"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *more, **options)
+
+    before = listing(here)
+    monkeypatch.setattr(os, "stat", guarded)
+    for command in (GO_ON, "train --out run", "demo --out run"):
+        assert status(*command.split()) == 2
+        assert "run cannot be looked into (Permission denied)" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert listing(here) == before
 
 
 # -- bad input -------------------------------------------------------------------------------------------------------
@@ -252,6 +438,25 @@ def write(name: str, content: bytes) -> Callable[[], None]:
 def cut() -> None:
     path = Path("run/arrays-6.safetensors")
     path.write_bytes(path.read_bytes()[:-100])
+
+
+def link(name: str, target: str) -> Callable[[], None]:
+    return lambda: os.symlink(target, name)
+
+
+def edit_weights(value: float) -> Callable[[], None]:
+    def edit() -> None:
+        state = checkpoint.load("run")
+        state["model"]["head.W"][1, 2] = value
+        state["model"]["head.b"][:] = value
+        checkpoint.save("run", state, step=6)
+
+    return edit
+
+
+def log_as_a_folder() -> None:
+    os.remove(f"run/{LOG}")
+    os.mkdir(f"run/{LOG}")
 
 
 def nothing() -> None:
@@ -299,6 +504,27 @@ BAD: dict[str, tuple[Callable[[], None], str, str]] = {
         "--reset has no meaning with --cell lstm",
     ),
     "a text for agreement": (nothing, f"{TRAIN} --task agreement --text text.txt", "--text has no meaning"),
+    "a checkpoint of NaN": (edit_weights(float("nan")), SAMPLE, "a weight in the checkpoint in run is nan"),
+    "going on from NaN": (edit_weights(float("nan")), GO_ON, "a weight in the checkpoint in run is nan"),
+    "a checkpoint that is a file": (nothing, "sample --checkpoint text.txt", "text.txt is a file"),
+    "a checkpoint in a file": (nothing, "sample --checkpoint text.txt/run", "there is no checkpoint in"),
+    "a checkpoint of no name": (nothing, "sample --checkpoint=", "the name is empty"),
+    "a folder of no name": (nothing, "train --out=", "the name is empty"),
+    "a text of no name": (nothing, f"{TRAIN} --text=", "the name is empty"),
+    "a text that is a link to nowhere": (link("t", "gone"), f"{TRAIN} --text t", "t is a link to gone, which is not"),
+    "a text that is a link to itself": (link("t", "t"), f"{TRAIN} --text t", "cannot be read"),
+    "a folder that is a link to nowhere": (link("new", "gone"), TRAIN, "new is a link to gone, which is not there"),
+    "a folder that is a link to itself": (link("new", "new"), TRAIN, "cannot be looked into"),
+    "resuming a link to nowhere": (link("new", "gone"), "train --resume --out new", "there is no run in new"),
+    "a log that is a folder": (log_as_a_folder, GO_ON, "log.jsonl cannot be read and written (Is a directory)"),
+    "another text": (
+        write("text.txt", b"something else entirely. " * 99),
+        f"{GO_ON} --text text.txt",
+        "the text is not the one",
+    ),
+    "an altered number": (edit_json(step=5), SAMPLE, "were altered since they were saved"),
+    "too many layers": (nothing, f"{TRAIN} --layers 1000000000", "not enough memory"),
+    "a size beyond all numbers": (nothing, f"{TRAIN} --hidden {10**30}", "not enough memory"),
     "too much memory": (nothing, f"{TRAIN} --hidden 100000000000", "not enough memory"),
     "a file in the way": (nothing, "train --out text.txt", "cannot be made"),
     "a file on the way": (nothing, "train --out text.txt/new", "cannot be made"),

@@ -6,11 +6,14 @@ import argparse
 import math
 import os
 import platform
+import shlex
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Self
@@ -32,25 +35,59 @@ from .train.model import write_on
 CURVE, PICTURE, README = "loss.svg", "gru_step.svg", "README.txt"
 SAVED, BAD_INPUT, INTERRUPTED = 0, 2, 130
 DEMO_SECONDS = 30.0
+PASSING: dict[str, Any] = {"backend": None, "threads": 1, "log_every": 10, "validate_every": 250, "save_every": 100}
+"""The options that no checkpoint keeps, and their defaults."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows "?"
-    chosen = _parser().parse_args(arguments)
     try:
-        with threadpool_limits(chosen.threads), use_backend(chosen.backend) if chosen.backend else nullcontext():
-            return int(chosen.action(chosen))
+        with _on_signals(_interrupt):
+            try:
+                return _done(_parser().parse_args(arguments))
+            finally:
+                print(end="", flush=True)  # what is wrong with the output shows here, not when Python ends
     except TinygradError as error:
         return _refused(error)
     except MemoryError as error:
-        return _refused(f"there is not enough memory ({error}): take a smaller --hidden, --batch or --truncation")
+        return _refused(f"there is not enough memory ({error}): take smaller sizes, as of --hidden, --layers, --batch")
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output, such as head, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SAVED
+    except OSError as error:
+        with suppress(OSError):  # what is left in the buffer goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader of our output, such as head, has had enough
+            return SAVED
+        return _refused(f"{error.filename or 'the output'} could not be written ({error.strerror}): make room for it")
+
+
+def _done(chosen: argparse.Namespace) -> int:
+    backend = use_backend(chosen.backend) if chosen.backend else nullcontext()
+    with threadpool_limits(chosen.threads), backend, np.errstate(all="ignore"):  # NaN has its own sentences
+        return int(chosen.action(chosen))
+
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+@contextmanager
+def _on_signals(handler: Handler) -> Iterator[None]:
+    """Whoever wants to stop us calls the handler; only the main thread can be told."""
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number in numbers:
+            signal.signal(number, handler)
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, before[number] or signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _refused(reason: Exception | str) -> int:
@@ -72,16 +109,16 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, action: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=summary, formatter_class=_Help)
-        added.set_defaults(action=action, backend=None, threads=1)
+        added.set_defaults(action=action, **PASSING)
         return added
 
     demo = command("demo", _demo, "Learn for half a minute, write before and after, leave a folder to look at.")
-    demo.add_argument("--out", type=Path, help="a new folder (default: demo-run, or the first free demo-run-2, ...)")
+    demo.add_argument("--out", type=_path, help="a new folder (default: demo-run, or the first free demo-run-2, ...)")
 
     train = command("train", _train, "Learn a text character by character, or the agreement of subject and verb.")
     add, known = train.add_argument, Configuration()
     add("--task", choices=CHOICES["task"], help="what to learn (default: text)")
-    add("--text", metavar="FILE", help="a UTF-8 file (default: the help pages that come with Python)")
+    add("--text", type=_path, metavar="FILE", help="a UTF-8 file (default: the help pages that come with Python)")
     add("--cell", choices=CHOICES["cell"], help=f"(default: {known.cell})")
     add("--reset", choices=CHOICES["reset"], help=f"of a GRU: before or after the product (default: {known.reset})")
     add("--update", choices=CHOICES["update"], help=f"of a GRU: z = 1 takes new or keeps old (default: {known.update})")
@@ -102,21 +139,18 @@ def _parser() -> argparse.ArgumentParser:
             help=f"{meaning} (default: {getattr(known, name)}{special})")  # fmt: skip
     add("--schedule", choices=CHOICES["schedule"], help=f"of the step size (default: {known.schedule})")
     add("--backend", help="numpy, cupy or cupy:1 (default: numpy)")
-    add("--threads", type=_positive, metavar="N", default=1,
+    add("--threads", type=_positive, metavar="N", default=PASSING["threads"],
         help="of the linear algebra (default: 1, which small matrices and crowded machines like best)")  # fmt: skip
-    add("--out", type=Path, help="a new folder (default: run, or the first free run-2, ...)")
+    add("--out", type=_path, help="a new folder (default: run, or the first free run-2, ...)")
     add("--resume", action="store_true", help="go on with the run in --out, exactly where it stopped")
-    for what, default, result in (
-        ("log", 10, "a line in the log"),
-        ("validate", 250, "the validation loss"),
-        ("save", 100, "a checkpoint"),
-    ):
+    for what, result in (("log", "a line in the log"), ("validate", "the validation loss"), ("save", "a checkpoint")):
+        default = PASSING[f"{what}_every"]
         words = f"steps from {result} to the next (default: {default})"
         add(f"--{what}-every", type=_positive, metavar="N", default=default, help=words)
 
     sample = command("sample", _sample, "Let a trained model write.")
     add = sample.add_argument
-    add("--checkpoint", type=Path, required=True, metavar="DIR", help="the folder that train or demo filled")
+    add("--checkpoint", type=_path, required=True, metavar="DIR", help="the folder that train or demo filled")
     add("--prompt", help="what it goes on from (default: a new line)")
     add("--temperature", type=float, default=0.8, metavar="X", help="0 takes the likeliest symbol (default: 0.8)")
     add("--length", type=int, default=300, metavar="N", help="symbols to write (default: 300)")
@@ -138,11 +172,17 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return Path(text)
+
+
 def _train(chosen: argparse.Namespace) -> int:
     options = {name: getattr(chosen, name) for name in Configuration.__dataclass_fields__}
     options = {name: value for name, value in options.items() if value is not None}
     if "text" in options:
-        options["text"] = str(Path(options["text"]).resolve())
+        options["text"] = os.path.abspath(options["text"])
     if chosen.resume:
         run, folder = _resumed(chosen.out, options)
     else:
@@ -157,13 +197,21 @@ def _train(chosen: argparse.Namespace) -> int:
         ):
             display.show(report)
     if run.step < c.steps:
-        print(f"stopped after step {run.step}, all is saved; go on with\n  tinygrad-rnn train --resume --out {folder}")
+        print(f"stopped after step {run.step}, all is saved; go on with\n  {_to_go_on(chosen, folder)}")
         return INTERRUPTED
     _leave_curve(folder, c)
-    print(
-        f"{folder} holds the checkpoint, {LOG}, {CURVE}; let it write with\n  tinygrad-rnn sample --checkpoint {folder}"
-    )
-    return 0
+    to_sample = shlex.join(["tinygrad-rnn", "sample", "--checkpoint", str(folder)])
+    print(f"{folder} holds the checkpoint, {LOG}, {CURVE}; let it write with\n  {to_sample}")
+    return SAVED
+
+
+def _to_go_on(chosen: argparse.Namespace, folder: Path) -> str:
+    """The command that goes on with a run, its passing options as they were."""
+    words = ["tinygrad-rnn", "train", "--resume", "--out", str(folder)]
+    for name, default in PASSING.items():
+        if (value := getattr(chosen, name)) != default:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
 
 
 def _configuration(options: dict[str, Any]) -> Configuration:
@@ -194,14 +242,18 @@ def _claimed(folder: Path | None, default: str, files: Iterable[str]) -> Path:
     Raises: OutputError.
     """
     if folder is None:
-        folder = next(f for n in range(1, 10**6) if not (f := Path(default if n == 1 else f"{default}-{n}")).exists())
+        names = (Path(default if n == 1 else f"{default}-{n}") for n in count(1))
+        folder = next(name for name in names if not os.path.lexists(name))
     if checkpoint.exists(folder):
         raise OutputError(
-            f"{folder} holds another run: go on with it by tinygrad-rnn train --resume --out {folder}, "
-            "or name a new folder with --out"
+            f"{folder} holds another run: go on with it by tinygrad-rnn train --resume --out "
+            f"{shlex.quote(str(folder))}, or name a new folder with --out"
         )
-    if there := [name for name in files if (folder / name).exists()]:
-        raise OutputError(f"{folder} holds a file {there[0]} already: name a new folder with --out")
+    wanted = (folder / f"{name}{end}" for name in files for end in ("", ".partial"))
+    if there := next(filter(checkpoint.of_others, wanted), None):
+        raise OutputError(f"{folder} holds a file {there.name} already: name a new folder with --out")
+    if folder.is_symlink() and not folder.exists():
+        raise OutputError(f"{folder} is a link to {folder.readlink()}, which is not there: name another with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -213,60 +265,67 @@ class Display:
     """Shows a run while it goes on: a live bar in a terminal, else a line now and then; Ctrl-C ends it in good order.
 
     seconds: the limit by the clock, if the run has one.
+    An output that cannot be written ends the run in good order too; leaving the display then raises its OSError.
     """
 
     def __init__(self, run: Run, seconds: float = math.inf) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.console import Console, Group
+        from rich.live import Live
+        from rich.progress import BarColumn, Progress, TextColumn
 
         self.run, self.seconds, self.console = run, seconds, Console(highlight=False)
-        self.unit = "verb" if run.configuration.task == "agreement" else "char"
-        self.progress = Progress(
-            TextColumn("step {task.fields[step]}/{task.fields[steps]}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.bar = self.progress.add_task("", total=1.0, step=run.step, steps=run.configuration.steps)
         self.interrupted = False
+        self.failure: OSError | None = None
         self.first, self.started, self.spoken, self.last = run.step, time.monotonic(), -math.inf, Report(0, 0)
+        self.unit = "verb" if run.configuration.task == "agreement" else "char"
+        columns = (TextColumn("step {task.fields[step]}/{task.fields[steps]}"), BarColumn(bar_width=None))
+        self.progress = Progress(*columns, TextColumn("{task.fields[left]}"), expand=True)
+        self.bar = self.progress.add_task("", total=1.0, step=run.step, steps=run.configuration.steps, left="")
+        self.live = Live(console=self.console, get_renderable=lambda: Group(self.progress, self._below()))
 
     def __enter__(self) -> Self:
-        self._before = {name: signal.signal(name, self._stop) for name in (signal.SIGINT, signal.SIGTERM)}
-        self.progress.start()
+        self._listening = _on_signals(self._stop)
+        self._listening.__enter__()
+        if self.console.is_terminal:
+            self.live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.progress.stop()
-        for name, handler in self._before.items():
-            signal.signal(name, handler)
+        self.live.stop()
+        self._listening.__exit__(None, None, None)
+        if self.failure:
+            raise self.failure
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        """Only leaves word: whoever was interrupted may hold the lock of the output."""
         self.run.stopping = self.interrupted = True
-        signal.signal(number, self._before[signal.Signals(number)])  # who asks twice means it
-        self.progress.console.print("finishing this step, then saving ...")
+        signal.signal(number, _interrupt)  # who asks twice means it
 
     def show(self, report: Report) -> None:
         """Bring the display up to a report."""
         now = time.monotonic()
         share = (report.step - self.first) / max(1, report.steps - self.first)
         share = max(share, min(1.0, (now - self.started) / self.seconds))
+        left = _time((now - self.started) * (1 - share) / share) + " left" if share else ""
         if report.loss is not None:
             self.last = report
-        self.progress.update(self.bar, completed=share, step=report.step, description=self._words(self.last))
+        self.progress.update(self.bar, completed=share, step=report.step, left=left)
         due = report.loss is not None and (now - self.spoken > 5 or report.step == report.steps)
         if report.measured or (due and not self.console.is_terminal):
-            line = f"step {report.step}/{report.steps}  {self._words(report)}{self._left(share, now)}"
-            self.console.print(line, soft_wrap=True)
+            self._say(f"step {report.step}/{report.steps}  {self._words(report)}", left)
             self.spoken = now
+
+    def _say(self, words: str, left: str) -> None:
+        try:
+            if self.console.is_terminal:
+                self.console.print(words)
+            else:
+                print(f"{words}  {left}", flush=True)
+        except OSError as error:
+            self.run.stopping, self.failure = True, error
 
     def _words(self, report: Report) -> str:
         """Losses in nats and bits, and the speed."""
-        if report.loss is None:
-            return ""
         parts = [
             f"{name} {nats:.3f} nats ({nats / math.log(2):.3f} bits/{self.unit})"
             for name, nats in (("loss", report.loss), ("validation", report.measured.get("val_loss")))
@@ -276,17 +335,26 @@ class Display:
             parts.append(f"right {report.measured['accuracy']:.1%}")
         return "  ".join([*parts, f"{report.tokens_per_second:,.0f} tokens/s"])
 
-    def _left(self, share: float, now: float) -> str:
-        if self.console.is_terminal or not share:
+    def _below(self) -> str:
+        """The line below the bar: what fits, in the fullest words that do."""
+        if self.interrupted:
+            return "finishing this step, then saving ..."
+        if self.last.loss is None:
             return ""
-        left = (now - self.started) * (1 - share) / share
-        return f"  {int(left) // 60}:{int(left) % 60:02d} left"
+        nats, bits = f"{self.last.loss:.3f} nats", f"{self.last.loss / math.log(2):.3f} bits"
+        speed = f"{self.last.tokens_per_second:,.0f} tokens/s"
+        forms = (f"loss {nats} ({bits}/{self.unit})  {speed}", f"{nats}  {bits}  {speed}", f"{nats}  {bits}", nats)
+        return next((form for form in forms if len(form) <= self.console.width), "")
+
+
+def _time(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def _leave_curve(folder: Path, c: Configuration) -> None:
     entries = Log(folder / LOG, sys.maxsize).entries()
     series = {
-        name: [(entry["step"], entry[key]) for entry in entries if entry[key] is not None]
+        name: [(float(entry["step"]), entry[key]) for entry in entries if isinstance(entry.get(key), (int, float))]
         for name, key in (("training", "loss"), ("validation", "val_loss"))
     }
     title = f"{c.cell}, hidden {c.hidden}, {c.task}"
@@ -300,20 +368,22 @@ def _sample(chosen: argparse.Namespace) -> int:
     prompt = chosen.prompt
     if prompt is None:
         prompt = "\n" if "\n" in vocabulary.symbols else vocabulary.symbols[0]
+    if vocabulary.separator:
+        prompt = vocabulary.separator.join(prompt.split())
     rng = np.random.default_rng(chosen.seed)
     written = write_on(model, vocabulary, prompt, length=chosen.length, temperature=chosen.temperature, rng=rng)
     print(prompt, end="")
     for symbol in written:
         print(symbol, end="", flush=True)
     print()
-    return 0
+    return SAVED
 
 
 def _info(chosen: argparse.Namespace) -> int:
     print(f"tinygrad-rnn {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     for status in backends().values():
         print(status)
-    return 0
+    return SAVED
 
 
 def _demo(chosen: argparse.Namespace) -> int:
@@ -329,9 +399,9 @@ def _demo(chosen: argparse.Namespace) -> int:
     print(f"\nWhat it writes after {run.step} steps:\n\n{after}\n", flush=True)
     _leave_curve(folder, run.configuration)
     _one_step().save(folder / PICTURE)
-    checkpoint.write(folder / README, _readme(folder, run, before, after).encode())
+    checkpoint.write(folder / README, _readme(folder, run, before, after).encode(errors="surrogateescape"))
     print(f"{folder} holds the checkpoint, the loss curve and a picture of one GRU step; {folder / README} says more.")
-    return INTERRUPTED if display.interrupted else 0
+    return INTERRUPTED if display.interrupted else SAVED
 
 
 def _excerpt(run: Run) -> str:
@@ -348,12 +418,14 @@ def _one_step() -> Drawing:
 
 
 def _readme(folder: Path, run: Run, before: str, after: str) -> str:
-    c = run.configuration
+    c, here = run.configuration, shlex.quote(str(folder.resolve()))
+    program = f"{shlex.quote(sys.executable)} -m tinygrad_rnn.cli"
     return f"""\
 What is in this folder
 ======================
 
-A GRU of {c.hidden} units that has learned the help pages of Python, character by character, for {run.step} steps.
+A GRU of {c.hidden} units that learns the help pages of Python, character by character. This file and the picture are
+from the end of the demo, after {run.step} steps; all else moves on when the run does.
 
 {checkpoint.FILE:<20} the checkpoint: configuration, vocabulary, position in the text, random state
 arrays-*.safetensors its arrays: weights, state of the optimiser, recurrent state
@@ -364,15 +436,15 @@ arrays-*.safetensors its arrays: weights, state of the optimiser, recurrent stat
 
 Let it write:
 
-    tinygrad-rnn sample --checkpoint {folder} --prompt "The " --temperature 0.5
+    {program} sample --checkpoint {here} --prompt "The " --temperature 0.5
 
-Let it learn on, from exactly where it stopped:
+Let it learn on, from exactly where it stopped, to a step of your choice:
 
-    tinygrad-rnn train --resume --out {folder} --steps {2 * c.steps}
+    {program} train --resume --out {here} --steps {2 * c.steps}
 
 Let it learn a text of yours:
 
-    tinygrad-rnn train --text FILE
+    {program} train --text FILE
 
 What it wrote before:
 
@@ -382,3 +454,7 @@ What it wrote after:
 
 {after}
 """
+
+
+if __name__ == "__main__":
+    sys.exit(main())

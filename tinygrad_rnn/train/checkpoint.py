@@ -29,8 +29,19 @@ _ARRAYS = re.compile(r"arrays-\d+(-again)*\.safetensors(\.partial)?")
 
 
 def exists(folder: str | Path) -> bool:
-    """Whether the folder holds a checkpoint."""
-    return (Path(folder) / FILE).exists()
+    """Whether the folder holds a checkpoint.
+
+    Raises: OutputError, if one may not look.
+    """
+    try:
+        os.stat(Path(folder) / FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be looked into ({error.strerror}): give yourself the permission, or name another folder"
+        ) from None
+    return True
 
 
 def save(folder: str | Path, state: dict[str, Any], *, step: int) -> None:
@@ -55,7 +66,7 @@ def save(folder: str | Path, state: dict[str, Any], *, step: int) -> None:
         (folder / name).unlink(missing_ok=True)
         raise
     for old in folder.glob("arrays-*"):
-        if old.name != name and _ARRAYS.fullmatch(old.name) and made_by_save(old):
+        if old.name != name and _ARRAYS.fullmatch(old.name) and not of_others(old):
             with contextlib.suppress(OSError):  # the new one is in place, whatever stays behind
                 old.unlink()
 
@@ -80,13 +91,13 @@ def load(folder: str | Path) -> dict[str, Any]:
     return state  # type: ignore[no-any-return]
 
 
-def made_by_save(path: Path) -> bool:
-    """Whether a file, perhaps one that a kill cut short, came from `save`: what others keep in the folder is theirs."""
+def of_others(path: Path) -> bool:
+    """Whether there is something of this name that `save` did not make; what it made, a kill may have cut short."""
     try:
         with open(path, "rb") as file:
-            return FORMAT.encode() in file.read(100)
+            return FORMAT.encode() not in file.read(100)
     except OSError:
-        return False
+        return os.path.lexists(path)
 
 
 def write(path: str | Path, content: bytes) -> None:
@@ -139,7 +150,7 @@ def _sha256_of_head(head: dict[str, Any]) -> str:
 def _free_name(folder: Path, step: int) -> str:
     """A name for the arrays of a step: neither that of the last checkpoint, whole until then, nor a file of others'."""
     last, name = _current(folder), f"arrays-{step}.safetensors"
-    while name == last or any(p.exists() and not made_by_save(p) for p in (folder / name, folder / f"{name}.partial")):
+    while name == last or any(map(of_others, (folder / name, folder / f"{name}.partial"))):
         name = name.replace(".", "-again.", 1)
     return name
 
@@ -189,8 +200,9 @@ def _head(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     try:
         head = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no checkpoint in {folder}: {_ANOTHER}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        there_is = f"{folder} is a file" if folder.is_file() else f"there is no checkpoint in {folder}"
+        raise CheckpointError(f"{there_is}: {_ANOTHER}") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from None
     except ValueError as error:

@@ -311,7 +311,8 @@ class Log:
             return
         except OSError as error:
             raise OutputError(
-                f"{path} cannot be read and written ({error.strerror}): give yourself the permission, or move it away"
+                f"{path} cannot be read and written ({error.strerror}): "
+                "give yourself the permission, move it away, or name another folder with --out"
             ) from None
         whole = [line for line in lines if _step_of(line) <= step]
         if whole != lines:

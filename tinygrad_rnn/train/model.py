@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
-from ..errors import OptionError
+from ..errors import NumericalError, OptionError
 from ..nn.layers import Embedding, Linear
 from ..nn.module import Module
 from ..nn.recurrent import GRU, LSTM, RNN, MinimalGRU
@@ -66,15 +66,16 @@ def write_on(
     rng: decides; the same generator state and model give the same text.
 
     Raises: TextError for a symbol in the prompt that the model never saw; OptionError for an empty prompt, a negative
-        length or temperature.
+        length or temperature; while it writes, NumericalError, if the weights are so large that a logit is not finite.
     """
-    if not prompt.strip(vocabulary.separator or ""):
+    ids = vocabulary.encode(prompt)
+    if not len(ids):
         raise OptionError("the prompt is empty: give the model at least one symbol to start from")
     if not (temperature >= 0 and np.isfinite(temperature)):
         raise OptionError(f"the temperature is {temperature}; it must be 0 (the likeliest symbol) or a positive number")
     if length < 0:
         raise OptionError(f"the length is {length}; it must be 0 or more")
-    return _written(model, vocabulary, vocabulary.encode(prompt), length, temperature, rng or np.random.default_rng(0))
+    return _written(model, vocabulary, ids, length, temperature, rng or np.random.default_rng(0))
 
 
 def _written(
@@ -85,6 +86,8 @@ def _written(
         with no_grad():  # inside the loop, so that the caller's mode is his own between two symbols
             output, state = model.read(ids[:, None], state)
             logits = model.head(output[-1]).numpy()[0].astype(np.float64)
+        if not np.isfinite(logits).all():
+            raise NumericalError("the weights are too large to compute with: train anew with a smaller --lr or --clip")
         if temperature:
             weights = np.exp((logits - logits.max()) / temperature).cumsum()
             chosen = int(np.searchsorted(weights, rng.random() * weights[-1], side="right"))

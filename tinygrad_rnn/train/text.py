@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,7 +35,8 @@ def read_text(path: str | Path | None = None) -> str:
     try:
         raw = Path(path).read_bytes()
     except FileNotFoundError:
-        raise TextError(f"there is no file {path}: check the name given with --text") from None
+        gone = f"{path} is a link to {os.readlink(path)}, which is not there" if os.path.islink(path) else None
+        raise TextError(f"{gone or f'there is no file {path}'}: check the name given with --text") from None
     except OSError as error:
         raise TextError(f"{path} cannot be read ({error.strerror}): name a readable text file with --text") from None
     if not raw.strip():
@@ -45,7 +48,7 @@ def read_text(path: str | Path | None = None) -> str:
             raise TextError(f"{path} is a binary file, not text: name a UTF-8 text file") from None
         raise TextError(
             f"{path} is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}; convert it first, "
-            f"as in iconv -f latin1 -t utf-8 {path} > converted.txt"
+            f"as in iconv -f latin1 -t utf-8 {shlex.quote(str(path))} > converted.txt"
         ) from None
     if "\0" in text:
         raise TextError(f"{path} is a binary file, not text: it has a zero byte at character {text.index(chr(0))}")
@@ -76,19 +79,20 @@ class Vocabulary:
         return len(self.symbols)
 
     def encode(self, text: str) -> Ids:
-        """The symbols of a text as numbers, shape (length,).
+        """The symbols of a text as numbers, shape (length,). Between words, any white space does.
 
         Raises: TextError for a symbol that is not in the vocabulary.
         """
-        parts = text.split(self.separator) if self.separator else text
+        parts = text.split() if self.separator else text
         try:
             return np.fromiter(map(self._numbers.__getitem__, parts), np.int64)
         except KeyError as error:
             kind = "word" if self.separator else "character"
+            apart = "; what is no letter is a word too, with a space on either side" if self.separator else ""
             known = self.separator.join(self.symbols if self.separator else self.symbols[-60:])
             raise TextError(
                 f"the {kind} {error.args[0]!r} never occurred in the text that the model learned; "
-                f"use only what it knows, such as {known!r}"
+                f"use only what it knows, such as {known!r}{apart}"
             ) from None
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
