@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..backend import backend_of
 from ..core.broadcasting import broadcast_to
 from ..errors import DtypeError, OptionError, ShapeError
 from ..ops.elementwise import square
@@ -119,7 +120,8 @@ def take_along_axis(x, indices, axis=-1):
         raise ShapeError(f"take_along_axis: indices of shape {indices.shape} for {x.shape}; they need as many axes")
     if indices.dtype.kind not in "iu":
         raise DtypeError(f"take_along_axis: indices are integers, not {indices.dtype}")
-    key = list(np.ogrid[tuple([slice(n) for n in x.shape])])
+    arange = backend_of(getattr(x, "_array", x)).xp.arange  # where x lies, so that nothing is copied there
+    key = [arange(n).reshape(-1, *(1,) * (len(x.shape) - i - 1)) for i, n in enumerate(x.shape)]
     key[axis] = indices
     return x[tuple(key)]
 
