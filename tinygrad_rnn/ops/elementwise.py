@@ -28,9 +28,8 @@ def mul(xp, a, b):
 
 
 @primitive(
-    "elementwise", latex=r"\frac{{a}}{{b}}", domain=(0.5, 2.0),
-    da=lambda g, b: g / b, db=lambda g, y, b: -g * y / b,
-)  # fmt: skip
+    "elementwise", latex=r"\frac{{a}}{{b}}", domain=(0.5, 2.0), da=lambda g, b: g / b, db=lambda g, y, b: -g * y / b
+)
 def div(xp, a, b):
     """Quotient. A division by 0 gives inf or nan, as in NumPy."""
     return a / b
@@ -180,19 +179,13 @@ def relu(xp, x):
     return xp.maximum(x, 0)
 
 
-@primitive(
-    "elementwise", analytic=False,
-    dx=lambda g, x, slope: where(x > 0, g, g * slope),
-)  # fmt: skip
+@primitive("elementwise", analytic=False, dx=lambda g, x, slope: where(x > 0, g, g * slope))
 def leaky_relu(xp, x, *, slope=0.01):
     """x above 0, slope * x below, with derivative `slope` at 0 (Maas et al. 2013)."""
     return xp.where(x > 0, x, x * slope)
 
 
-@primitive(
-    "elementwise", analytic=False,
-    dx=lambda g, y, x, alpha: where(x > 0, g, g * (y + alpha)),
-)  # fmt: skip
+@primitive("elementwise", analytic=False, dx=lambda g, y, x, alpha: where(x > 0, g, g * (y + alpha)))
 def elu(xp, x, *, alpha=1.0):
     """x above 0, alpha * (exp(x) - 1) below (Clevert et al. 2016)."""
     return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0)))
@@ -239,27 +232,25 @@ def abs(xp, x):
     return xp.abs(x)
 
 
-@primitive(
-    "elementwise", analytic=False, latex=r"\max({a}, {b})",
-    da=lambda g, a, b: _share(g, a, b), db=lambda g, a, b: _share(g, b, a),
-)  # fmt: skip
+def _if_greater(g, a, b):
+    """All of g where a is ahead of b, half at a tie, nothing behind."""
+    return where(a == b, g * 0.5, where(a > b, g, 0))
+
+
+def _if_less(g, a, b):
+    return _if_greater(g, b, a)
+
+
+@primitive("elementwise", analytic=False, latex=r"\max({a}, {b})", da=_if_greater, db=_if_less)
 def maximum(xp, a, b):
     """The larger of two; at a tie each gets half of the gradient."""
     return xp.maximum(a, b)
 
 
-@primitive(
-    "elementwise", analytic=False, latex=r"\min({a}, {b})",
-    da=lambda g, a, b: _share(g, b, a), db=lambda g, a, b: _share(g, a, b),
-)  # fmt: skip
+@primitive("elementwise", analytic=False, latex=r"\min({a}, {b})", da=_if_less, db=_if_greater)
 def minimum(xp, a, b):
     """The smaller of two; at a tie each gets half of the gradient."""
     return xp.minimum(a, b)
-
-
-def _share(g, winner, other):
-    """All of g where the winner is ahead, half at a tie, nothing behind."""
-    return where(winner == other, g * 0.5, where(winner > other, g, 0))
 
 
 @primitive("elementwise", analytic=False, dx=lambda g, x, min, max: _inside(g, x, min, max))

@@ -37,10 +37,7 @@ def sum(xp, x, *, axis=None, keepdims=False):
     return xp.sum(x, axis=axis, keepdims=keepdims)
 
 
-@primitive(
-    "linear",
-    dx=lambda g, x, axis, keepdims: _spread(g / count(x, axis), x, axis, keepdims),
-)  # fmt: skip
+@primitive("linear", dx=lambda g, x, axis, keepdims: _spread(g / count(x, axis), x, axis, keepdims))
 def mean(xp, x, *, axis=None, keepdims=False):
     """Mean; nan over no elements."""
     return xp.mean(x, axis=axis, keepdims=keepdims)
@@ -73,9 +70,8 @@ def _std_slope(g, y, x, axis, keepdims, correction):
 @primitive("general", dx=_std_slope)
 def std(xp, x, *, axis=None, keepdims=False, correction=0):
     """Standard deviation: the root of the variance, with derivative 0 where it is 0."""
-    n = count(x, axis)
-    away = x - xp.sum(x, axis=axis, keepdims=True) / n
-    return xp.sqrt(xp.sum(away * away, axis=axis, keepdims=keepdims) / (n - correction))
+    away = x - xp.mean(x, axis=axis, keepdims=True)
+    return xp.sqrt(xp.sum(away * away, axis=axis, keepdims=keepdims) / (count(x, axis) - correction))
 
 
 def _norm_slope(g, y, x, axis, keepdims):
@@ -111,9 +107,7 @@ def _top(xp, x, axis):
     return xp.max(x.real, axis=axis, keepdims=True) if x.size else 0
 
 
-@primitive(
-    "general", dx=lambda g, y, axis: y * (g - sum(g * y, axis=axis, keepdims=True))
-)  # fmt: skip
+@primitive("general", dx=lambda g, y, axis: y * (g - sum(g * y, axis=axis, keepdims=True)))
 def softmax(xp, x, *, axis=-1):
     """exp(x) / sum(exp(x)) along an axis, without overflow."""
     y = xp.exp(x - _top(xp, x, axis))
@@ -121,19 +115,15 @@ def softmax(xp, x, *, axis=-1):
 
 
 @primitive(
-    "general", latex=r"\log\mathrm{softmax}({x})",
-    dx=lambda g, y, axis: g - exp(y) * sum(g, axis=axis, keepdims=True),
-)  # fmt: skip
+    "general", latex=r"\log\mathrm{softmax}({x})", dx=lambda g, y, axis: g - exp(y) * sum(g, axis=axis, keepdims=True)
+)
 def log_softmax(xp, x, *, axis=-1):
     """log(softmax(x)) along an axis, without overflow."""
     y = x - _top(xp, x, axis)
     return y - xp.log(xp.sum(xp.exp(y), axis=axis, keepdims=True))
 
 
-@primitive(
-    "linear",
-    dx=lambda g, x, axis: reshape(flip(cumsum(flip(g, axis), axis=axis), axis), x.shape),
-)  # fmt: skip
+@primitive("linear", dx=lambda g, x, axis: reshape(flip(cumsum(flip(g, axis), axis=axis), axis), x.shape))
 def cumsum(xp, x, *, axis=None):
     """Running sum along an axis; None runs over all elements on one axis."""
     return xp.cumsum(x, axis=axis)

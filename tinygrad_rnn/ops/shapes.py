@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from functools import wraps
+from itertools import accumulate
 
 from ..backend import as_array, backend_of
 from ..core.broadcasting import broadcast_to
@@ -57,9 +59,7 @@ def swapaxes(xp, x, *, axis1, axis2):
     return xp.swapaxes(x, axis1, axis2)
 
 
-@primitive(
-    "linear", dx=lambda g, source, destination: moveaxis(g, destination, source)
-)  # fmt: skip
+@primitive("linear", dx=lambda g, source, destination: moveaxis(g, destination, source))
 def moveaxis(xp, x, *, source, destination):
     """Axes moved to other places, the others keeping their order."""
     return xp.moveaxis(x, source, destination)
@@ -84,15 +84,10 @@ def concatenate(xp, *arrays, axis=0):
 
 
 def _cut(g, arrays, axis):
-    if axis is None:
-        flat = _cut(g, [ravel(x) for x in arrays], 0)
-        return [reshape(piece, x.shape) for piece, x in zip(flat, arrays, strict=True)]
-    pieces, start, lead = [], 0, (slice(None),) * places(g, axis)[0]
-    for x in arrays:
-        stop = start + x.shape[axis]
-        pieces.append(g[(*lead, slice(start, stop))])
-        start = stop
-    return pieces
+    sizes = [math.prod(x.shape) if axis is None else x.shape[axis] for x in arrays]
+    lead = (slice(None),) * places(g, axis or 0)[0]
+    pieces = [g[(*lead, slice(stop - n, stop))] for n, stop in zip(sizes, accumulate(sizes), strict=True)]
+    return pieces if axis is not None else [reshape(piece, x.shape) for piece, x in zip(pieces, arrays, strict=True)]
 
 
 @primitive("linear", darrays=lambda g, axis: unstack(g, axis))
