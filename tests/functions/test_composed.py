@@ -99,6 +99,14 @@ def test_value_and_derivatives(name: str, backend: str) -> None:
     tg.gradcheck(f, *xs, order=2)
 
 
+@pytest.mark.parametrize("call", ["prod(x, 0)", "prod(x, -1, keepdims=True)", "take(x, 0, 0)", "repeat(x, 2, 0)"])
+def test_a_scalar_has_an_axis_0_where_numpy_lets_it(call: str) -> None:
+    x = np.array(3.0)
+    expected, found = eval(call, vars(np), {"x": x}), eval(call, vars(tg), {"x": tg.tensor(x)})
+    assert found.shape == expected.shape and found.tolist() == expected.tolist()
+    tg.gradcheck(lambda x: eval(call, vars(tg), {"x": x}), x)
+
+
 def test_the_hessian_of_a_product_with_two_zeros_is_right() -> None:
     """d2(abc)/da db = c: dividing the product by its factors gives nan here."""
     h = tg.hessian(tg.prod)(np.array([0.0, 0.0, 5.0])).numpy()
@@ -120,6 +128,11 @@ def test_the_hessian_of_a_product_with_two_zeros_is_right() -> None:
         (lambda x: tg.norm(x, axis=3), r"norm of tensor \(2, 3\) float32: axis 3"),
         (lambda x: tg.prod(x, axis=2), r"axis 2 is out of bounds"),
         (lambda x: tg.mean(x, axis=2), r"mean.*axis 2"),
+        (lambda x: tg.split(x, 2, axis=(0, 1)), r"axis is a single integer here, not \(0, 1\)"),
+        (lambda x: tg.take(x, [0], axis=(0, 1)), r"axis is a single integer here, not \(0, 1\)"),
+        (lambda x: tg.unstack(x, None), r"axis is a single integer here, not None"),
+        (lambda x: tg.take(x[0, 0], 0, axis=1), r"axis 1 is out of bounds"),
+        (lambda x: tg.prod(x[0, 0], axis=-2), r"axis -2 is out of bounds"),
         (lambda x: tg.split(x, 2, axis=5), r"axis 5 is out of bounds for .*\(2, 3\)"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from functools import wraps
 from itertools import pairwise
 
 import numpy as np
@@ -14,17 +15,12 @@ from ..errors import DtypeError, OptionError, ShapeError
 from ..ops.elementwise import square
 from ..ops.matmul import contract
 from ..ops.reductions import count, mean, sum
-from ..ops.shapes import (
-    concatenate,
-    expand_dims,
-    lists_too,
-    moveaxis,
-    places,
-    ravel,
-    reshape,
-    shaped,
-    transpose,
-)
+from ..ops.shapes import concatenate, expand_dims, moveaxis, place, places, ravel, reshape, shaped, transpose
+
+
+def lists_too(function):
+    """Let a composed function take a list or a number for its first argument, as primitives do."""
+    return wraps(function)(lambda x, *args, **options: function(shaped(x), *args, **options))
 
 
 def _whole(value, name, least=0):
@@ -40,12 +36,15 @@ def _whole(value, name, least=0):
 
 def _along(x, axis):
     """x and one of its axes, counted from the front; None means all elements on one axis."""
-    return (ravel(x), 0) if axis is None else (x, places(x, axis)[0])
+    x = ravel(x) if axis is None or not x.shape else x  # NumPy lets a scalar have an axis 0
+    return x, place(x, axis or 0)
 
 
 @lists_too
 def prod(x, axis=None, keepdims=False):
     """Product; 1 over no elements. Its derivatives are right at zeros too: halves are multiplied with each other."""
+    if not x.shape:
+        return prod(ravel(x), axis)  # NumPy lets a scalar have an axis 0
     axes, shape = places(x, axis), tuple(x.shape)
     kept = [i for i in range(len(shape)) if i not in axes]
     final = tuple([1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes])
@@ -71,7 +70,7 @@ def var(x, axis=None, keepdims=False, correction=0):
 @lists_too
 def split(x, indices_or_sections, axis=0):
     """x cut along an axis into equal sections (an integer) or at the given indices, as a list."""
-    (axis,) = places(x, axis)
+    axis = place(x, axis)
     length, lead = x.shape[axis], (slice(None),) * axis
     if not np.ndim(indices_or_sections):
         sections = _whole(indices_or_sections, "indices_or_sections", 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import wraps
 from itertools import accumulate
 
 from ..backend import as_array, backend_of
@@ -26,14 +25,16 @@ def places(x, axis):
     return tuple([each % count for each in axes])
 
 
+def place(x, axis):
+    """A single axis, counted from the front."""
+    if not hasattr(axis, "__index__"):
+        raise ShapeError(f"axis is a single integer here, not {axis!r}")
+    return places(x, axis)[0]
+
+
 def shaped(x, beside=None):
     """x itself, or for a list or a number the Tensor of it, on the backend of what it goes with."""
     return x if hasattr(x, "shape") else Tensor(as_array(x, _home(beside) if hasattr(beside, "shape") else None))
-
-
-def lists_too(function):
-    """Let a composed function take a list or a number for its first argument, as primitives do."""
-    return wraps(function)(lambda x, *args, **options: function(shaped(x), *args, **options))
 
 
 @primitive("linear", dx=lambda g, x: reshape(g, x.shape))
@@ -96,10 +97,10 @@ def stack(xp, *arrays, axis=0):
     return xp.stack(arrays, axis)
 
 
-@lists_too
 def unstack(x, axis=0):
     """The slices of x along an axis, as a tuple; the transpose of `stack`."""
-    (axis,) = places(x, axis)
+    x = shaped(x)
+    axis = place(x, axis)
     return tuple([x[(*(slice(None),) * axis, i)] for i in range(x.shape[axis])])
 
 
