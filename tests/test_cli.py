@@ -348,6 +348,8 @@ def test_an_output_on_a_full_disk_gets_one_sentence(here: Path, command: str) ->
         done = subprocess.run([*COMMAND, *command.split()], cwd=here, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "the output could not be written (No space left on device)" in done.stderr
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([*COMMAND, *command.split()], cwd=here, stdout=full, stderr=full).returncode == 2
 
 
 def test_a_run_that_runs_away_keeps_its_last_good_checkpoint(here: Path) -> None:

@@ -91,7 +91,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _refused(reason: Exception | str) -> int:
-    print("tinygrad-rnn:", " ".join(str(reason).split()), file=sys.stderr)
+    with suppress(OSError):  # where even this cannot be written, the status tells
+        print("tinygrad-rnn:", " ".join(str(reason).split()), file=sys.stderr)
     return BAD_INPUT
 
 

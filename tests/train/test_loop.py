@@ -345,7 +345,7 @@ def test_a_text_of_other_symbols_is_another_text_too(tmp_path: Path, text: Path,
         {"batch": 10**12, "task": "agreement"},
         {"hidden": 10**11},
         {"hidden": 10**30},
-        {"layers": 10**9},
+        {"layers": 10**8, "hidden": 1},
         {"embedding": 10**12},
     ],
 )

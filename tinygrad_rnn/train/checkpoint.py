@@ -119,7 +119,7 @@ def write(path: str | Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
         raise OutputError(
             f"{path} could not be written ({error.strerror}); what was there before is untouched: "
-            "make room or choose another folder with --out"
+            "make room, permit it, or choose another folder with --out"
         ) from error
 
 
@@ -204,7 +204,7 @@ def _head(folder: Path) -> dict[str, Any]:
         there_is = f"{folder} is a file" if folder.is_file() else f"there is no checkpoint in {folder}"
         raise CheckpointError(f"{there_is}: {_ANOTHER}") from None
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from None
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): permit it, or {_REMEDY}") from None
     except ValueError as error:
         raise CheckpointError(f"{path} is truncated or damaged ({error}); {_REMEDY}") from None
     if not isinstance(head, dict) or head.get("format") != FORMAT or not isinstance(head.get("format_version"), int):
@@ -228,7 +228,7 @@ def _bytes(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from None
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): permit it, or {_REMEDY}") from None
 
 
 def _arrays(path: Path, blob: bytes) -> dict[str, np.ndarray]:

@@ -400,10 +400,11 @@ def _refuse_unless_finite(folder: str | Path, model: LanguageModel) -> None:
 def _check_memory(c: Configuration, vocabulary: int) -> None:
     """Refuse at once what would only fail after filling all memory.
 
-    What the smallest cell of these sizes takes: each weight with its gradient and Adam's two means, and one state.
+    What the smallest cell of these sizes takes: each weight with its gradient and Adam's two means, and for each layer
+    one state and about 5 kB of Python's.
     """
     weights = vocabulary * (c.embedding + c.hidden) + c.hidden * (c.embedding + (2 * c.layers - 1) * c.hidden)
-    needed = 4 * (4 * weights + c.layers * c.batch * c.hidden)
+    needed = 16 * weights + c.layers * (4 * c.batch * c.hidden + 5000)
     if hasattr(os, "sysconf") and needed > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
         raise MemoryError(f"this model takes at least {needed // 2**30:,} GiB")
 
