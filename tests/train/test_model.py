@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.errors import OptionError, TextError
+from tinygrad_rnn.errors import NumericalError, OptionError, TextError
 from tinygrad_rnn.train.model import CELLS, LanguageModel, detached, write_on
 from tinygrad_rnn.train.text import Vocabulary
 
@@ -78,6 +78,13 @@ def test_words_are_written_with_spaces() -> None:
     words = Vocabulary(["the", "cat", ",", "was", "were", "full", "fish"], separator=" ")
     text = "".join(write_on(model(), words, "the cat", length=3))
     assert text[0] == " " and len(text.split()) == 3
+
+
+def test_weights_too_large_to_compute_with_are_named() -> None:
+    m = model()
+    m.head.W.assign_(np.full(m.head.W.shape, np.inf, np.float32))
+    with np.errstate(all="ignore"), pytest.raises(NumericalError, match=r"too large to compute with: .* smaller --lr"):
+        list(write_on(m, VOCABULARY, "bad", length=30))
 
 
 @pytest.mark.parametrize(

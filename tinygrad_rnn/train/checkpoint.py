@@ -3,7 +3,8 @@
 A checkpoint is two files of one folder. `checkpoint.json` holds numbers, names and, by a mark in place of each array,
 the shape and dtype of that array; `arrays-<step>.safetensors` holds the arrays. The arrays are written and synced
 under a name of their own first; then one rename of the JSON file, which names them, switches from the old state to
-the new one. No pickle anywhere: reading a checkpoint runs no code of its author's.
+the new one. Both have a fingerprint, so that an altered one is noticed; what others keep in the folder stays as it is.
+No pickle anywhere: reading a checkpoint runs no code of its author's.
 """
 
 from __future__ import annotations

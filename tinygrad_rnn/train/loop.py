@@ -146,7 +146,7 @@ class Run:
         self.model = model_of(c, len(self.task.vocabulary))
         self.optimizer = Adam(self.model.named_parameters(), lr=c.lr)
         self.schedule = CosineLR(self.optimizer, c.steps) if c.schedule == "cosine" else None
-        self.step = 0
+        self.step = self._saved = 0
         self.stopping = False
         self._carried: State = None
         self._summed: Any = 0.0  # of the losses since the last report, on the device
@@ -217,7 +217,7 @@ class Run:
             self.schedule.load_state_dict(state["schedule"])
         self._carried = _as_tensors(state["carried"])
         self._summed, self._since = _as_tensors(state["summed"]), state["since"]
-        self.step = state["step"]
+        self.step = self._saved = state["step"]
         random.set_state(state["random"])
 
     def advance(self) -> None:
