@@ -7,8 +7,10 @@ A primitive without a line and a line without a primitive both fail a test.
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,11 +28,18 @@ class Sample:
 
     args: tuple[Any, ...]
     options: dict[str, Any] = field(default_factory=dict)
+    reference: Callable[..., Any] | None = None
+
+    def expected(self, name: str) -> np.ndarray:
+        """What a primitive has to give: by its reference, or else by NumPy's function of its name."""
+        return np.asarray((self.reference or getattr(np, name))(*self.args, **self.options))
 
     def on(self, backend: str) -> Sample:
         """The same with every array moved to a backend, the arrays in options too."""
         return Sample(
-            tuple(_moved(x, backend) for x in self.args), {k: _moved(v, backend) for k, v in self.options.items()}
+            tuple(_moved(x, backend) for x in self.args),
+            {k: _moved(v, backend) for k, v in self.options.items()},
+            self.reference,
         )
 
     def __str__(self) -> str:
@@ -102,6 +111,30 @@ def back(shape: tuple[int, ...], *keys: Any) -> list[Sample]:
     return [of(np.empty(shape)[key].shape, key=key, shape=shape) for key in keys]
 
 
+def held_to(reference: Callable[..., Any], samples: list[Sample]) -> list[Sample]:
+    """The same calls, whose values are not those of NumPy's function of the primitive's name, but the reference's."""
+    return [replace(sample, reference=reference) for sample in samples]
+
+
+def scattered(g: np.ndarray, *, key: Any, shape: tuple[int, ...]) -> np.ndarray:
+    places = np.arange(math.prod(shape)).reshape(shape)[key]
+    return np.bincount(np.ravel(places), np.ravel(g), math.prod(shape)).reshape(shape)
+
+
+def normal_cdf(x: np.ndarray) -> np.ndarray:
+    return np.vectorize(lambda t: 0.5 * math.erfc(-t / math.sqrt(2)), otypes=[float])(x)
+
+
+def logsumexp(x: np.ndarray, *, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+    return np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims))
+
+
+def summed_to(x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
+    """By the definition of a transpose: each element of the result collects the places that it is copied to."""
+    places = np.broadcast_to(np.arange(math.prod(shape)).reshape(shape), x.shape)
+    return np.bincount(places.ravel(), x.ravel(), math.prod(shape)).reshape(shape)
+
+
 KEYS = [
     1, (slice(None), -1), (slice(3, None, -2), None, slice(1, 2)), (..., slice(0, 2)), (np.array([2, 0, 2, 2]),),
     (slice(None), np.array([[0, 2], [2, 1]])), (np.array([3, 0, 3]), np.array([1, 2, 1])),
@@ -113,70 +146,196 @@ mask = lambda *shape: rng.uniform(size=shape) < 0.5  # noqa: E731
 P = package_primitives()
 
 SAMPLES: dict[str, list[Sample]] = {
-    **{name: one(P[name].function) for name in (
-        "neg", "square", "sqrt", "reciprocal", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "arcsin", "arccos",
-        "arctan", "sinh", "cosh", "tanh", "sigmoid", "relu", "softplus", "silu", "erf", "gelu", "abs", "sign", "floor",
-        "alias",
-    )},
-    **{name: two(P[name].function) for name in (
-        "add", "sub", "mul", "div", "power", "maximum", "minimum", "less", "less_equal", "greater", "greater_equal",
-    )},
-    "leaky_relu": [*one(tg.leaky_relu, slope=0.3), *one(tg.leaky_relu)],
-    "elu": [*one(tg.elu, alpha=1.7), *one(tg.elu)],
-    "clip": [*one(tg.clip, min=-1.1, max=0.9), *one(tg.clip, max=0.3), *one(tg.clip, min=0.3), *one(tg.clip)],
-    "where": [Sample((mask(2, 3), spread(2, 3), spread(2, 3))), Sample((mask(4, 1), spread(5), spread(3, 1, 1))),
-              Sample((mask(3), spread(2, 3), 0)), Sample((mask(4), 1.5, spread(2, 1))),
-                  Sample((np.array(True), spread(2), spread()))],
+    **{
+        name: one(P[name].function)
+        for name in (
+            "square",
+            "sqrt",
+            "reciprocal",
+            "exp",
+            "expm1",
+            "log",
+            "log1p",
+            "sin",
+            "cos",
+            "tan",
+            "arcsin",
+            "arccos",
+            "arctan",
+            "sinh",
+            "cosh",
+            "tanh",
+            "abs",
+            "sign",
+            "floor",
+        )
+    },
+    **{
+        name: two(P[name].function)
+        for name in (
+            "power",
+            "maximum",
+            "minimum",
+            "less",
+            "less_equal",
+            "greater",
+            "greater_equal",
+        )
+    },
+    "neg": held_to(np.negative, one(tg.neg)),
+    "sigmoid": held_to(lambda x: 1 / (1 + np.exp(-x)), one(tg.sigmoid)),
+    "relu": held_to(lambda x: x * (x > 0), one(tg.relu)),
+    "softplus": held_to(lambda x: np.logaddexp(0, x), one(tg.softplus)),
+    "silu": held_to(lambda x: x / (1 + np.exp(-x)), one(tg.silu)),
+    "erf": held_to(lambda x: np.vectorize(math.erf, otypes=[float])(x), one(tg.erf)),
+    "gelu": held_to(lambda x: x * normal_cdf(x), one(tg.gelu)),
+    "alias": held_to(lambda x: x, one(P["alias"].function)),
+    "add": held_to(np.add, two(tg.add)),
+    "sub": held_to(np.subtract, two(tg.sub)),
+    "mul": held_to(np.multiply, two(tg.mul)),
+    "div": held_to(np.divide, two(tg.div)),
+    "leaky_relu": held_to(
+        lambda x, slope=0.01: np.where(x < 0, slope * x, x), [*one(tg.leaky_relu, slope=0.3), *one(tg.leaky_relu)]
+    ),
+    "elu": held_to(
+        lambda x, alpha=1.0: np.where(x < 0, alpha * (np.exp(x) - 1), x), [*one(tg.elu, alpha=1.7), *one(tg.elu)]
+    ),
+    "clip": held_to(
+        lambda x, min=None, max=None: np.minimum(
+            np.inf if max is None else max, np.maximum(-np.inf if min is None else min, x)
+        ),
+        [*one(tg.clip, min=-1.1, max=0.9), *one(tg.clip, max=0.3), *one(tg.clip, min=0.3), *one(tg.clip)],
+    ),
+    "where": [
+        Sample((mask(2, 3), spread(2, 3), spread(2, 3))),
+        Sample((mask(4, 1), spread(5), spread(3, 1, 1))),
+        Sample((mask(3), spread(2, 3), 0)),
+        Sample((mask(4), 1.5, spread(2, 1))),
+        Sample((np.array(True), spread(2), spread())),
+    ],
     "equal": [*two(tg.equal), Sample((np.arange(6.0).reshape(2, 3), np.array([0.0, 4.0, 2.0])))],
     "not_equal": [*two(tg.not_equal), Sample((np.arange(6.0).reshape(2, 3), np.array([0.0, 4.0, 2.0])))],
     "logical_not": [Sample((mask(2, 3),)), Sample((np.array([0.0, 1.5, -2.0]),))],
-    "astype": [of((2, 3), dtype=np.float64), of((4,), dtype=np.dtype("float64")), of((), dtype="float64")],
-    "broadcast_to": [of((3,), shape=(2, 3)), of((2, 1, 3), shape=(4, 2, 5, 3)), of((), shape=(2,)),
-        of((2, 3), shape=(2, 3))],
-    "sum_to": [of((2, 3), shape=(3,)), of((4, 2, 5, 3), shape=(2, 1, 3)), of((2,), shape=()), of((2, 3), shape=(2, 3))],
-    "reshape": [of((2, 3, 4), shape=(6, 4)), of((2, 6), shape=(3, -1)), of((), shape=(1, 1)), of((5,), shape=-1)],
+    "astype": held_to(
+        lambda x, dtype: x.astype(dtype),
+        [of((2, 3), dtype=np.float64), of((4,), dtype=np.dtype("float64")), of((), dtype="float64")],
+    ),
+    "broadcast_to": [
+        of((3,), shape=(2, 3)),
+        of((2, 1, 3), shape=(4, 2, 5, 3)),
+        of((), shape=(2,)),
+        of((2, 3), shape=(2, 3)),
+    ],
+    "sum_to": held_to(
+        summed_to,
+        [of((2, 3), shape=(3,)), of((4, 2, 5, 3), shape=(2, 1, 3)), of((2,), shape=()), of((2, 3), shape=(2, 3))],
+    ),
+    "reshape": held_to(
+        lambda x, shape: np.reshape(x, shape),
+        [of((2, 3, 4), shape=(6, 4)), of((2, 6), shape=(3, -1)), of((), shape=(1, 1)), of((5,), shape=-1)],
+    ),
     "transpose": [of((2, 3, 4)), of((2, 3, 4, 5), axes=(2, 0, -1, 1)), of((3,))],
     "swapaxes": [of((2, 3, 4), axis1=0, axis2=-1), of((2, 3), axis1=1, axis2=0)],
     "moveaxis": [of((2, 3, 4), source=0, destination=-1), of((2, 3, 4, 5), source=(0, 2), destination=(-1, 0))],
     "expand_dims": [of((2, 3), axis=1), of((2, 3), axis=-1), of((2, 3), axis=(0, 3)), of((), axis=0)],
     "squeeze": [of((1, 3, 1)), of((1, 3, 1), axis=0), of((2, 1, 3), axis=-2), of((1, 2, 1), axis=(0, 2))],
-    "concatenate": [of((2, 3), (4, 3)), of((2, 3), (2, 1), (2, 4), axis=-1), of((2, 1, 3), (2, 4, 3), axis=1),
-        of((3,), (0,), (2,))],
-    "stack": [of((2, 3), (2, 3)), of((2, 3), (2, 3), (2, 3), (2, 3), axis=-1), of((), (), axis=0)],
+    "concatenate": held_to(
+        lambda *arrays, axis=0: np.concatenate(arrays, axis),
+        [
+            of((2, 3), (4, 3)),
+            of((2, 3), (2, 1), (2, 4), axis=-1),
+            of((2, 1, 3), (2, 4, 3), axis=1),
+            of((3,), (0,), (2,)),
+        ],
+    ),
+    "stack": held_to(
+        lambda *arrays, axis=0: np.stack(arrays, axis),
+        [of((2, 3), (2, 3)), of((2, 3), (2, 3), (2, 3), (2, 3), axis=-1), of((), (), axis=0)],
+    ),
     "flip": [of((2, 3)), of((2, 3, 4), axis=1), of((2, 3, 4), axis=(0, -1))],
     "roll": [of((2, 3), shift=2), of((2, 5), shift=-3, axis=1), of((2, 3, 4), shift=(1, 2), axis=(0, -1))],
-    "pad": [of((2, 3), pad_width=2), of((2, 3), pad_width=(1, 2)),
-        of((2, 3), pad_width=((0, 1), (3, 2)), constant_values=1.5)],
+    "pad": [
+        of((2, 3), pad_width=2),
+        of((2, 3), pad_width=(1, 2)),
+        of((2, 3), pad_width=((0, 1), (3, 2)), constant_values=1.5),
+    ],
     "tril": [of((3, 4)), of((2, 4, 3), k=-1), of((4, 5), k=2)],
     "triu": [of((3, 4)), of((2, 4, 3), k=-1), of((4, 5), k=2)],
-    "transfer": [of((2, 3), backend="numpy"), of((), backend="numpy")],
-    "index": [*keyed((4, 3, 5), *KEYS), of((5,), key=2), of((), key=None)],
-    "scatter": [*back((4, 3, 5), *KEYS), of((), key=2, shape=(5,))],
+    "transfer": held_to(lambda x, backend: x, [of((2, 3), backend="numpy"), of((), backend="numpy")]),
+    "index": held_to(lambda x, key: x[key], [*keyed((4, 3, 5), *KEYS), of((5,), key=2), of((), key=None)]),
+    "scatter": held_to(scattered, [*back((4, 3, 5), *KEYS), of((), key=2, shape=(5,))]),
     "sum": [*ax(tg.sum, *BOTH), *ax(tg.sum, *BOTH, keepdims=True), of(())],
     "mean": [*ax(tg.mean, *BOTH), *ax(tg.mean, *BOTH, keepdims=True), of(())],
     "max": [*ax(tg.max, *BOTH), *ax(tg.max, *BOTH, keepdims=True), of(())],
     "min": [*ax(tg.min, *BOTH), *ax(tg.min, *BOTH, keepdims=True), of(())],
-    "std": [*ax(tg.std, *BOTH), *ax(tg.std, *BOTH, keepdims=True), *ax(tg.std, *BOTH, correction=1)],
-    "norm": [*ax(tg.norm, *BOTH), *ax(tg.norm, *BOTH, keepdims=True), of((3,))],
-    "logsumexp": [*ax(tg.logsumexp, *BOTH), *ax(tg.logsumexp, *BOTH, keepdims=True), of((3,))],
-    "softmax": [*ax(tg.softmax, 0, 1, -1, (0, 2)), of((5,))],
-    "log_softmax": [*ax(tg.log_softmax, 0, 1, -1, (0, 2)), of((5,))],
+    "std": held_to(
+        lambda x, axis=None, keepdims=False, correction=0: np.std(x, axis=axis, keepdims=keepdims, ddof=correction),
+        [*ax(tg.std, *BOTH), *ax(tg.std, *BOTH, keepdims=True), *ax(tg.std, *BOTH, correction=1)],
+    ),
+    "norm": held_to(
+        lambda x, axis=None, keepdims=False: np.sqrt(np.sum(np.abs(x) ** 2, axis=axis, keepdims=keepdims)),
+        [*ax(tg.norm, *BOTH), *ax(tg.norm, *BOTH, keepdims=True), of((3,))],
+    ),
+    "logsumexp": held_to(logsumexp, [*ax(tg.logsumexp, *BOTH), *ax(tg.logsumexp, *BOTH, keepdims=True), of((3,))]),
+    "softmax": held_to(
+        lambda x, axis=-1: np.exp(x - logsumexp(x, axis=axis, keepdims=True)),
+        [*ax(tg.softmax, 0, 1, -1, (0, 2)), of((5,))],
+    ),
+    "log_softmax": held_to(
+        lambda x, axis=-1: x - logsumexp(x, axis=axis, keepdims=True), [*ax(tg.log_softmax, 0, 1, -1, (0, 2)), of((5,))]
+    ),
     "cumsum": [*ax(tg.cumsum, None, 0, -1), of((5,))],
     "argmax": [*ax(tg.argmax, None, 0, -1), *ax(tg.argmax, 1, keepdims=True)],
     "argmin": [*ax(tg.argmin, None, 0, -1), *ax(tg.argmin, 1, keepdims=True)],
-    "recomputed": [of((2, 3), value=np.arange(6.0).reshape(2, 3), replay=lambda g, xs: [g])],
-    "matmul": [of((2, 3), (3, 4)), of((3,), (3,)), of((2, 3), (3,)), of((3,), (3, 4)), of((5, 2, 3), (3, 4)),
+    "recomputed": held_to(
+        lambda *xs, value, replay: value, [of((2, 3), value=np.arange(6.0).reshape(2, 3), replay=lambda g, xs: [g])]
+    ),
+    "matmul": [
+        of((2, 3), (3, 4)),
+        of((3,), (3,)),
+        of((2, 3), (3,)),
+        of((3,), (3, 4)),
+        of((5, 2, 3), (3, 4)),
         of((2, 3), (5, 3, 4)),
-               of((5, 2, 3), (5, 3, 4)), of((6, 1, 2, 3), (5, 3, 4)), of((5, 2, 3), (3,)), of((3,), (5, 3, 4)),
-               of((6, 5, 2, 3), (3, 4))],
-    "contract": [of((2, 3), (3, 4), parts=("ij", "jk"), output="ik"), of((2, 3, 4), parts=("abc",), output="ca"),
-                 of((2, 3), (3, 4), (4,), parts=("ij", "jk", "k"), output="i"),
-                 of((2, 3), (4,), parts=("ij", "k"), output="")],
-    "one_hot": [Sample((np.array([2, 0, 4]),), {"size": 5}), Sample((np.array([[1, 0], [2, 2], [0, 1]]),), {"size": 3}),
-                Sample((np.array(1),), {"size": 2, "dtype": np.float64})],
-    "cross_entropy_slope": [Sample((spread(4), spread(4, 3), np.array([2, 0, 1, 1]))),
-                            Sample((spread(), spread(5), np.array(3))),
-                            Sample((spread(2, 3), spread(2, 3, 5), np.array([[4, 0, 2], [2, 2, 1]])))],
-    "softmax_cross_entropy": [Sample((spread(4, 3), np.array([2, 0, 1, 1]))), Sample((spread(5), np.array(3))),
-                              Sample((spread(2, 3, 5), np.array([[4, 0, 2], [2, 2, 1]])))],
-}  # fmt: skip
+        of((5, 2, 3), (5, 3, 4)),
+        of((6, 1, 2, 3), (5, 3, 4)),
+        of((5, 2, 3), (3,)),
+        of((3,), (5, 3, 4)),
+        of((6, 5, 2, 3), (3, 4)),
+    ],
+    "contract": held_to(
+        lambda *arrays, parts, output: np.einsum(",".join(parts) + "->" + output, *arrays),
+        [
+            of((2, 3), (3, 4), parts=("ij", "jk"), output="ik"),
+            of((2, 3, 4), parts=("abc",), output="ca"),
+            of((2, 3), (3, 4), (4,), parts=("ij", "jk", "k"), output="i"),
+            of((2, 3), (4,), parts=("ij", "k"), output=""),
+        ],
+    ),
+    "one_hot": held_to(
+        lambda targets, size, dtype=np.float32: np.eye(size, dtype=dtype)[targets],
+        [
+            Sample((np.array([2, 0, 4]),), {"size": 5}),
+            Sample((np.array([[1, 0], [2, 2], [0, 1]]),), {"size": 3}),
+            Sample((np.array(1),), {"size": 2, "dtype": np.float64}),
+        ],
+    ),
+    "cross_entropy_slope": held_to(
+        lambda scale, x, targets: (
+            scale[..., None] * (np.exp(x) / np.exp(x).sum(-1, keepdims=True) - np.eye(x.shape[-1])[targets])
+        ),
+        [
+            Sample((spread(4), spread(4, 3), np.array([2, 0, 1, 1]))),
+            Sample((spread(), spread(5), np.array(3))),
+            Sample((spread(2, 3), spread(2, 3, 5), np.array([[4, 0, 2], [2, 2, 1]]))),
+        ],
+    ),
+    "softmax_cross_entropy": held_to(
+        lambda x, targets: logsumexp(x, axis=-1) - (x * np.eye(x.shape[-1])[targets]).sum(-1),
+        [
+            Sample((spread(4, 3), np.array([2, 0, 1, 1]))),
+            Sample((spread(5), np.array(3))),
+            Sample((spread(2, 3, 5), np.array([[4, 0, 2], [2, 2, 1]]))),
+        ],
+    ),
+}
