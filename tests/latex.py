@@ -107,6 +107,8 @@ class _Reader:
             return float(token)
         if token == r"\pi":
             return np.pi
+        if token == r"\infty":
+            return np.inf
         if token == "e":
             self.take("^")
             return np.exp(self.braced())

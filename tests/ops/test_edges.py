@@ -17,6 +17,12 @@ def test_the_norm_of_small_integers_does_not_overflow(backend: str) -> None:
     assert tg.norm(tg.tensor([True, True])).item() == pytest.approx(2**0.5)
 
 
+def test_a_norm_that_underflows_to_0_has_the_slope_0() -> None:
+    for f in (tg.norm, tg.std):
+        x = tg.tensor(np.array([3e-25, -4e-25], np.float32), requires_grad=True)
+        assert f(x).item() == 0 and tg.pullback(f(x), [x])[0].tolist() == [0, 0]
+
+
 def test_the_order_of_a_norm_is_the_euclidean_one_or_refused() -> None:
     x = np.array([[3.0, 1.0, 2.0], [4.0, 5.0, 6.0]])
     np.testing.assert_allclose(tg.norm(x, 2, axis=0), np.linalg.norm(x, 2, axis=0))

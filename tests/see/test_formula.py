@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import random
 from pathlib import Path
 
@@ -54,6 +55,7 @@ generate = load_generator()
         (2 * (3 * a), r"2 \cdot 3 a"),
         (0.5 + 0.5 * a, "0.5 + 0.5 a"),
         (1 - a, "1 - a"),
+        (tg.maximum(a, -math.inf), r"\max(a, -\infty)"),
         (a / (b / c), r"\frac{a}{\frac{b}{c}}"),
         ((a + b) ** 2, "(a + b)^{2}"),
         ((a**b) ** c, "(a^{b})^{c}"),

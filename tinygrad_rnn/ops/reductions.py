@@ -63,7 +63,7 @@ def min(xp, x, *, axis=None, keepdims=False):
 
 def _std_slope(g, y, x, axis, keepdims, correction):
     y = _restored(y, x, axis, keepdims)
-    safe = where(y == 0, 1, y) * (count(x, axis) - correction)
+    safe = where(y == 0, math.inf, y) * (count(x, axis) - correction)
     return _restored(g, x, axis, keepdims) * (x - mean(x, axis=axis, keepdims=True)) / safe
 
 
@@ -76,7 +76,7 @@ def std(xp, x, *, axis=None, keepdims=False, correction=0):
 
 def _norm_slope(g, y, x, axis, keepdims):
     y = _restored(y, x, axis, keepdims)
-    return _restored(g, x, axis, keepdims) * x / where(y == 0, 1, y)
+    return _restored(g, x, axis, keepdims) * x / where(y == 0, math.inf, y)
 
 
 @primitive("general", latex=r"\lVert {x} \rVert", dx=_norm_slope)

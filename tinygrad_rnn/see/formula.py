@@ -32,7 +32,7 @@ SLOT, GROUP = "\ue000", "\ue001"
 """What stands for a slot and for a pair of brackets in the outline of a template."""
 
 NUMBERS = {r"\frac{2}{\sqrt{\pi}}": 2 / math.sqrt(math.pi), r"\frac{1}{\sqrt{2}}": math.sqrt(0.5),
-           r"\frac{1}{\sqrt{2 \pi}}": 1 / math.sqrt(2 * math.pi)}  # fmt: skip
+           r"\frac{1}{\sqrt{2 \pi}}": 1 / math.sqrt(2 * math.pi), r"\infty": math.inf}  # fmt: skip
 GREEK = frozenset({"alpha", "beta", "gamma", "delta", "epsilon", "mu", "sigma", "rho", "tau"})
 
 
