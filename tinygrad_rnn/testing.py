@@ -108,7 +108,8 @@ class Check:
             except GradcheckError:
                 raise
             except Exception as error:
-                raise GradcheckError(f"{self.what}: no {ordinal} derivative: {error}") from error
+                hint = "; a rule uses operators and tg's functions, not NumPy's" if "ufunc" in str(error) else ""
+                raise GradcheckError(f"{self.what}: no {ordinal} derivative: {error}{hint}") from error
             # next, the gradients are themselves the function, of the same arguments and the gradient that came in
             fast, recorded = _gradients(recorded, moving, False), _gradients(recorded, moving, True)
             args, moving, names = [*args, g], [*moving, len(args)], [*names, "g"]

@@ -205,6 +205,12 @@ def test_a_primitive_of_a_users_own_may_have_any_name(monkeypatch: pytest.Monkey
     assert b.grad is not None and b.grad.tolist() == [3.0]
 
 
+def test_a_kernel_without_xp_is_refused() -> None:
+    for kernel in (lambda x: x, lambda: 1.0):
+        with pytest.raises(PrimitiveError, match="the first parameter of a kernel is xp"):
+            tg.primitive("linear")(kernel)  # type: ignore[arg-type]
+
+
 def test_what_a_users_kernel_or_rule_returns_is_looked_at() -> None:
     x = tg.tensor([1.0, 2.0], requires_grad=True)
 

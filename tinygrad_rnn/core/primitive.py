@@ -54,7 +54,9 @@ class Primitive:
         self.analytic, self.domain, self.latex = analytic, domain, latex
         self.trusted = str(kernel.__module__).startswith("tinygrad_rnn.")  # what users write is looked at as it runs
         self.kernels: dict[type, Callable[..., Array]] = {}
-        parameters = list(inspect.signature(kernel).parameters.values())[1:]
+        parameters = list(inspect.signature(kernel).parameters.values())
+        if not parameters or parameters.pop(0).name != "xp":
+            raise PrimitiveError(f"{self.name}: the first parameter of a kernel is xp, the functions of NumPy or CuPy")
         self.arrays = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL))
         self.variadic = any(p.kind == p.VAR_POSITIONAL for p in parameters)
         self.defaults = {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY}

@@ -15,7 +15,7 @@ from ..errors import DtypeError, OptionError, ShapeError
 from ..ops.elementwise import square
 from ..ops.matmul import contract
 from ..ops.reductions import count, mean, sum
-from ..ops.shapes import concatenate, expand_dims, moveaxis, place, places, ravel, reshape, shaped, transpose
+from ..ops.shapes import axes_of, axis_of, concatenate, expand_dims, moveaxis, ravel, reshape, shaped, transpose
 
 
 def lists_too(function):
@@ -37,7 +37,7 @@ def _whole(value, name, least=0):
 def _along(x, axis):
     """x and one of its axes, counted from the front; None means all elements on one axis."""
     x = ravel(x) if axis is None or not x.shape else x  # NumPy lets a scalar have an axis 0
-    return x, place(x, axis or 0)
+    return x, axis_of(x, axis or 0)
 
 
 @lists_too
@@ -45,7 +45,7 @@ def prod(x, axis=None, keepdims=False):
     """Product; 1 over no elements. Its derivatives are right at zeros too: halves are multiplied with each other."""
     if not x.shape:
         return prod(ravel(x), axis)  # NumPy lets a scalar have an axis 0
-    axes, shape = places(x, axis), tuple(x.shape)
+    axes, shape = axes_of(x, axis), tuple(x.shape)
     kept = [i for i in range(len(shape)) if i not in axes]
     final = tuple([1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes])
     x = reshape(transpose(x, (*kept, *axes)), (*[shape[i] for i in kept], math.prod([shape[i] for i in axes])))
@@ -70,7 +70,7 @@ def var(x, axis=None, keepdims=False, correction=0):
 @lists_too
 def split(x, indices_or_sections, axis=0):
     """x cut along an axis into equal sections (an integer) or at the given indices, as a list."""
-    axis = place(x, axis)
+    axis = axis_of(x, axis)
     length, lead = x.shape[axis], (slice(None),) * axis
     if not np.ndim(indices_or_sections):
         sections = _whole(indices_or_sections, "indices_or_sections", 1)

@@ -18,10 +18,10 @@ def index(xp, x, *, key):
     return x[key]
 
 
-@primitive("linear", dg=lambda g, key: index(g, key=key))
-def scatter(xp, g, *, key, shape):
-    """Zeros of `shape` with g added at [key]; an element that is named twice receives both."""
-    return Part(g, key, _unique(key)).added_to(xp.zeros(shape, g.dtype))
+@primitive("linear", dx=lambda g, key: index(g, key=key))
+def scatter(xp, x, *, key, shape):
+    """Zeros of `shape` with x added at [key]; an element that is named twice receives both."""
+    return Part(x, key, _unique(key)).added_to(xp.zeros(shape, x.dtype))
 
 
 def _embed(g, x, key):

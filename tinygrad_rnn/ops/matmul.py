@@ -51,10 +51,10 @@ def matmul(xp, a, b):
     except (ValueError, AttributeError):
         if not (getattr(a, "ndim", 0) and getattr(b, "ndim", 0)):
             raise ShapeError("@ needs at least one axis on each side; use * for scalars") from None
-        inner, place = b.shape[-2 if b.ndim > 1 else -1], "last but one" if b.ndim > 1 else "only"
+        inner, which = b.shape[-2 if b.ndim > 1 else -1], "last but one" if b.ndim > 1 else "only"
         if a.shape[-1] == inner:
             raise
-        raise ShapeError(f"the last axis of a ({a.shape[-1]}) must be as long as the {place} of b ({inner})") from None
+        raise ShapeError(f"the last axis of a ({a.shape[-1]}) must be as long as the {which} of b ({inner})") from None
 
 
 def _contract_rule(g, arrays, parts, output):

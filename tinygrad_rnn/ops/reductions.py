@@ -11,14 +11,14 @@ from ..core.broadcasting import astype, broadcast_to
 from ..core.primitive import primitive
 from ..errors import OptionError
 from .elementwise import exp, where
-from .shapes import flip, places, reshape
+from .shapes import axes_of, flip, reshape
 
 
 def _restored(g, x, axis, keepdims):
     """g with the reduced axes of x back in place, of length 1."""
     if keepdims or not x.shape:
         return g
-    gone = places(x, axis)
+    gone = axes_of(x, axis)
     return reshape(g, tuple([1 if i in gone else n for i, n in enumerate(x.shape)]))
 
 
@@ -28,7 +28,7 @@ def _spread(g, x, axis, keepdims):
 
 def count(x, axis):
     """How many elements of x a reduction over `axis` takes together."""
-    return math.prod([x.shape[a] for a in places(x, axis)])
+    return math.prod([x.shape[a] for a in axes_of(x, axis)])
 
 
 @primitive("linear", latex=r"\sum {x}", dx=_spread)
@@ -82,7 +82,7 @@ def _norm_slope(g, y, x, axis, keepdims):
 @primitive("general", latex=r"\lVert {x} \rVert", dx=_norm_slope)
 def norm(xp, x, *, ord=None, axis=None, keepdims=False):
     """Euclidean length: the root of the sum of squares, with derivative 0 where it is 0."""
-    if ord is not None and (ord != 2 or len(places(x, axis)) != 1):
+    if ord is not None and (ord != 2 or len(axes_of(x, axis)) != 1):
         raise OptionError(f"norm is the Euclidean one: ord is None, or 2 along a single axis, not {ord!r}")
     x = x + 0.0 if x.dtype.kind in "biu" else x  # squares of integers overflow
     return xp.sqrt(xp.sum(x * x, axis=axis, keepdims=keepdims))

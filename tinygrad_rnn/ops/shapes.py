@@ -12,7 +12,7 @@ from ..core.tensor import Tensor
 from ..errors import OptionError, ShapeError
 
 
-def places(x, axis):
+def axes_of(x, axis):
     """The axes that an integer, a tuple of them or None (all) names, counted from the front.
 
     Raises: ShapeError, if x has no such axis.
@@ -25,11 +25,11 @@ def places(x, axis):
     return tuple([each % count for each in axes])
 
 
-def place(x, axis):
+def axis_of(x, axis):
     """A single axis, counted from the front."""
     if not hasattr(axis, "__index__"):
         raise ShapeError(f"axis is a single integer here, not {axis!r}")
-    return places(x, axis)[0]
+    return axes_of(x, axis)[0]
 
 
 def shaped(x, beside=None):
@@ -50,8 +50,8 @@ def transpose(xp, x, *, axes=None):
 
 
 def _inverse(axes):
-    places = [axis % len(axes) for axis in axes]
-    return tuple(places.index(i) for i in range(len(axes)))
+    moved = [axis % len(axes) for axis in axes]
+    return tuple(moved.index(i) for i in range(len(axes)))
 
 
 @primitive("linear", latex=r"{x}^{\top}", dx=lambda g, axis1, axis2: swapaxes(g, axis1, axis2))
@@ -86,7 +86,7 @@ def concatenate(xp, *arrays, axis=0):
 
 def _cut(g, arrays, axis):
     sizes = [math.prod(x.shape) if axis is None else x.shape[axis] for x in arrays]
-    lead = (slice(None),) * places(g, axis or 0)[0]
+    lead = (slice(None),) * axes_of(g, axis or 0)[0]
     pieces = [g[(*lead, slice(stop - n, stop))] for n, stop in zip(sizes, accumulate(sizes), strict=True)]
     return pieces if axis is not None else [reshape(piece, x.shape) for piece, x in zip(pieces, arrays, strict=True)]
 
@@ -100,7 +100,7 @@ def stack(xp, *arrays, axis=0):
 def unstack(x, axis=0):
     """The slices of x along an axis, as a tuple; the transpose of `stack`."""
     x = shaped(x)
-    axis = place(x, axis)
+    axis = axis_of(x, axis)
     return tuple([x[(*(slice(None),) * axis, i)] for i in range(x.shape[axis])])
 
 
