@@ -1,0 +1,147 @@
+"""What happens when a primitive is called: its kernel runs on the arrays, and the result remembers its birth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..backend import BACKEND_OF, NAMESPACE_OF, Array, as_array, backend_of
+from ..errors import ShapeError, TinygradError, explained, mixed, operands
+from .modes import current, inspect_result, place
+from .tensor import Tensor, next_age
+
+if TYPE_CHECKING:
+    from .primitive import Primitive
+
+NUMBERS = frozenset({float, int, bool})
+_new = object.__new__
+
+
+def recorder(op: Primitive) -> Callable[..., Any]:
+    """The function of a primitive that users call, written out for one or two arrays without options."""
+    general, written_out = _general(op), {1: _unary, 2: _binary}.get(len(op.arrays))
+    return general if op.variadic or op.defaults or written_out is None else written_out(op, general)
+
+
+def _general(op: Primitive) -> Callable[..., Any]:
+    """What users call: runs the kernel on Tensors and records it; on bare arrays or symbols, just runs it on those."""
+
+    def apply(*args: Any, **options: Any) -> Any:
+        if op.defaults or options:
+            args, options = op.bind(args, options)
+        for first in args:
+            if type(first) is Tensor:
+                break
+        else:
+            return _apply_bare(op, args, options)
+        try:
+            inputs = tuple([x if type(x) is Tensor or type(x) in NUMBERS else _constant(x, first) for x in args])
+        except TinygradError as error:
+            raise explained(error, op.name, args, options, place()) from None
+        arrays = [x._array if type(x) is Tensor else x for x in inputs]
+        if len({BACKEND_OF[type(x)] for x in arrays if type(x) not in NUMBERS}) > 1:
+            raise mixed(op.name, op.arrays, inputs, place())
+        try:
+            result = op.kernel_for(type(first._array))(*arrays, **options)
+        except Exception as error:
+            raise explained(error, op.name, inputs, options, place()) from error
+        needed = any([x._requires_grad for x in inputs if type(x) is Tensor])
+        return _born(op, result, inputs, options, needed)
+
+    return apply
+
+
+def _binary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    """The same for two arrays and no options, written out: small operations are bound by this very function."""
+    kernels, has_rules = op.kernels, bool(op.rules)
+
+    def apply(a: Any, b: Any) -> Any:
+        mode = current()
+        if type(a) is Tensor:
+            x, needed = a._array, a._requires_grad
+            array_type = type(x)
+            if type(b) is Tensor:
+                y = b._array
+                if type(y) is not array_type or mode.debug:
+                    return general(a, b)
+                needed = needed or b._requires_grad
+            elif (type(b) is float or type(b) is int) and not mode.debug:
+                y = b
+            else:
+                return general(a, b)
+        elif type(b) is Tensor and (type(a) is float or type(a) is int) and not mode.debug:
+            x, y, needed, array_type = a, b._array, b._requires_grad, type(b._array)
+        else:
+            return general(a, b)
+        try:
+            result = kernels[array_type](x, y)
+        except Exception:  # the first array of its type finds its kernel there; an error explains itself there
+            return general(a, b)
+        out = _new(Tensor)
+        out._array = result
+        if needed and mode.recording and has_rules:
+            out._requires_grad, out.op, out.inputs = True, op, (a, b)
+        else:
+            out._requires_grad, out.op, out.inputs = False, None, ()
+        out.age, out.scope = next_age(), mode.scope
+        out.modified, out.hooks = 0, None
+        return out
+
+    return apply
+
+
+def _unary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any], Any]:
+    """The same for one array and no options."""
+    kernels, has_rules = op.kernels, bool(op.rules)
+
+    def apply(x: Any) -> Any:
+        mode = current()
+        if type(x) is not Tensor or mode.debug:
+            return general(x)
+        try:
+            result = kernels[type(x._array)](x._array)
+        except Exception:
+            return general(x)
+        out = _new(Tensor)
+        out._array = result
+        if x._requires_grad and mode.recording and has_rules:
+            out._requires_grad, out.op, out.inputs = True, op, (x,)
+        else:
+            out._requires_grad, out.op, out.inputs = False, None, ()
+        out.age, out.scope = next_age(), mode.scope
+        out.modified, out.hooks = 0, None
+        return out
+
+    return apply
+
+
+def _born(op: Primitive, result: Array, inputs: tuple[Any, ...], options: dict[str, Any], needed: bool) -> Tensor:
+    mode = current()
+    out = _new(Tensor)
+    out._array = result
+    if needed and mode.recording and op.rules and result.dtype.kind in "fc":
+        out._requires_grad, out.op, out.inputs, out.options = True, op, inputs, options
+    else:
+        out._requires_grad, out.op, out.inputs = False, None, ()
+    out.age, out.scope = next_age(), mode.scope
+    out.modified, out.hooks = 0, None
+    if mode.debug:
+        out.source = inspect_result(result, f"{op.name} of {operands(inputs)}")
+    return out
+
+
+def _apply_bare(op: Primitive, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    for x in args:
+        if type(x) in NAMESPACE_OF:
+            return op.kernel_for(type(x))(*args, **options)
+        if hasattr(x, "__apply_primitive__"):
+            return x.__apply_primitive__(op, args, options)
+    if not args:
+        raise ShapeError(f"{op.name} needs at least one array")
+    return op.function(*[Tensor(as_array(x)) for x in args], **options)
+
+
+def _constant(x: Any, beside: Tensor) -> Any:
+    """A bare array among tensors keeps its backend, a list takes that of the tensor beside it; both are copied."""
+    home = backend_of(x).name_of(x) if type(x) in BACKEND_OF else beside.backend
+    return Tensor(as_array(x, home))
