@@ -19,8 +19,10 @@ _new = object.__new__
 
 def recorder(op: Primitive) -> Callable[..., Any]:
     """The function of a primitive that users call, written out for one or two arrays without options."""
-    general, written_out = _general(op), {1: _unary, 2: _binary}.get(len(op.arrays))
-    return general if op.variadic or op.defaults or written_out is None else written_out(op, general)
+    general, count = _general(op), len(op.arrays)
+    if op.variadic or op.defaults or count not in (1, 2):
+        return general
+    return _unary(op, general) if count == 1 else _binary(op, general)
 
 
 def _general(op: Primitive) -> Callable[..., Any]:
