@@ -135,6 +135,12 @@ def test_the_oldest_wrong_primitive_is_named_though_the_younger_ones_are_wrong_t
     assert complaint(lambda x: first(second(x)), X).startswith("wrong of")
 
 
+def test_a_forgotten_rule_is_named() -> None:
+    wrong = define("bilinear", lambda xp, a, b: a * b, da=lambda g, b: g * b)
+    message = complaint(lambda x: tg.tanh(wrong(x, x)), X)
+    assert message.startswith("the function as a whole") and message.endswith("; wrong has no derivative for b")
+
+
 def test_a_rule_that_calls_numpy_is_told_so() -> None:
     wrong = define("elementwise", lambda xp, x: xp.sin(x), dx=lambda g, x: g * np.cos(x))
     assert "a rule uses operators and tg's functions, not NumPy's" in complaint(wrong, X, order=2)

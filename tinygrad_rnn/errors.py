@@ -103,8 +103,9 @@ def explained(
 ) -> Exception:  # fmt: skip
     """A kernel's error as one of ours: with the op, its operands and options, and where it ran."""
     text = str(error)
-    if "broadcast" in text and len(inputs) > 1 and "remapped" not in text:
-        text = misfit([getattr(x, "shape", ()) for x in inputs])
+    shapes = [getattr(x, "shape", ()) for x in inputs] + ([options["shape"]] if name == "broadcast_to" else [])
+    if "broadcast" in text and len(shapes) > 1 and not isinstance(error, TinygradError):
+        text = misfit(shapes)
     given = ", ".join(
         f"{option}={value!r}" for option, value in options.items() if not (value is None or value is False)
     )

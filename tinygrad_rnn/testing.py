@@ -64,16 +64,22 @@ def gradcheck(f: Callable[..., Any], *xs: Any, order: int = 1, tolerance: float 
 
     with enable_grad():
         y = run(*_leaves(arguments, moving))
+    silent: set[str] = set()
     for node in reversed(tape(y)):
         if node.op is None or node.op.function is recomputed:
             continue  # a checkpoint is not a function of its inputs, but the memory of one: seen end to end
         inputs = list(node.inputs or ())
-        at = [i for i, x in enumerate(inputs) if type(x) is Tensor and x.requires_grad and _has_rule(node, i)]
+        wanted = [i for i, x in enumerate(inputs) if type(x) is Tensor and x.requires_grad]
+        at = [i for i in wanted if _has_rule(node, i)]
+        silent |= {f"{node.op.name} has no derivative for {_names(node)[i]}" for i in wanted if i not in at}
         if at:
             call = partial(node.op.function, **node.options)
             Check(call, [_doubled(x) for x in inputs], at, _names(node), _described(node), tolerance).run(order)
     names = [f"argument {i}" for i in range(len(xs))]
-    Check(run, arguments, moving, names, "the function as a whole", tolerance).run(order)
+    try:
+        Check(run, arguments, moving, names, "the function as a whole", tolerance).run(order)
+    except GradcheckError as error:  # a rule that was forgotten cannot be checked by itself
+        raise GradcheckError("; ".join([str(error), *sorted(silent)])) from error.__cause__
 
 
 def packed(y: Any) -> Tensor:

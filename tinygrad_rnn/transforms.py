@@ -13,7 +13,7 @@ from .core.broadcasting import astype, broadcast_to, fitted
 from .core.modes import current, enable_grad, no_grad
 from .core.primitive import primitive, read, unchanged
 from .core.tensor import Tensor, next_age, tensor
-from .errors import GraphError, OptionError, ShapeError
+from .errors import GraphError, OptionError, ShapeError, mixed
 from .ops.shapes import concatenate, ravel, reshape, stack
 
 
@@ -151,8 +151,16 @@ def jvp(f: Callable[..., Tensor], xs: Sequence[Any], ts: Sequence[Any]) -> tuple
     Raises: ShapeError, if a tangent does not have the shape of its argument.
     """
     since = next_age()
-    fresh, tangents = [_fresh(x) for x in xs], [t if isinstance(t, Tensor) else tensor(t) for t in ts]
+    if len(xs) != len(ts):
+        raise ShapeError(f"jvp needs a tangent for each argument: {len(xs)} arguments, {len(ts)} tangents")
+    fresh = [_fresh(x) for x in xs]
+    tangents = [
+        t if isinstance(t, Tensor) else tensor(t, backend=None if hasattr(t, "dtype") else x.backend)
+        for x, t in zip(fresh, ts)
+    ]
     for x, t in zip(fresh, tangents, strict=True):
+        if x.backend != t.backend:
+            raise mixed("jvp", ("x", "its tangent"), (x, t), "")
         if x.shape != t.shape:
             raise ShapeError(f"a tangent of shape {t.shape} for an argument of shape {x.shape}; they must be equal")
     tangents = [t if t.dtype == x.dtype else astype(t, dtype=x.dtype) for x, t in zip(fresh, tangents)]

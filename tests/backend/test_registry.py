@@ -265,3 +265,26 @@ def test_the_environment_reaches_a_fresh_process() -> None:
     there = {**os.environ, "TINYGRAD_RNN_BACKEND": "nowhere"}
     ran = subprocess.run([sys.executable, "-c", code], env=there, capture_output=True, text=True)
     assert ran.returncode == 1 and "there is no backend 'nowhere' (from the environment variable" in ran.stderr
+
+
+def test_neither_gradients_nor_weights_move_to_another_gpu_by_themselves() -> None:
+    with tg.use_backend("fakecupy:1"):
+        w = tg.tensor([2.0, 3.0], requires_grad=True)
+        y, optimizer = (w * w).sum(), tg.optim.Adam([w], lr=0.1)
+    for action in (y.backward, lambda: tg.pullback(y, [w]), lambda: w.assign_([1.0, 2.0])):
+        with pytest.raises(BackendError, match="lies on fakecupy:1, but GPU 0 is the current one"):
+            action()
+    with tg.use_backend("fakecupy:1"):
+        y.backward()
+    with pytest.raises(BackendError, match="lies on fakecupy:1, but GPU 0 is the current one"):
+        optimizer.step()
+    assert w.backend == w.grad.backend == "fakecupy:1" and w.tolist() == [2.0, 3.0]
+
+
+def test_tangents_and_indices_of_another_backend_are_refused(gpu: str) -> None:
+    x = tg.tensor([1.0, 2.0], backend=gpu)
+    with pytest.raises(BackendError, match=f"jvp.*{gpu}"):
+        tg.jvp(lambda x: x * 2, [x], [tg.ones(2, backend="numpy")])
+    assert tg.hvp(lambda x: (x * x * x).sum(), x, [1.0, 1.0]).backend == gpu
+    with pytest.raises(BackendError, match=r"index.*\.to\("):
+        x[tg.tensor([0, 1], backend="numpy")]

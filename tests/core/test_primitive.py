@@ -205,6 +205,30 @@ def test_a_primitive_of_a_users_own_may_have_any_name(monkeypatch: pytest.Monkey
     assert b.grad is not None and b.grad.tolist() == [3.0]
 
 
+@pytest.mark.parametrize(
+    ("rule", "words"), [(3, "dx is a function of g, not 3"), (lambda: 0, "first parameter of dx is g")]
+)
+def test_a_rule_that_is_none_is_refused(rule: Any, words: str) -> None:
+    with pytest.raises(PrimitiveError, match=words):
+        tg.primitive("linear", dx=rule)(lambda xp, x: x)
+
+
+def test_a_users_primitive_of_many_arrays_takes_a_list_and_owes_a_gradient_to_each() -> None:
+    @tg.primitive("linear", darrays=lambda g, arrays: [g for _ in arrays])
+    def total(xp: Any, *arrays: Any) -> Any:
+        return sum(arrays)
+
+    @tg.primitive("linear", darrays=lambda g, arrays: [g])
+    def forgetful(xp: Any, *arrays: Any) -> Any:
+        return sum(arrays)
+
+    a, b = tg.tensor([1.0], requires_grad=True), tg.tensor([2.0], requires_grad=True)
+    for y in (total([a, b]), total(a, b)):
+        assert y.tolist() == [3] and [d.tolist() for d in tg.pullback(y, [a, b])] == [[1], [1]]
+    with pytest.raises(PrimitiveError, match="forgetful gave 1 gradients for 2 arrays"):
+        forgetful(a, b).backward()
+
+
 def test_a_kernel_without_xp_is_refused() -> None:
     for kernel in (lambda x: x, lambda: 1.0):
         with pytest.raises(PrimitiveError, match="the first parameter of a kernel is xp"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from typing import Any
 
 import numpy as np
@@ -295,3 +296,30 @@ def test_copies_and_pickles_of_a_leaf_are_leaves_with_an_age_of_their_own() -> N
         assert y.grad is not None and y.grad.tolist() == [2, 3]
     with pytest.raises(GraphError, match="detach"):
         pickle.dumps(x * 2)
+
+
+def test_a_result_whose_gradient_will_be_kept_says_nothing() -> None:
+    y = tg.tensor(1.0, requires_grad=True) * 2
+    y.retain_grad()
+    assert y.grad is None
+
+
+def test_a_gradient_of_another_backend_is_refused(gpu: str) -> None:
+    w = tg.tensor([1.0], requires_grad=True, backend=gpu)
+    with pytest.raises(BackendError, match=r"grad\.to"):
+        w.grad = tg.tensor([1.0], backend="numpy")
+
+
+def test_threads_that_add_into_one_leaf_lose_nothing() -> None:
+    w = tg.tensor(np.zeros(1000), requires_grad=True)
+
+    def add() -> None:
+        for _ in range(200):
+            (w * 1.0).sum().backward()
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert w.grad is not None and (w.grad.numpy() == 800).all()

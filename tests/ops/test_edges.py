@@ -118,3 +118,24 @@ def test_an_empty_list_is_an_index_that_picks_nothing(backend: str) -> None:
     assert x.grad is not None and (x.grad.numpy() == 0).all()
     with pytest.raises(DtypeError, match="indices must be of integer"):
         x[np.zeros(0)]  # an array has said what it is
+
+
+def test_a_mean_of_more_elements_than_float16_can_count_has_its_gradient(backend: str) -> None:
+    x = tg.tensor(np.ones(70000, np.float16), requires_grad=True)
+    (x.mean() * 8).backward()
+    np.testing.assert_allclose(x.grad.numpy(), 8 / 70000, rtol=2e-3)
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_a_variance_of_too_few_elements_is_infinite_as_in_numpy(backend: str) -> None:
+    x = tg.tensor([1.0, 2.0])
+    assert tg.var(x, correction=3).item() == tg.std(x, correction=3).item() == np.inf
+
+
+def test_shapes_that_do_not_fit_say_what_would_have(backend: str) -> None:
+    with pytest.raises(ShapeError, match="at axis -3, 2 and 3 meet; equal sizes or a 1 would fit"):
+        tg.ones((2, 3, 4)) @ tg.ones((3, 4, 5))
+    with pytest.raises(ShapeError, match="at axis -1, 3 and 4 meet"):
+        tg.broadcast_to(tg.ones((2, 3)), (4, 4))
+    with pytest.raises(ShapeError, match="an axis is an integer"):
+        tg.prod(tg.ones(2), axis="x")

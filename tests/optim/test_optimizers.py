@@ -439,3 +439,17 @@ def test_clipping_refuses_what_makes_no_sense() -> None:
     b.grad = tg.tensor(np.ones(3), backend="fakecupy")
     with pytest.raises(tg.errors.BackendError, match="numpy and fakecupy"):
         optim.clip_grad_norm_([a, b], 1.0)
+
+
+@pytest.mark.parametrize("make", [
+    lambda p: tg.optim.RMSprop(p, lr=0.01, alpha=0.0), lambda p: tg.optim.Adam(p, lr=0.01, betas=(0.0, 0.0)),
+    lambda p: tg.optim.Adam(p, lr=0.01, betas=(0.0, 1e-6)),
+])  # fmt: skip
+def test_an_average_that_keeps_next_to_nothing_is_the_last_number(make):
+    """With nothing kept, g / sqrt(g^2) is 1 at each step; a difference of squares has lost that."""
+    p = tg.tensor([1.0], requires_grad=True)
+    optimizer = make([p])
+    for g in (1.0, 1e-2):
+        p.grad = tg.tensor([g])
+        optimizer.step()
+    assert p.item() == pytest.approx(0.98, abs=1e-4)

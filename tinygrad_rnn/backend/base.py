@@ -69,6 +69,12 @@ class Backend:
             raise BackendUnavailable(f"{self.name} has no devices to choose from; say {self.name!r} without a number")
         return nullcontext()
 
+    def check_place(self, *arrays: Array) -> None:
+        """Refuse arrays that cannot be computed with here and now; numbers pass.
+
+        Raises: BackendError, if one lies on another device than the current one.
+        """
+
     def guarded(self, name: str, kernel: Callable[..., Array]) -> Callable[..., Array]:
         """The kernel of the primitive `name`, with whatever has to be checked before it may run."""
         return kernel

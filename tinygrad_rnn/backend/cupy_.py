@@ -56,18 +56,21 @@ class CupyBackend(Backend):
         found: AbstractContextManager[Any] = self._cupy.cuda.Device(device or 0)
         return found
 
+    def check_place(self, *arrays: Array) -> None:
+        here = self._cupy.cuda.Device().id if self._count > 1 else 0
+        for x in arrays:
+            if self._count > 1 and type(x) in self.types and x.device.id != here:
+                raise BackendError(
+                    f"an operand lies on {self.name_of(x)}, but GPU {here} is the current one; "
+                    f"compute inside `with tg.use_backend({self.name_of(x)!r})`, or move the operand with .to()"
+                )
+
     def guarded(self, name: str, kernel: Callable[..., Array]) -> Callable[..., Array]:
         if self._count == 1 or name == "transfer":
             return kernel
 
         def checked(*args: Any, **options: Any) -> Array:
-            here = self._cupy.cuda.Device().id
-            for x in args:
-                if type(x) in self.types and x.device.id != here:
-                    raise BackendError(
-                        f"an operand lies on {self.name_of(x)}, but GPU {here} is the current one; "
-                        f"compute inside `with tg.use_backend({self.name_of(x)!r})`, or move the operand with .to()"
-                    )
+            self.check_place(*args)
             return kernel(*args, **options)
 
         return checked

@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush, heappushpop
+from threading import Lock
 from typing import Any
 
-from ..backend import NAMESPACE_OF, as_array
-from ..errors import BackendError, GraphError, NumericalError, ShapeError, operands
+from ..backend import NAMESPACE_OF, as_array, backend_of
+from ..errors import BackendError, GraphError, NumericalError, PrimitiveError, ShapeError, operands
 from .broadcasting import fitted
 from .modes import current, enable_grad, inspect_result, no_grad
 from .primitive import Pull, unchanged
 from .tensor import Tensor, keep
 
 Sink = Callable[[Tensor, Any, bool], None]
+_adding = Lock()  # two threads may add into one leaf
 
 
 class Tape(Sequence[Tensor]):
@@ -150,7 +152,10 @@ def pull(
         rules = op.recorded_pulls if recorded else op.pulls
         inputs = living_inputs(node) if node.inputs is None else node.inputs
         if op.variadic:
-            rules = [lambda g, node, d=d: d for d in rules[0](g, node)]  # type: ignore[assignment, misc]
+            found = rules[0](g, node)  # type: ignore[misc]
+            if len(found) != len(inputs):
+                raise PrimitiveError(f"the rule of {op.name} gave {len(found)} gradients for {len(inputs)} arrays")
+            rules = [lambda g, node, d=d: d for d in found]  # type: ignore[misc]
         for x, rule in zip(inputs, rules):
             if type(x) is not Tensor or not x._requires_grad or rule is None:
                 continue
@@ -239,6 +244,7 @@ def _seed(y: Tensor, grad: Any) -> Tensor:
             f"{y.label} has no graph to go back through: nothing that it was made from requires a gradient, "
             "or it was made under no_grad(); set requires_grad=True on the tensors to learn"
         )
+    backend_of(y._array).check_place(y._array)
     if grad is None:
         if y.size != 1:
             raise GraphError(f"{y.label} is no scalar: reduce it first, as in y.sum(), or say grad= of its shape")
@@ -272,8 +278,9 @@ def backward(y: Tensor, grad: Any = None, retain_graph: bool = True) -> None:
     """
     complete: list[tuple[Tensor, Any, bool]] = []  # so that a pass that fails half-way leaves no half gradients
     pull([(y, _seed(y, grad)._array)], lambda *leaf: complete.append(leaf), retain=retain_graph)
-    for leaf in complete:
-        _accumulate(*leaf)
+    with _adding:
+        for leaf in complete:
+            _accumulate(*leaf)
 
 
 def pullback(

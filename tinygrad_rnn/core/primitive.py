@@ -74,7 +74,9 @@ class Primitive:
         rule = self.rules.get(argument)
         if rule is None or rule is unchanged:
             return rule
-        first, *needs = inspect.signature(rule).parameters
+        if not callable(rule):
+            raise PrimitiveError(f"{self.name}: d{argument} is a function of g, not {rule!r}")
+        first, *needs = [*inspect.signature(rule).parameters] or ["nothing"]
         rule = rule if self.trusted or self.variadic else _sane(rule, f"the rule d{argument} of {self.name}")
         if first != "g":
             raise PrimitiveError(f"{self.name}: the first parameter of d{argument} is g, the incoming gradient")

@@ -29,7 +29,7 @@ def _general(op: Primitive) -> Callable[..., Any]:
     """What users call: runs the kernel on Tensors and records it; on bare arrays or symbols, just runs it on those."""
 
     def apply(*args: Any, **options: Any) -> Any:
-        if op.defaults or options:
+        if op.defaults or op.variadic or options:
             args, options = op.bind(args, options)
         for first in args:
             if type(first) is Tensor:

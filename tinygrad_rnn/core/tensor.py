@@ -98,7 +98,7 @@ class Tensor(Operators):
     @property
     def grad(self) -> Tensor | None:
         """The gradient that `backward()` left here, detached; None before, and None on results of operations."""
-        if self._grad is None and self.op is not None and self._requires_grad:
+        if self._grad is None and self.op is not None and self._requires_grad and keep not in (self.hooks or ()):
             warnings.warn(
                 f"{self.label} is the result of an operation, whose gradient is not kept: call .retain_grad() on it "
                 "before backward(), or ask for it with tg.pullback(y, [x])",
@@ -112,6 +112,8 @@ class Tensor(Operators):
             raise GraphError(f"a gradient of {self.label} is a Tensor or None, not a {type(value).__name__}")
         if value is not None and (value.shape, value.dtype) != (self.shape, self.dtype):
             raise ShapeError(f"a gradient of {self.label} must have its shape and dtype, not {value.label}")
+        if value is not None and value.backend != self.backend:
+            raise BackendError(f"a gradient of {self.label} lies where it does: grad.to({self.backend!r}) would fit")
         self._grad = None if value is None else Tensor(value._array.copy())
 
     @property
@@ -147,6 +149,7 @@ class Tensor(Operators):
         if self.op is not None:
             raise GraphError(f"{self.label} is the result of {self.op.name}; assign to leaves only, or .detach() it")
         home = backend_of(self._array)
+        home.check_place(self._array)
         new = as_array(value, home.name_of(self._array), self.dtype)
         if new.shape != self.shape:
             try:

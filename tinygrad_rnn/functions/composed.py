@@ -14,7 +14,7 @@ from ..core.broadcasting import broadcast_to
 from ..errors import DtypeError, OptionError, ShapeError
 from ..ops.elementwise import square
 from ..ops.matmul import contract
-from ..ops.reductions import count, mean, sum
+from ..ops.reductions import degrees, mean, sum
 from ..ops.shapes import axes_of, axis_of, concatenate, expand_dims, moveaxis, ravel, reshape, shaped, transpose
 
 
@@ -63,8 +63,8 @@ def prod(x, axis=None, keepdims=False):
 @lists_too
 def var(x, axis=None, keepdims=False, correction=0):
     """Variance: the mean squared distance from the mean, over count - correction."""
-    n = count(x, axis)
-    return sum(square(x - mean(x, axis=axis, keepdims=True)), axis=axis, keepdims=keepdims) / (n - correction)
+    away = x - mean(x, axis=axis, keepdims=True)
+    return sum(square(away), axis=axis, keepdims=keepdims) / degrees(x, axis, correction)
 
 
 @lists_too

@@ -40,7 +40,7 @@ def div(xp, a, b):
     da=lambda g, a, b: g * (b * _base(a, b) ** (b - 1)), db=lambda g, y, a: g * y * _log(a),
 )  # fmt: skip
 def power(xp, a, b):
-    """a to the power b. The derivative for b needs a >= 0; where a is 0, it is 0. Both are 0 at 0 to the power 0."""
+    """a to the power b. Where a is 0, the derivative for b is 0, if b is not negative; for a < 0 it is nan."""
     return a**b
 
 
@@ -76,7 +76,7 @@ def sqrt(xp, x):
 @primitive("elementwise", latex=r"\frac{1}{{x}}", domain=(0.5, 2.0), dx=lambda g, y: -g * y * y)
 def reciprocal(xp, x):
     """1 / x."""
-    return 1 / x
+    return xp.reciprocal(x)
 
 
 # -- exponentials and logarithms -----------------------------------------------------------------

@@ -7,7 +7,7 @@ from ..core.autodiff import Part
 from ..core.modes import current
 from ..core.primitive import primitive
 from ..core.tensor import Tensor
-from ..errors import IndexOutOfRange
+from ..errors import BackendError, IndexOutOfRange
 
 
 @primitive("linear", latex=r"{x}[\cdot]", dx=lambda g, x, key: _embed(g, x, key))
@@ -60,7 +60,9 @@ def getitem(x, key):
 
 def _places(part, backend):
     """An array of an index; an empty list has no dtype, and names integers."""
-    if isinstance(part, Tensor) and part.backend == backend:
+    if isinstance(part, Tensor):
+        if part.backend != backend:
+            raise BackendError(f"the index {part.label} lies on {part.backend}; bring it along with .to({backend!r})")
         return part._array
     found = as_array(part, backend)
     return found if found.size or hasattr(part, "dtype") else found.astype("int64")

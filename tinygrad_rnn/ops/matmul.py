@@ -6,7 +6,7 @@ import math
 
 from ..core.broadcasting import broadcast_to
 from ..core.primitive import primitive
-from ..errors import ShapeError
+from ..errors import ShapeError, misfit
 from .reductions import sum
 from .shapes import expand_dims, reshape, swapaxes
 
@@ -53,7 +53,7 @@ def matmul(xp, a, b):
             raise ShapeError("@ needs at least one axis on each side; use * for scalars") from None
         inner, which = b.shape[-2 if b.ndim > 1 else -1], "last but one" if b.ndim > 1 else "only"
         if a.shape[-1] == inner:
-            raise
+            raise ShapeError(misfit([(*x.shape[:-2], 1, 1) for x in (a, b)])) from None
         raise ShapeError(f"the last axis of a ({a.shape[-1]}) must be as long as the {which} of b ({inner})") from None
 
 

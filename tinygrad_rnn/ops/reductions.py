@@ -26,6 +26,10 @@ def _spread(g, x, axis, keepdims):
     return broadcast_to(_restored(g, x, axis, keepdims), shape=x.shape)
 
 
+def _shared(g, n):
+    return g / n if n <= 65504 else g * (1 / n)  # more than float16 can count
+
+
 def count(x, axis):
     """How many elements of x a reduction over `axis` takes together."""
     return math.prod([x.shape[a] for a in axes_of(x, axis)])
@@ -37,7 +41,7 @@ def sum(xp, x, *, axis=None, keepdims=False):
     return xp.sum(x, axis=axis, keepdims=keepdims)
 
 
-@primitive("linear", dx=lambda g, x, axis, keepdims: _spread(g / count(x, axis), x, axis, keepdims))
+@primitive("linear", dx=lambda g, x, axis, keepdims: _spread(_shared(g, count(x, axis)), x, axis, keepdims))
 def mean(xp, x, *, axis=None, keepdims=False):
     """Mean; nan over no elements."""
     return xp.mean(x, axis=axis, keepdims=keepdims)
@@ -61,9 +65,15 @@ def min(xp, x, *, axis=None, keepdims=False):
     return xp.min(x, axis=axis, keepdims=keepdims)
 
 
+def degrees(x, axis, correction):
+    """What the squares of a variance are divided by; not below 0, so that too few elements give inf, as in NumPy."""
+    n = count(x, axis)
+    return (n - correction) * (n > correction)
+
+
 def _std_slope(g, y, x, axis, keepdims, correction):
     y = _restored(y, x, axis, keepdims)
-    safe = where(y == 0, math.inf, y) * (count(x, axis) - correction)
+    safe = where(y == 0, math.inf, y) * degrees(x, axis, correction)
     return _restored(g, x, axis, keepdims) * (x - mean(x, axis=axis, keepdims=True)) / safe
 
 
@@ -71,7 +81,7 @@ def _std_slope(g, y, x, axis, keepdims, correction):
 def std(xp, x, *, axis=None, keepdims=False, correction=0):
     """Standard deviation: the root of the variance, with derivative 0 where it is 0."""
     away = x - xp.mean(x, axis=axis, keepdims=True)
-    return xp.sqrt(xp.sum(away * away, axis=axis, keepdims=keepdims) / (count(x, axis) - correction))
+    return xp.sqrt(xp.sum(away * away, axis=axis, keepdims=keepdims) / degrees(x, axis, correction))
 
 
 def _norm_slope(g, y, x, axis, keepdims):

@@ -20,6 +20,8 @@ def axes_of(x, axis):
     count = len(x.shape)
     axes = range(count) if axis is None else (axis,) if hasattr(axis, "__index__") else axis
     for each in axes:
+        if not hasattr(each, "__index__"):
+            raise ShapeError(f"an axis is an integer, a tuple of them or None, not {axis!r}")
         if not -count <= each < count:
             raise ShapeError(f"axis {each} is out of bounds for an array of shape {tuple(x.shape)}")
     return tuple([each % count for each in axes])

@@ -81,6 +81,7 @@ class Optimizer:
             if p._grad is None:
                 continue
             array, g, buffers = p._array, p._grad._array, self.buffers[name]
+            backend_of(array).check_place(array)
             if any(type(buffer) is not type(array) for buffer in buffers.values()):  # the model has moved
                 buffers = self.buffers[name] = {s: as_array(b, p.backend) for s, b in buffers.items()}
             if decay and self.decoupled:
@@ -161,10 +162,13 @@ def renew(tensor: Tensor, array: Array) -> None:
     tensor.modified = next_age()
 
 
-def approach(xp: Any, average: Array, target: Array, share: float, scratch: Array) -> None:
-    """Move a running average by `share` of the way to the target, in place; scratch may be the target."""
-    xp.subtract(target, average, out=scratch)
-    xp.multiply(scratch, share, out=scratch)
+def approach(xp: Any, average: Array, target: Array, keep: float, scratch: Array) -> None:
+    """average <- keep average + (1 - keep) target, in place; scratch may be the target.
+
+    Not average + (1 - keep) (target - average): where little is kept, the difference has lost the target's digits.
+    """
+    xp.multiply(average, keep, out=average)
+    xp.multiply(target, 1 - keep, out=scratch)
     xp.add(average, scratch, out=average)
 
 

@@ -46,10 +46,10 @@ class RMSprop(Optimizer):
 
     def update(self, xp: Any, p: Array, g: Array, buffers: dict[str, Array], t: int) -> Array:
         square, new = buffers["square"], xp.empty_like(p)
-        approach(xp, square, xp.multiply(g, g, out=new), 1 - self.alpha, new)
+        approach(xp, square, xp.multiply(g, g, out=new), self.alpha, new)
         if self.centered:
             mean = buffers["mean"]
-            approach(xp, mean, g, 1 - self.alpha, new)
+            approach(xp, mean, g, self.alpha, new)
             xp.multiply(mean, mean, out=new)
             square = xp.subtract(square, new, out=new)
         xp.sqrt(square, out=new)
