@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.errors import DtypeError
+from tinygrad_rnn.errors import DtypeError, OptionError
 
 
 @pytest.mark.parametrize("dtype", ["flot32", object, "U3", complex])
@@ -37,6 +37,15 @@ def test_arange_of_floats_is_float32_even_if_empty() -> None:
         np.testing.assert_array_equal(made.numpy(), np.arange(*bounds))
     for whole in ((0,), (4,), (5, 1, -2), (3, 1)):
         assert tg.arange(*whole).dtype == np.int64 and tg.arange(*whole).tolist() == np.arange(*whole).tolist()
+
+
+@pytest.mark.parametrize("make", [tg.randn, tg.rand])
+def test_a_seed_is_no_generator(make: Any) -> None:
+    for seed in (0, 1):  # 0 is false, but not nothing
+        with pytest.raises(OptionError, match=rf"rng is {seed}; it must be a numpy\.random\.Generator"):
+            make(2, rng=seed)
+    drawn = make(2, 3, rng=np.random.default_rng(5)).tolist()
+    assert drawn == make(2, 3, rng=np.random.default_rng(5)).tolist() != make(2, 3).tolist()
 
 
 def test_full_takes_numpys_keyword() -> None:

@@ -282,11 +282,15 @@ def test_options_that_are_none():
         lambda: nn.RNNCell(I, H, activation="gelu"),
         lambda: nn.GRUCell(I, H, init="xavier"),
         lambda: nn.GRUCell(I, H, init={"V": "zeros"}),
+        lambda: nn.GRUCell(I, H, init="zeros", rng=0),
+        lambda: nn.LSTMCell(I, H, forget_bias="large"),
     ):
         with pytest.raises(OptionError):
             make()
     with pytest.raises(DtypeError, match="int64"):
         nn.GRUCell(I, H, dtype=np.int64)
+    with pytest.raises(DtypeError, match="'flot32' is no dtype; float32"):
+        nn.GRUCell(I, H, dtype="flot32")
     assert nn.GRUCell(np.int64(I), np.int32(H)).W.shape == (I, 3 * H)
 
 

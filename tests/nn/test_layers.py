@@ -110,6 +110,8 @@ def test_layer_norm(backend):
     tg.gradcheck(lambda x: layer(x), tg.tensor(x[:2, 0]), order=2, tolerance=1e-7)
     with pytest.raises(ShapeError, match=r"LayerNorm takes \(5, 6\)"):
         layer(tg.ones((5, 4)))
+    with pytest.raises(OptionError, match="eps is 'small'"):
+        nn.LayerNorm(6, eps="small")
 
 
 def test_sequential(backend):

@@ -248,6 +248,7 @@ def test_options_out_of_their_choices_are_refused() -> None:
         lambda: losses.mse(x, x, "max"),  # type: ignore[arg-type]
         lambda: losses.huber(x, x, delta=0.0),
         lambda: losses.huber(x, x, delta=math.nan),
+        lambda: losses.huber(x, x, delta="far"),  # type: ignore[arg-type]
     ):
         with pytest.raises(OptionError):
             call()

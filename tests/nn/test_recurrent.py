@@ -408,6 +408,14 @@ def test_inputs_that_do_not_fit(x):
         lstm(x, [tg.ones((1, N, H), dtype=np.float64)] * 3)
 
 
+@pytest.mark.parametrize("shape", [(5, 4), (5, I), (4,), (), (T, N, I, 1)])
+@pytest.mark.parametrize("letters", ["T, N, I", "N, T, I"])
+def test_what_has_not_three_axes_is_told_so_whatever_their_lengths(shape, letters):
+    fitting = rf"x has shape .*, but LSTM takes three axes, \({letters}\): shape \({letters[:-1]}{I}\) would fit"
+    with pytest.raises(ShapeError, match=fitting):
+        nn.LSTM(I, H, batch_first=letters[0] == "N")(np.ones(shape, np.float32))
+
+
 def test_options_that_are_none():
     for make in (
         lambda: nn.GRU(I, 0),
@@ -419,8 +427,15 @@ def test_options_that_are_none():
         lambda: nn.GRU(I, H, reset="sometimes"),
         lambda: nn.RNN(I, H, activation="step"),
         lambda: nn.LSTM(I, H, init="xavier"),
+        lambda: nn.LSTM(I, H, forget_bias="large"),
+        lambda: nn.LSTM(I, H, forget_bias=True),
     ):
         with pytest.raises(OptionError):
             make()
+    with pytest.raises(DtypeError, match="'flot32' is no dtype; float32"):
+        nn.GRU(I, H, dtype="flot32")
+    for rng in (0, 3, np.random.RandomState(3)):  # 0 is false, but not nothing
+        with pytest.raises(OptionError, match=r"rng is .*; it must be a numpy\.random\.Generator"):
+            nn.GRU(I, H, rng=rng)
     with pytest.raises(TypeError, match="peephole"):
         nn.LSTM(I, H, peephole=True)

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 
 from ..backend import random
 from ..core.tensor import Tensor, tensor
+from ..errors import OptionError
 
 Shape = int | tuple[int, ...]
 
@@ -44,13 +45,23 @@ def eye(n: int, *, dtype: DTypeLike = np.float32, **keywords: Any) -> Tensor:
     return tensor(np.eye(n), dtype=dtype, **keywords)
 
 
+def generator(rng: np.random.Generator | None) -> np.random.Generator:
+    """Where random numbers come from: `rng`, or the generator that `tg.seed` starts.
+
+    Raises: OptionError for something else, such as a seed.
+    """
+    if not (rng is None or isinstance(rng, np.random.Generator)):
+        raise OptionError(f"rng is {rng!r}; it must be a numpy.random.Generator, as numpy.random.default_rng(7) is one")
+    return random.host_generator() if rng is None else rng
+
+
 def randn(
     *shape: int, rng: np.random.Generator | None = None, dtype: DTypeLike = np.float32, **keywords: Any
 ) -> Tensor:
     """Normal random numbers, drawn on the host, so that every backend gets the same ones; see `tg.seed`."""
-    return tensor((rng or random.host_generator()).standard_normal(shape), dtype=dtype, **keywords)
+    return tensor(generator(rng).standard_normal(shape), dtype=dtype, **keywords)
 
 
 def rand(*shape: int, rng: np.random.Generator | None = None, dtype: DTypeLike = np.float32, **keywords: Any) -> Tensor:
     """Uniform random numbers in [0, 1), drawn on the host; see `tg.seed`."""
-    return tensor((rng or random.host_generator()).random(shape), dtype=dtype, **keywords)
+    return tensor(generator(rng).random(shape), dtype=dtype, **keywords)

@@ -46,8 +46,8 @@ class Cell(Module):
     bias: False leaves b out. init: see `nn.initializers`; the default is uniform within 1/sqrt(H).
     rng: where the numbers come from; the default is the generator that `tg.seed` starts.
 
-    Raises: OptionError for a size below 1 or an unknown initialiser; DtypeError; ShapeError for an initialiser that
-        returns another shape.
+    Raises: OptionError for a size below 1, an unknown initialiser or an rng that is no generator; DtypeError;
+        ShapeError for an initialiser that returns another shape.
 
     A cell of your own: set gates, candidate, states and `Gates`, and write `equation`.
     """
@@ -317,6 +317,8 @@ class LSTMCell(Cell):
 
     forget_bias: what the forget gate's bias starts at, so that a new cell remembers (Gers et al. 2000; Jozefowicz
         et al. 2015); None leaves it to init=. All else: as `Cell`.
+
+    Raises: as `Cell`; OptionError for a forget_bias that is no number.
     """
 
     gates, candidate, states = ("i", "f", "g", "o"), "g", ("h", "c")
@@ -328,7 +330,7 @@ class LSTMCell(Cell):
         super()._make(maker)
         if self.b is not None and self.forget_bias is not None:
             values = self.b.numpy().copy()
-            values[self.hidden_size : 2 * self.hidden_size] = self.forget_bias
+            values[self.hidden_size : 2 * self.hidden_size] = options.number("forget_bias", self.forget_bias)
             self.b.assign_(values)
 
     def equation(self, x: Any, state: State, weights: Weights) -> equations.LSTMStep:

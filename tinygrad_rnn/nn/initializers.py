@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..backend import random
 from ..core.tensor import Tensor, tensor
-from ..errors import DtypeError, OptionError, ShapeError
+from ..errors import OptionError, ShapeError
+from ..functions.creation import generator
 from . import options
 
 Values = NDArray[np.float64]
@@ -100,22 +100,22 @@ class Maker:
         self, init: Init, dtype: DTypeLike, rng: np.random.Generator | None, size: int, *names: str,
         default: str = "uniform",
     ) -> None:  # fmt: skip
-        """Raises: OptionError for a name in `init` that is not there; DtypeError for one that is no floating dtype."""
+        """Raises: OptionError for a name in `init` that is not there and for an rng that is no generator; DtypeError
+        for a dtype that is no floating one.
+        """
         if isinstance(init, Mapping) and (strangers := [name for name in init if name not in names]):
             raise OptionError(f"init= names {strangers[0]!r}; the parameters are {', '.join(names)}")
-        self.init, self.dtype, self.rng, self.size, self.default = init, np.dtype(dtype), rng, size, default
-        if self.dtype.kind != "f":
-            raise DtypeError(f"parameters need a floating dtype such as float32 or float64, not {self.dtype}")
+        self.init, self.size, self.default = init, size, default
+        self.dtype, self.rng = options.floating(dtype), generator(rng)
 
     def make(self, name: str, *shape: int, blocks: int = 1) -> Tensor:
         """A leaf that requires a gradient: `blocks` arrays of this shape, each drawn by itself, side by side.
 
         Raises: ShapeError, DtypeError for an initialiser that returns something else than numbers of this shape.
         """
-        fill, rng = initializer(self.init, name, self.default), self.rng or random.host_generator()
-        values = [
-            options.array(f"init of {name}", fill(rng, shape, self.size), "numpy", self.dtype) for _ in range(blocks)
-        ]
+        fill = initializer(self.init, name, self.default)
+        drawn = [fill(self.rng, shape, self.size) for _ in range(blocks)]
+        values = [options.array(f"init of {name}", each, "numpy", self.dtype) for each in drawn]
         for value in values:
             if value.shape != shape:
                 each = " for each gate" if blocks > 1 else ""

@@ -130,9 +130,9 @@ class LayerNorm(Module):
     def __init__(self, size: int, *, eps: float = 1e-5, dtype: DTypeLike = np.float32) -> None:
         """eps: what is added to the variance.
 
-        Raises: OptionError for a size below 1; DtypeError.
+        Raises: OptionError for a size below 1 or an eps that is no number; DtypeError.
         """
-        self.size, self.eps = options.count("size", size), eps
+        self.size, self.eps = options.count("size", size), options.number("eps", eps)
         maker = Maker({"gain": 1.0, "shift": 0.0}, dtype, None, self.size, "gain", "shift")
         self.gain, self.shift = maker.make("gain", self.size), maker.make("shift", self.size)
 

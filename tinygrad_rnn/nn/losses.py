@@ -124,10 +124,10 @@ def huber(prediction: Any, target: Any, reduction: Reduction = "mean", *, delta:
 
     prediction, target: numbers, of one shape.
 
-    Raises: DtypeError; BackendError; ShapeError, if the shapes are not equal; OptionError, if delta is not above 0.
+    Raises: DtypeError; BackendError; ShapeError, if the shapes are not equal; OptionError, unless delta is above 0.
     """
-    if not delta > 0:
-        raise OptionError(f"delta is the distance from which the loss grows linearly; it must be above 0, not {delta}")
+    if not options.number("huber: delta", delta) > 0:
+        raise OptionError(f"huber: delta is {delta}; it is where the square becomes a line, and must be above 0")
     prediction, target = _equals("huber", prediction, target)
     away = prediction - target
     near = clip(away, min=-delta, max=delta)

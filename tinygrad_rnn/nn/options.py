@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import DTypeLike
 from ..backend import BACKEND_OF, Array, as_array
 from ..core.modes import place
 from ..core.tensor import Tensor
-from ..errors import OptionError, TinygradError
+from ..errors import DtypeError, OptionError, TinygradError
 
 
 def count(name: str, value: Any) -> int:
@@ -37,6 +38,30 @@ def choice(name: str, value: Any, choices: Collection[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise OptionError(f"{name} is {value!r}; choose from {', '.join(map(repr, choices))}")
     return value
+
+
+def number(name: str, value: Any) -> float:
+    """A real number.
+
+    Raises: OptionError.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise OptionError(f"{name} is {value!r}; it must be a number")
+    return float(value)
+
+
+def floating(value: Any) -> np.dtype[Any]:
+    """A dtype that weights can have.
+
+    Raises: DtypeError.
+    """
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)
+    except TypeError:
+        raise DtypeError(f"{value!r} is no dtype; float32 and float64 are") from None
+    if dtype.kind != "f":
+        raise DtypeError(f"parameters need a floating dtype such as float32 or float64, not {dtype}")
+    return dtype
 
 
 def probability(name: str, value: Any) -> float:

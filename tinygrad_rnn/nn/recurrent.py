@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..backend import BACKEND_OF, as_array, backend_of, random
+from ..backend import BACKEND_OF, as_array, backend_of
 from ..core.modes import place, scope
 from ..core.tensor import Tensor
 from ..errors import BackendError, DtypeError, ShapeError
@@ -134,11 +134,11 @@ class Recurrent(Module):
         if self.dropout and self.num_layers == 1:
             warnings.warn("dropout acts between layers, and there is only one; use num_layers=2 or more", stacklevel=3)
         self.drop = Dropout(self.dropout)
-        D, rng = 1 + self.bidirectional, self.rng or random.host_generator()
+        D = 1 + self.bidirectional
         settings = {field.name: getattr(self, field.name) for field in fields(self)[len(fields(Recurrent)) :]}
         self.cells = [
             self.cell_type(self.input_size if layer == 0 else D * self.hidden_size, self.hidden_size,
-                           bias=self.bias, init=self.init, dtype=self.dtype, rng=rng, **settings)
+                           bias=self.bias, init=self.init, dtype=self.dtype, rng=self.rng, **settings)
             for layer in range(self.num_layers) for _ in range(D)
         ]  # fmt: skip
         self.dtype = self.cells[0].dtype
@@ -176,16 +176,18 @@ class Recurrent(Module):
         return (swapaxes(x, axis1=0, axis2=1) if self.batch_first else x), tuple([stack(each) for each in zip(*ends)])
 
     def _checked_input(self, x: Any) -> Tensor:
-        checked = self.cells[0].checked_input(x)
-        letters = "N, T, I" if self.batch_first else "T, N, I"
-        if checked.ndim != 3:
+        first, letters = self.cells[0], "N, T, " if self.batch_first else "T, N, "
+        x = options.beside(first.W, "x", x)
+        if x.ndim != 3:
             raise ShapeError(
-                f"x has shape {checked.shape}, but {type(self).__name__} takes three axes, ({letters}){place()}"
+                f"x has shape {x.shape}, but {type(self).__name__} takes three axes, ({letters}I): shape "
+                f"({letters}{self.input_size}) would fit{place()}"
             )
+        checked = first.checked_input(x)
         if self.batch_first:
             checked = swapaxes(checked, axis1=0, axis2=1)
         if not checked.shape[0]:
-            raise ShapeError(f"x has no time step: ({letters}) with T of at least 1 would fit{place()}")
+            raise ShapeError(f"x has no time step: ({letters}I) with T of at least 1 would fit{place()}")
         return checked
 
     def _checked_state(self, state: Any, N: int, name: str) -> tuple[Tensor, ...]:
