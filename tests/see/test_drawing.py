@@ -500,6 +500,14 @@ def test_a_dot_that_fails_is_quoted_briefly(monkeypatch, tmp_path):
 
 
 @posix
+def test_a_dot_that_writes_something_else_is_said_to(monkeypatch, tmp_path):
+    stand_in(tmp_path, 'case "$1" in -V) echo "dot - graphviz version 9.0.0 (0)" >&2;; *) echo "not svg";; esac')
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(DrawError, match=r"dot \(9\.0\.0\) wrote something else than an SVG"):
+        _ = tg.draw(simple()).svg
+
+
+@posix
 @pytest.mark.parametrize("script", ['echo "dot - graphviz version 2.38.0 (0)" >&2', "exit 3", "echo hello"])
 def test_a_dot_that_is_too_old_or_no_dot_counts_as_absent(monkeypatch, tmp_path, script):
     stand_in(tmp_path, script)

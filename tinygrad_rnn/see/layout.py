@@ -99,6 +99,8 @@ def _by_dot(path: str, version: str, dot: str, form: str, limit: float, size: st
     if done.returncode or not done.stdout:
         cause = " / ".join(done.stderr.decode(errors="replace").splitlines()[:2]) or f"exit status {done.returncode}"
         raise DrawError(f"{name} failed on {size}: {cause}. engine='wasm' is the other way")
+    if form == "svg" and b"<svg" not in done.stdout:
+        raise DrawError(f"{name} wrote something else than an SVG for {size}. engine='wasm' is the other way")
     return done.stdout
 
 
