@@ -342,14 +342,29 @@ def test_nobody_who_reads_at_all_is_no_error(here: Path, command: str) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the disk that is always full is a thing of Linux")
+@pytest.mark.parametrize("buffered", [True, False])
 @pytest.mark.parametrize("command", ["info", "--version", "sample --checkpoint run", "train --out new", "demo"])
-def test_an_output_on_a_full_disk_gets_one_sentence(here: Path, command: str) -> None:
+def test_an_output_on_a_full_disk_gets_one_sentence(here: Path, command: str, buffered: bool) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*COMMAND, *command.split()], cwd=here, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "the output could not be written (No space left on device)" in done.stderr
+        done = run_command(command, here, buffered, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1
+        assert "the output could not be written (No space left on device)" in done.stderr
+        assert run_command(command, here, buffered, stdout=full, stderr=full).returncode == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the disk that is always full is a thing of Linux")
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("command", ["train --hidden 0", "train --frob", "sample --checkpoint nowhere"])
+def test_a_sentence_that_cannot_be_written_leaves_the_status(here: Path, command: str, buffered: bool) -> None:
     with open("/dev/full", "w") as full:
-        assert subprocess.run([*COMMAND, *command.split()], cwd=here, stdout=full, stderr=full).returncode == 2
+        assert run_command(command, here, buffered, stderr=full).returncode == 2
+
+
+def run_command(command: str, here: Path, buffered: bool, **options: Any) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, whose Python does or does not keep back what it writes."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    environment |= {} if buffered else {"PYTHONUNBUFFERED": "1"}
+    return subprocess.run([*COMMAND, *command.split()], cwd=here, env=environment, **options)
 
 
 def test_a_run_that_runs_away_keeps_its_last_good_checkpoint(here: Path) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TextIO
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -44,6 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows "?"
     try:
+        return _status(arguments)
+    finally:
+        _empty(sys.stderr)
+
+
+def _status(arguments: list[str] | None) -> int:
+    try:
         with _on_signals(_interrupt):
             try:
                 return _done(_parser().parse_args(arguments))
@@ -56,11 +63,19 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
-        with suppress(OSError):  # what is left in the buffer goes nowhere
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _empty(sys.stdout)
         if isinstance(error, BrokenPipeError):  # the reader of our output, such as head, has had enough
             return SAVED
         return _refused(f"{error.filename or 'the output'} could not be written ({error.strerror}): make room for it")
+
+
+def _empty(stream: TextIO) -> None:
+    """Write what is left in a buffer; what cannot be written goes nowhere, for it would fail again when Python ends."""
+    try:
+        print(end="", file=stream, flush=True)
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _done(chosen: argparse.Namespace) -> int:
