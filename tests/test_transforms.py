@@ -196,6 +196,30 @@ def test_a_checkpoint_of_several_results_and_without_gradients_for_its_arguments
     np.testing.assert_allclose(w.grad.numpy(), expected)  # type: ignore[union-attr]
 
 
+def test_a_backward_through_a_checkpoint_leaves_the_random_numbers_where_they_were() -> None:
+    """Else the masks that were drawn between the checkpoint and its backward would come a second time."""
+    x = tg.tensor(X, requires_grad=True)
+    numbers = lambda x: tg.tensor(random.uniform(backend_of(x._array), x.shape)) + tg.randn(3)  # noqa: E731
+    drawn = []
+    for run in (lambda f, x: f(x), tg.checkpoint):
+        tg.seed(7)
+        y = run(lambda x: x * numbers(x), x)
+        between = numbers(x).tolist()
+        y.sum().backward()
+        drawn.append([between, numbers(x).tolist()])
+    assert drawn[0] == drawn[1] and drawn[0][0] != drawn[0][1]
+
+
+def test_a_checkpoint_that_fails_when_it_runs_again_leaves_the_random_numbers_too() -> None:
+    x, runs = tg.tensor(X, requires_grad=True), iter([2.0])
+    y = tg.checkpoint(lambda x: x * tg.randn(3) * next(runs), x)
+    tg.randn(2)
+    before = random.get_state()
+    with pytest.raises(StopIteration):
+        y.sum().backward()
+    assert random.get_state() == before
+
+
 def test_a_checkpoint_under_no_grad_just_runs() -> None:
     segment = Segment()
     with tg.no_grad():

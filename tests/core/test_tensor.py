@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.errors import BackendError, DtypeError, GraphError, ShapeError
+from tinygrad_rnn.errors import BackendError, DtypeError, GraphError, ModifiedError, ShapeError
 
 # -- making ------------------------------------------------------------------------------------------
 
@@ -197,6 +197,19 @@ def test_assigned_numbers_belong_to_the_tensor() -> None:
     assert t.tolist() == [0, 0, 0] and t._array.flags.writeable
     t.assign_(5.0)
     assert t._array.flags.writeable and t._array.strides == (8,)
+
+
+def test_a_number_that_changed_stops_backward_before_any_leaf_has_its_gradient(backend: str) -> None:
+    """`last` is younger than the product that was spoilt, so that its gradient is ready first."""
+    x, w = tg.tensor(2.0, requires_grad=True), tg.tensor(3.0, requires_grad=True, name="w")
+    product = x * w
+    last, known = tg.tensor(5.0, requires_grad=True), tg.tensor(7.0, requires_grad=True)
+    (known * 1).backward()
+    w.assign_(4.0)
+    with pytest.raises(ModifiedError, match="used w"):
+        (product * last + known).backward()
+    assert x.grad is None and w.grad is None and last.grad is None
+    assert known.grad is not None and known.grad.item() == 1
 
 
 def test_writing_into_elements_says_what_to_do_instead() -> None:

@@ -379,6 +379,18 @@ def test_a_step_reads_nothing_back_and_gives_the_same_numbers(kind):
     assert results["numpy"] == results["fakecupy"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_on_a_gpu_works_whatever_the_default_backend_is(kind, gpu):
+    """Lengths and initial states are made where the weights are."""
+    with tg.use_backend("numpy"):
+        layer = layer_of(kind, 2, bidirectional=True)
+        x = tg.tensor(filled("x", T, N, I))
+        expected, _ = layer(x, lengths=LENGTHS)
+        output, final = layer.to(gpu)(x.to(gpu), lengths=LENGTHS)
+    assert {output.backend, *[s.backend for s in states_of(final)]} == {gpu}
+    np.testing.assert_allclose(output.numpy(), expected.numpy(), rtol=0, atol=1e-12)
+
+
 # -- what they refuse ----------------------------------------------------------------------------------------
 
 

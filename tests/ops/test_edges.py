@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.errors import DtypeError, OptionError, ShapeError
+from tinygrad_rnn.core.primitive import PRIMITIVES
+from tinygrad_rnn.errors import DtypeError, ModifiedError, OptionError, ShapeError
 
 
 def test_the_norm_of_small_integers_does_not_overflow(backend: str) -> None:
@@ -49,6 +50,29 @@ def test_0_to_the_power_0_has_slopes_0_in_arrays_too(backend: str) -> None:
     assert tg.pullback(da[2], [y])[0].tolist() == [0, 0, 0.5, 0]  # d/db of b a^(b-1), at b = 0 no less
 
 
+@pytest.mark.parametrize("axis", [None, 1])
+def test_logsumexp_of_what_is_infinite(axis: int | None, backend: str) -> None:
+    """-inf - -inf would be nan: taking the largest off helps only where it is finite."""
+    for numbers, expected in (([-np.inf, -np.inf], -np.inf), ([np.inf, 2.0], np.inf), ([-np.inf, 2.0], 2.0)):
+        with np.errstate(divide="ignore"):  # log(0) is the right value; nan would warn of an invalid one
+            found = tg.logsumexp(tg.tensor([numbers]), axis=axis)
+        np.testing.assert_array_equal(found.numpy(), np.full((1,) if axis else (), expected, np.float32))
+
+
+def test_a_condition_that_changed_is_noticed(backend: str) -> None:
+    """`where` is linear in a and b, whose numbers its rules never read, but not in its condition."""
+    condition = tg.tensor([True, False, True], name="condition")
+    a, b = tg.ones(3, requires_grad=True), tg.zeros(3, requires_grad=True)
+    y = tg.where(condition, a, b)
+    a.assign_([2.0, 3.0, 4.0])
+    y.sum().backward()
+    assert a.grad is not None and a.grad.tolist() == [1, 0, 1]
+    condition.assign_([False, False, True])
+    with pytest.raises(ModifiedError, match=r"where .*used condition"):
+        y.sum().backward()
+    assert a.grad.tolist() == [1, 0, 1] and b.grad is not None and b.grad.tolist() == [0, 1, 0]
+
+
 @pytest.mark.parametrize("f", [tg.sign, tg.floor])
 def test_steps_have_slope_0_also_at_infinity(f: Any) -> None:
     x = tg.tensor([-np.inf, 0.5, np.inf], requires_grad=True)
@@ -72,6 +96,21 @@ def test_products_of_matrices_with_an_axis_of_length_0(left: Any, right: Any, ba
     assert y.shape == (np.ones(left) @ np.ones(right)).shape and (y.numpy() == 0).all()
     for x, d in zip((a, b), tg.pullback(y.sum(), [a, b], create_graph=True), strict=True):
         assert d.shape == x.shape and (d.numpy() == 0).all()
+
+
+def test_a_batch_of_matrices_times_one_matrix_is_a_single_product() -> None:
+    """(T, N, D) @ (D, H): on its own, NumPy would make T small products of it."""
+    met = []
+
+    class Watched(np.ndarray[Any, Any]):
+        def __matmul__(self, other: Any) -> Any:
+            met.append((self.shape, other.shape))
+            return np.asarray(self) @ other
+
+    a, b = np.arange(24.0).reshape(2, 3, 4), np.arange(20.0).reshape(4, 5)
+    kernel = PRIMITIVES["matmul"].kernel_for(np.ndarray)
+    np.testing.assert_array_equal(kernel(a.view(Watched), b), a @ b)
+    assert met == [((6, 4), (4, 5))]
 
 
 @pytest.mark.parametrize("width", [
