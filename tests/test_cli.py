@@ -182,7 +182,7 @@ def test_demo_leaves_everything_that_it_promises(
 
 def interrupted(here: Path, number: int, *options: str, out: str = "long") -> tuple[int, str]:
     process = subprocess.Popen(
-        [*COMMAND, "train", "--text", "text.txt", *SMALL[:-1], "1000000", "--out", out, *options],
+        [*COMMAND, "train", "--text", "text.txt", *SMALL[:-1], "1000000", f"--out={out}", *options],
         cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
@@ -251,6 +251,41 @@ def test_the_way_to_go_on_repeats_what_the_checkpoint_does_not_keep(here: Path) 
     assert status(*command, "--steps", str(checkpoint.load(here / "my run's")["step"] + 1)) == 0
 
 
+def test_an_interrupted_demo_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    real = cli.Display.show
+
+    def show(display: cli.Display, report: Any) -> None:
+        real(display, report)
+        if report.step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(cli.Display, "show", show)
+    assert status("demo", "--out", "my demo") == 130
+    said = capsys.readouterr().out
+    assert "stopped after step 3, all is saved" in said
+    command = shlex.split(said.splitlines()[-1])[1:]
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert status(*command, "--steps", "4") == 0 and checkpoint.load("my demo")["step"] == 4
+
+
+def test_folders_that_look_like_options_are_named_so_that_they_are_none(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--out=-x") == 0
+    said = capsys.readouterr().out
+    assert status(*shlex.split(said.splitlines()[-1])[1:], "--length", "3") == 0
+    capsys.readouterr()
+    assert train("--out=-x") == 2
+    said = capsys.readouterr().err
+    assert "train --resume --out=-x, or" in said
+    code, said = interrupted(here, signal.SIGINT, out="-long")
+    assert code == 130 and "tinygrad-rnn train --resume --out=-long\n" in said
+
+
 def test_names_with_spaces_are_quoted_in_what_is_printed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--out", "my run") == 0
     said = capsys.readouterr().out
@@ -307,6 +342,13 @@ def test_in_a_terminal_there_is_a_live_bar(here: Path, columns: int) -> None:
     assert re.search(r"step 6/6 .* 0:00 left", bar) and len(bar) <= columns
     assert re.search(r"\d\.\d{3} nats .*\d\.\d{3} bits.*\d tokens/s", below) and len(below) <= columns
     assert ("bits/char" in below) == (columns > 40) and "…" not in shown
+
+
+def test_the_first_step_already_says_loss_and_speed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--out", "new") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in lines] == ["1/6", "6/6"]
+    assert all(re.search(r"loss \d\.\d{3} nats .* \d[\d,]* tokens/s", line) for line in lines)
 
 
 def test_a_reader_that_leaves_early_is_no_error(here: Path) -> None:
@@ -440,6 +482,10 @@ def edit_json(**changes: object) -> Callable[[], None]:
     return edit
 
 
+def forged(**changes: object) -> Callable[[], None]:
+    return lambda: checkpoint.save("run", {**checkpoint.load("run"), **changes}, step=6)
+
+
 def edit_arrays(change: Callable[[dict[str, np.ndarray]], object]) -> Callable[[], None]:
     def edit() -> None:
         arrays = load_file("run/arrays-6.safetensors")
@@ -485,6 +531,7 @@ WEIGHT = "model/head.W"
 TRAIN, SAMPLE, GO_ON = "train --out new", "sample --checkpoint run --prompt the", "train --resume --out run --steps 9"
 BAD: dict[str, tuple[Callable[[], None], str, str]] = {
     "missing text": (nothing, f"{TRAIN} --text nowhere.txt", "there is no file"),
+    "text of a mark alone": (write("t", b"\xef\xbb\xbf"), f"{TRAIN} --text t", "is empty"),
     "empty text": (write("t", b""), f"{TRAIN} --text t", "is empty"),
     "binary text": (write("t", bytes(range(256))), f"{TRAIN} --text t", "is a binary file"),
     "text not UTF-8": (write("t", "Gr\u00fc\u00dfe".encode("latin-1") * 999), f"{TRAIN} --text t", "iconv"),
@@ -546,6 +593,11 @@ BAD: dict[str, tuple[Callable[[], None], str, str]] = {
     "too much memory": (nothing, f"{TRAIN} --hidden 100000000000", "not enough memory"),
     "a file in the way": (nothing, "train --out text.txt", "cannot be made"),
     "a file on the way": (nothing, "train --out text.txt/new", "cannot be made"),
+    "a name too long": (nothing, f"train --out {'x' * 300}", "(File name too long): name another folder"),
+    "JSON without end": (write("run/checkpoint.json", b"[" * 100_000), SAMPLE, "is damaged"),
+    "resuming JSON without end": (write("run/checkpoint.json", b"[" * 100_000), GO_ON, "is damaged"),
+    "a forged step": (forged(step=-5), GO_ON, "step is a whole number out of range"),
+    "a forged state": (forged(carried="x"), GO_ON, "carried is of type str"),
     "another run": (nothing, "train --out run", "run holds another run: go on with it"),
     "another demo": (nothing, "demo --out run", "run holds another run"),
     "somebody's file": (write("README.txt", b"mine"), "demo --out .", "holds a file README.txt already"),

@@ -213,21 +213,21 @@ def _train(chosen: argparse.Namespace) -> int:
         ):
             display.show(report)
     if run.step < c.steps:
-        print(f"stopped after step {run.step}, all is saved; go on with\n  {_to_go_on(chosen, folder)}")
+        _say_how_to_go_on(chosen, run, folder)
         return INTERRUPTED
     _leave_curve(folder, c)
-    to_sample = shlex.join(["tinygrad-rnn", "sample", "--checkpoint", str(folder)])
+    to_sample = f"tinygrad-rnn sample {checkpoint.as_typed('--checkpoint', folder)}"
     print(f"{folder} holds the checkpoint, {LOG}, {CURVE}; let it write with\n  {to_sample}")
     return SAVED
 
 
-def _to_go_on(chosen: argparse.Namespace, folder: Path) -> str:
-    """The command that goes on with a run, its passing options as they were."""
-    words = ["tinygrad-rnn", "train", "--resume", "--out", str(folder)]
+def _say_how_to_go_on(chosen: argparse.Namespace, run: Run, folder: Path) -> None:
+    """Print the command that goes on with a run, its passing options as they were."""
+    words = ["tinygrad-rnn train --resume", checkpoint.as_typed("--out", folder)]
     for name, default in PASSING.items():
         if (value := getattr(chosen, name)) != default:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+            words += [f"--{name.replace('_', '-')}", shlex.quote(str(value))]
+    print(f"stopped after step {run.step}, all is saved; go on with\n  {' '.join(words)}")
 
 
 def _configuration(options: dict[str, Any]) -> Configuration:
@@ -262,8 +262,8 @@ def _claimed(folder: Path | None, default: str, files: Iterable[str]) -> Path:
         folder = next(name for name in names if not os.path.lexists(name))
     if checkpoint.exists(folder):
         raise OutputError(
-            f"{folder} holds another run: go on with it by tinygrad-rnn train --resume --out "
-            f"{shlex.quote(str(folder))}, or name a new folder with --out"
+            f"{folder} holds another run: go on with it by tinygrad-rnn train --resume "
+            f"{checkpoint.as_typed('--out', folder)}, or name a new folder with --out"
         )
     wanted = (folder / f"{name}{end}" for name in files for end in ("", ".partial"))
     if there := next(filter(checkpoint.of_others, wanted), None):
@@ -329,7 +329,8 @@ class Display:
         due = report.loss is not None and (now - self.spoken > 5 or report.step == report.steps)
         if report.measured or (due and not self.console.is_terminal):
             self._say(f"step {report.step}/{report.steps}  {self._words(report)}", left)
-            self.spoken = now
+            if report.step > self.first + 1:  # the first step has its line at once, and delays no other
+                self.spoken = now
 
     def _say(self, words: str, left: str) -> None:
         try:
@@ -417,7 +418,10 @@ def _demo(chosen: argparse.Namespace) -> int:
     _one_step().save(folder / PICTURE)
     checkpoint.write(folder / README, _readme(folder, run, before, after).encode(errors="surrogateescape"))
     print(f"{folder} holds the checkpoint, the loss curve and a picture of one GRU step; {folder / README} says more.")
-    return INTERRUPTED if display.interrupted else SAVED
+    if not display.interrupted:
+        return SAVED
+    _say_how_to_go_on(chosen, run, folder)
+    return INTERRUPTED
 
 
 def _excerpt(run: Run) -> str:

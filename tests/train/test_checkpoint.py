@@ -210,6 +210,18 @@ def edit_json(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], No
     return edit
 
 
+def forge(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """An edit by one who knows how fingerprints are made."""
+    return edit_json(lambda head: [change(head), head.update(head_sha256=checkpoint._sha256_of_head(head))])
+
+
+def nested(depth: int) -> Any:
+    value: Any = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def edit_arrays(change: Callable[[dict[str, np.ndarray]], object]) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
         arrays = load_file(arrays_file(folder))
@@ -275,6 +287,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "no state": (edit_json(lambda h: h.pop("state")), "damaged"),
     "a path out of the folder": (edit_json(lambda h: h.update(arrays="../x.safetensors")), "damaged"),
     "JSON cut short": (edit_bytes(lambda b: b[: len(b) // 2], checkpoint.FILE), "truncated or damaged"),
+    "JSON nested without end": (edit_bytes(lambda b: b"[" * 100_000, checkpoint.FILE), "damaged"),
+    "a forged mark": (forge(lambda h: h["state"]["model"].update(b={"array of": 5})), "damaged"),
+    "a forged name": (forge(lambda h: h.update(arrays="a\0b")), "damaged"),
+    "no fingerprint of the arrays": (forge(lambda h: h.pop("arrays_sha256")), "damaged"),
+    "a state nested beyond Python's depth": (forge(lambda h: h.update(state=nested(900))), "damaged"),
     "JSON not UTF-8": (edit_bytes(lambda b: b"\xff" + b, checkpoint.FILE), "truncated or damaged"),
     "no JSON": (lambda folder: (folder / checkpoint.FILE).unlink(), "there is no checkpoint in"),
 }

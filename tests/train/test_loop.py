@@ -98,6 +98,51 @@ def test_the_validation_loss_is_that_of_the_held_back_tenth(text: Path) -> None:
     assert run.validate()["val_loss"] == pytest.approx(wanted, rel=1e-5)
 
 
+def test_a_validation_leaves_dropout_as_it_was(text: Path) -> None:
+    run = Run(configuration(text, layers=2, dropout=0.4))
+    seen = []
+    run.task.validate = lambda model: seen.append(model.recurrent.training) or {}  # type: ignore[method-assign]
+    run.validate()
+    assert seen == [False] and all(module.training for _, module in run.model.named_modules())
+
+
+def test_no_step_follows_a_gradient_longer_than_the_clip(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, norms = Run(configuration(text, clip=0.01)), []
+
+    def seen(real: Any = run.optimizer.step) -> None:
+        norms.append(np.sqrt(sum(np.square(p.grad.numpy()).sum() for p in run.model.parameters())))
+        real()
+
+    monkeypatch.setattr(run.optimizer, "step", seen)
+    run.advance()
+    assert norms == [pytest.approx(0.01, rel=1e-3)]
+
+
+def test_the_speed_is_that_since_the_last_line(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, clock = Run(configuration(text)), [0.0]
+    real = run.advance
+
+    def timed() -> None:
+        real()
+        clock[0] += 0.25 if run.step <= 4 else 0.5
+
+    monkeypatch.setattr(run, "advance", timed)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    train(run, tmp_path / "run")
+    speeds = [entry["tokens_per_second"] for entry in Log(tmp_path / "run" / LOG, STEPS).entries()]
+    assert speeds == [4 * 6 / 0.25, 4 * 6 / 0.5, 4 * 6 / 0.5]
+
+
+def test_the_first_step_is_reported_at_once_and_not_logged(tmp_path: Path, text: Path) -> None:
+    run, folder = Run(configuration(text)), tmp_path / "run"
+    folder.mkdir()
+    reports = list(run.train(folder, log_every=4))
+    assert [report.step for report in reports if report.loss is not None] == [1, 4, 8, 11]
+    assert all((report.loss is None) == (report.tokens_per_second is None) for report in reports)
+    assert reports[0].loss == pytest.approx(np.log(18), abs=0.3)
+    assert [entry["step"] for entry in Log(folder / LOG, STEPS).entries()] == [4, 8, 11]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_stopped_after_any_step_ends_like_one_that_never_was(tmp_path: Path, text: Path, kind: str) -> None:
     config = configuration(text, **KINDS[kind])
@@ -354,6 +399,12 @@ def test_a_model_that_no_memory_can_hold_is_refused_at_once(text: Path, sizes: d
         Run(configuration(text, **sizes))
 
 
+def test_layers_are_refused_for_what_they_take_besides_weights(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 2**24}.__getitem__)  # 64 GiB
+    with pytest.raises(MemoryError, match=r"takes at least \d+ GiB"):
+        Run(configuration(text, layers=10**6, embedding=4, hidden=8, batch=9, truncation=32))
+
+
 def test_a_state_of_another_model_is_refused(tmp_path: Path, text: Path) -> None:
     train(Run(configuration(text)), tmp_path / "run")
     for change, says in (
@@ -375,6 +426,62 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path, text: Path) -> None
         checkpoint.save(tmp_path / "other", state, step=2)
         with pytest.raises(CheckpointError, match=missing):
             Run.resumed(tmp_path / "other")
+
+
+FORGED: dict[str, tuple[dict[str, Any], str]] = {
+    "carried of another shape": ({"carried": np.zeros((1, 4, 7), np.float32)}, r"carried is an array of shape .*7\)"),
+    "carried of another dtype": ({"carried": np.zeros((1, 4, 5))}, "carried is .* dtype float64 instead of"),
+    "carried of an LSTM": ({"carried": [np.zeros((1, 4, 5), np.float32)] * 2}, "carried is"),
+    "carried of nothing": ({"carried": None}, "carried is"),
+    "a word for the step": ({"step": "x"}, "step is of type str instead of of type int"),
+    "a step before the first": ({"step": -5}, "step is a whole number out of range"),
+    "half a step": ({"step": 1.5}, "step is of type float"),
+    "a step that is a truth": ({"step": True}, "step is of type bool"),
+    "a word for since": ({"since": "q"}, "since is of type str"),
+    "since before the start": ({"since": 12}, "since is 12, and step only 11"),
+    "a word for the sum": ({"summed": "x"}, "summed is of type str"),
+    "a sum that is no number": ({"summed": float("nan")}, "summed is nan"),
+    "a broken position": ({"task": {"position": 1e30}}, "task/position is of type float"),
+    "a position before the text": ({"task": {"position": -1}}, "task/position is a whole number out of range"),
+    "a task that is none": ({"task": 7}, "does not fit"),
+    "a number for the text": ({"configuration": {"text": 7}}, "--text is 7; it must be of type"),
+    "a broken size": ({"configuration": {"hidden": 8.0}}, "--hidden is 8.0; it must be of type int"),
+    "a size that is a truth": ({"configuration": {"layers": True}}, "--layers is True"),
+    "more layers than weights": ({"configuration": {"layers": 10**5}}, "asks for more than the"),
+    "a size beyond all numbers": ({"configuration": {"hidden": 10**30}}, "asks for more than the"),
+    "a number for the separator": ({"vocabulary": {"separator": 5}}, "vocabulary"),
+    "numbers for symbols": ({"vocabulary": {"symbols": [1] * 18}}, "vocabulary"),
+    "a symbol twice": ({"vocabulary": {"symbols": ["a"] * 18}}, "vocabulary"),
+    "a broken counter": ({"random": {"counter": {"seed": 0, "call": 0.5}}}, "random/counter/call is of type float"),
+    "a random state of another length": ({"random": {"host": {"uinteger": 2**70}}}, "does not fit"),
+    "an option in words": ({"optimizer": {"betas": [0.9, "x"]}}, "optimizer/betas/1 is of type str"),
+    "a list too long": ({"optimizer": {"betas": [0.9, 0.9, 0.9]}}, "optimizer/betas/2 is missing or unknown"),
+    "a schedule from nowhere": ({"schedule": {}}, "schedule is of type dict instead of of type NoneType"),
+}
+OF_THE_MODEL = ("configuration", "vocabulary")
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_a_state_of_other_make_is_refused_as_a_whole(tmp_path: Path, text: Path, kind: str) -> None:
+    train(Run(configuration(text)), tmp_path / "run")
+    state, (change, says) = checkpoint.load(tmp_path / "run"), FORGED[kind]
+    for part, value in change.items():
+        state[part] = {**state[part], **value} if isinstance(value, dict) and state[part] else value
+    checkpoint.save(tmp_path / "run", state, step=STEPS)  # with fingerprints that are right
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    for opened in (Run.resumed, load_model) if change.keys() & {*OF_THE_MODEL} else (Run.resumed,):
+        with pytest.raises(CheckpointError, match=says) as refusal:
+            opened(tmp_path / "run")
+        assert "restore the folder from a copy" in str(refusal.value) and len(str(refusal.value)) < 500
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_a_position_beyond_all_numbers_is_one_of_a_ring(text: Path) -> None:
+    run, far = Run(configuration(text)), 10**30
+    run.task.load_state_dict({**run.task.state_dict(), "position": far})
+    x, _ = run.task._streams.take(3)  # type: ignore[attr-defined]
+    ring = run.task.learned  # type: ignore[attr-defined]
+    assert x[:, 0].tolist() == [ring[(far + i) % len(ring)] for i in range(3)]
 
 
 def test_resuming_with_other_options_is_refused(tmp_path: Path, text: Path) -> None:

@@ -27,6 +27,8 @@ def test_line_ends_and_a_byte_order_mark_do_not_become_symbols(tmp_path: Path) -
         (None, "there is no file"),
         (b"", "empty"),
         (b" \n\t\n", "empty"),
+        (b"\xef\xbb\xbf", "empty"),
+        (b"\xef\xbb\xbf \n", "empty"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "binary"),
         (b"some text\0more text", "zero byte at character 9"),
         ("Grüße".encode("latin-1"), "not UTF-8: byte 2 is 0xfc; convert it first, as in iconv"),

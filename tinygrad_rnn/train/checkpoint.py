@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,8 @@ def exists(folder: str | Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be looked into ({error.strerror}): give yourself the permission, or name another folder"
-        ) from None
+        permit = "give yourself the permission, or " if isinstance(error, PermissionError) else ""
+        raise OutputError(f"{folder} cannot be looked into ({error.strerror}): {permit}name another folder") from None
     return True
 
 
@@ -78,6 +78,15 @@ def load(folder: str | Path) -> dict[str, Any]:
     Raises: CheckpointError, if there is none, or one that is truncated, altered or of a newer format.
     """
     folder = Path(folder)
+    try:
+        return _loaded(folder)
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{folder / FILE} is damaged ({type(error).__name__}: {error}); {_REMEDY}") from None
+
+
+def _loaded(folder: Path) -> dict[str, Any]:
     head = _head(folder)
     while (blob := _bytes(path := folder / head["arrays"])) is None:
         before, head = head, _head(folder)  # a run that goes on may have put both in place of the old ones meanwhile
@@ -122,6 +131,11 @@ def write(path: str | Path, content: bytes) -> None:
             f"{path} could not be written ({error.strerror}); what was there before is untouched: "
             "make room, permit it, or choose another folder with --out"
         ) from error
+
+
+def as_typed(option: str, folder: Path) -> str:
+    """An option that names a folder, for the shell; "=" goes before a name that would itself be taken for an option."""
+    return f"{option}{'=' if str(folder).startswith('-') else ' '}{shlex.quote(str(folder))}"
 
 
 _REMEDY = "restore the folder from a copy, or train anew into another one"
@@ -192,7 +206,7 @@ def _put_back(value: Any, path: str, arrays: dict[str, np.ndarray], file: Path) 
 def _current(folder: Path) -> str | None:
     try:
         return str(_head(folder)["arrays"])
-    except CheckpointError:
+    except (CheckpointError, RecursionError):
         return None
 
 

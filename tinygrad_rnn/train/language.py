@@ -62,4 +62,4 @@ class LanguageTask:
                 "the text is not the one that this run has learned so far: name the same file with --text "
                 "(the default text differs between versions of Python)"
             )
-        self._streams.position = int(state["position"])
+        self._streams.position = state["position"]

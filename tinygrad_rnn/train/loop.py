@@ -7,11 +7,12 @@ import dataclasses
 import json
 import math
 import os
-import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
+from types import NoneType
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,6 +60,10 @@ class Configuration:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, bool) or not isinstance(value, _TYPES[each.type]):
+                raise OptionError(f"--{each.name} is {value!r}; it must be of type {each.type}")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise OptionError(f"--{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
@@ -76,6 +81,7 @@ class Configuration:
             raise OptionError(f"--seed is {self.seed}; it must be 0 or more")
 
 
+_TYPES: dict[Any, Any] = {"str": str, "str | None": (str, NoneType), "int": Integral, "float": Real}
 CHOICES = {
     "task": ("text", "agreement"),
     "cell": tuple(CELLS),
@@ -104,7 +110,7 @@ class Task(Protocol):
 class Report:
     """Where a run stands: losses in nats, per symbol read or, for agreement, per verb asked for.
 
-    loss: the mean since the last report that had one, else None.
+    loss: the mean since the last line of the log, at each of its lines and at the first step; else None.
     measured: "val_loss", and what else the task measures, where they were just measured.
     """
 
@@ -170,8 +176,9 @@ class Run:
                     f"--{name} is {value}, but the run in {folder} has {getattr(configuration, name)}; "
                     f"leave it out: {' and '.join(f'--{other}' for other in sorted(free))} alone may change on the way"
                 )
-        run = cls(dataclasses.replace(configuration, **options))
+        configuration = dataclasses.replace(configuration, **options)
         try:
+            run = cls(configuration)
             run.load_state_dict(state)
         except TextError:
             raise
@@ -196,7 +203,7 @@ class Run:
             "random": random.get_state(),
             "task": self.task.state_dict(),
             "carried": self._carried,
-            "summed": self._summed,
+            "summed": float(self._summed),
             "since": self._since,
         }
 
@@ -211,14 +218,24 @@ class Run:
         self.task.load_state_dict(state["task"])
         if mine["vocabulary"] != state["vocabulary"]:
             raise CheckpointError("the vocabulary is another one")
+        if state["step"] and self.configuration.task == "text":
+            mine["carried"] = self._state_of_zeros()
+        _check_form(state, {**mine, "configuration": state["configuration"]})  # that one was checked when it was made
+        if state["since"] > state["step"]:
+            raise CheckpointError(f"since is {state['since']}, and step only {state['step']}")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         self._carried = _as_tensors(state["carried"])
-        self._summed, self._since = _as_tensors(state["summed"]), state["since"]
+        self._summed, self._since = state["summed"], state["since"]
         self.step = self._saved = state["step"]
         random.set_state(state["random"])
+
+    def _state_of_zeros(self) -> State:
+        c = self.configuration
+        h = np.zeros((c.layers, c.batch, c.hidden), np.float32)
+        return (h, h) if c.cell == "lstm" else h
 
     def advance(self) -> None:
         """One weight update. Nothing is read back from the device."""
@@ -255,24 +272,25 @@ class Run:
         folder = Path(folder)
         log = Log(folder / LOG, self.step)
         self._save(folder)
-        ends, busy, read = time.monotonic() + seconds, 0.0, self.task.tokens
+        ends, busy, read, first = time.monotonic() + seconds, 0.0, self.task.tokens, self.step + 1
         while self.step < self.configuration.steps and not self.stopping:
             started = time.perf_counter()
             self.advance()
             last = self.step == self.configuration.steps or time.monotonic() > ends
-            report = Report(self.step, self.configuration.steps)
-            if last or self.step % log_every == 0:
+            logged, report = last or self.step % log_every == 0, Report(self.step, self.configuration.steps)
+            if logged or self.step == first:
                 loss = float(self._summed) / self._since  # waits for the device, so that the time is right
-                busy += time.perf_counter() - started
                 self._stop_unless_finite("the loss", loss)
+            busy += time.perf_counter() - started
+            if logged or self.step == first:
+                speed = round((self.task.tokens - read) / busy, 1)
+                report = dataclasses.replace(report, loss=loss, tokens_per_second=speed)
+            if logged:
                 measured = self.validate() if last or self.step % validate_every == 0 else {}
                 self._stop_unless_finite("the validation loss", measured.get("val_loss", 0.0))
-                speed = (self.task.tokens - read) / busy
-                report = Report(report.step, report.steps, loss, tokens_per_second=round(speed, 1), measured=measured)
+                report = dataclasses.replace(report, measured=measured)
                 log.append(report.line())
                 self._summed, self._since, busy, read = 0.0, 0, 0.0, self.task.tokens
-            else:
-                busy += time.perf_counter() - started
             self.stopping = self.stopping or last
             yield report
             if self.step % save_every == 0:
@@ -333,7 +351,7 @@ class Log:
                     os.truncate(self.path, before)
             raise OutputError(
                 f"{self.path} could not be written ({error.strerror}); the last checkpoint is whole: make room, "
-                f"then go on with tinygrad-rnn train --resume --out {shlex.quote(str(self.path.parent))}"
+                f"then go on with tinygrad-rnn train --resume {checkpoint.as_typed('--out', self.path.parent)}"
             ) from error
 
     def entries(self) -> list[dict[str, Any]]:
@@ -366,13 +384,17 @@ def load_model(folder: str | Path) -> tuple[LanguageModel, Vocabulary, Configura
     return model, vocabulary, configuration
 
 
-_DAMAGE = (TinygradError, KeyError, TypeError, AttributeError, ValueError)
+_DAMAGE = (TinygradError, LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 """What reading a state of another shape than expected can raise."""
 
 
 def _configuration(folder: str | Path, state: dict[str, Any]) -> Configuration:
     try:
-        return Configuration(**state["configuration"])
+        configuration = Configuration(**state["configuration"])
+        there = sum(weight.size for weight in state["model"].values())
+        if _least_weights(configuration, len(state["vocabulary"]["symbols"])) > there:
+            raise CheckpointError(f"its configuration asks for more than the {there:,} weights of these shapes")
+        return configuration
     except _DAMAGE as error:
         raise _misfit(folder, error) from error
 
@@ -397,16 +419,54 @@ def _refuse_unless_finite(folder: str | Path, model: LanguageModel) -> None:
         )
 
 
+def _least_weights(c: Configuration, vocabulary: int) -> int:
+    """How many numbers the smallest cell of these sizes has to learn."""
+    return vocabulary * (c.embedding + c.hidden) + c.hidden * (c.embedding + (2 * c.layers - 1) * c.hidden)
+
+
 def _check_memory(c: Configuration, vocabulary: int) -> None:
     """Refuse at once what would only fail after filling all memory.
 
     What the smallest cell of these sizes takes: each weight with its gradient and Adam's two means, and for each layer
-    one state and about 5 kB of Python's.
+    15 kB of Python's and what one window leaves for back-propagation (more than 6 arrays of its outputs' size).
     """
-    weights = vocabulary * (c.embedding + c.hidden) + c.hidden * (c.embedding + (2 * c.layers - 1) * c.hidden)
-    needed = 16 * weights + c.layers * (4 * c.batch * c.hidden + 5000)
+    shortest = c.truncation if c.task == "text" else 5  # of a window, and of a sentence up to its verb
+    window = shortest * c.batch * c.hidden
+    needed = 16 * _least_weights(c, vocabulary) + c.layers * (4 * 6 * window + 15_000)
     if hasattr(os, "sysconf") and needed > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
         raise MemoryError(f"this model takes at least {needed // 2**30:,} GiB")
+
+
+def _check_form(state: Any, wanted: Any, path: str = "") -> None:
+    """Compare a state with one like it in all but the numbers: names, lengths, types, shapes and dtypes.
+
+    Raises: CheckpointError with the path of the first part that differs.
+    """
+    parts, needed = _parts(state), _parts(wanted)
+    if parts is None or needed is None:
+        if _form(state) != _form(wanted):
+            raise CheckpointError(f"{path} is {_form(state)} instead of {_form(wanted)}")
+        return
+    for name in sorted(parts.keys() ^ needed.keys(), key=str):
+        raise CheckpointError(f"{path}/{name} is missing or unknown".lstrip("/"))
+    for name, part in needed.items():
+        _check_form(parts[name], part, f"{path}/{name}".lstrip("/"))
+
+
+def _parts(value: Any) -> dict[Any, Any] | None:
+    if isinstance(value, (list, tuple)):
+        return dict(enumerate(value))
+    return value if isinstance(value, dict) else None
+
+
+def _form(value: Any) -> str:
+    if isinstance(value, (np.ndarray, Tensor)):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    if type(value) is int and not 0 <= value < 2**128:
+        return "a whole number out of range"
+    if type(value) is float and not math.isfinite(value):
+        return str(value)
+    return f"of type {type(value).__name__}"
 
 
 def _as_tensors(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import shlex
@@ -39,7 +40,7 @@ def read_text(path: str | Path | None = None) -> str:
         raise TextError(f"{gone or f'there is no file {path}'}: check the name given with --text") from None
     except OSError as error:
         raise TextError(f"{path} cannot be read ({error.strerror}): name a readable text file with --text") from None
-    if not raw.strip():
+    if not raw.removeprefix(codecs.BOM_UTF8).strip():
         raise TextError(f"{path} is empty: name a file with some text in it")
     try:
         text = raw.decode("utf-8-sig")
@@ -64,9 +65,13 @@ class Vocabulary:
     """The symbols of a text and their numbers: characters (separator "") or words (separator " ").
 
     symbols: the distinct symbols; the place of each is its number.
+
+    Raises: TextError for symbols that are no strings or come twice.
     """
 
     def __init__(self, symbols: Sequence[str], separator: str = "") -> None:
+        if not all(isinstance(each, str) for each in (*symbols, separator)) or len(set(symbols)) < len(symbols):
+            raise TextError(f"the {len(symbols)} symbols of a vocabulary must be strings, each of them another one")
         self.symbols, self.separator = tuple(symbols), separator
         self._numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
 
@@ -130,7 +135,7 @@ class Streams:
 
     def take(self, length: int) -> tuple[Ids, Ids]:
         """The next `length` symbols of every reader, and those that follow them."""
-        places = (self.position + np.arange(length + 1)[:, None] + self._starts) % len(self._ids)
+        places = (self.position % len(self._ids) + np.arange(length + 1)[:, None] + self._starts) % len(self._ids)
         self.position += length
         window = self._ids[places]
         return window[:-1], window[1:]
