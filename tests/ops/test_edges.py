@@ -113,6 +113,20 @@ def test_a_batch_of_matrices_times_one_matrix_is_a_single_product() -> None:
     assert met == [((6, 4), (4, 5))]
 
 
+def test_its_gradient_goes_by_the_same_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    op, met = PRIMITIVES["matmul"], []
+    kernel = op.kernel_for(np.ndarray)
+
+    def watched(a: Any, b: Any) -> Any:
+        met.append((a.shape, b.shape))
+        return kernel(a, b)
+
+    monkeypatch.setitem(op.kernels, np.ndarray, watched)
+    x, w = tg.tensor(np.ones((2, 3, 4)), requires_grad=True), tg.tensor(np.ones((4, 5)))
+    tg.pullback((x @ w).sum(), [x])
+    assert met == [((2, 3, 4), (4, 5)), ((2, 3, 5), (5, 4))]
+
+
 @pytest.mark.parametrize("width", [
     1, np.int64(2), np.array(1), (1,), (1, 2), [0, 2], ((1, 2),), ((0, 1), (3, 2)), [[0, 1], [3, 2]], ((1,), (2,)),
     np.array([[1, 0], [0, 2]]),

@@ -152,10 +152,10 @@ def pull(
         rules = op.recorded_pulls if recorded else op.pulls
         inputs = living_inputs(node) if node.inputs is None else node.inputs
         if op.variadic:
-            found = rules[0](g, node)  # type: ignore[misc]
-            if len(found) != len(inputs):
-                raise PrimitiveError(f"the rule of {op.name} gave {len(found)} gradients for {len(inputs)} arrays")
-            rules = [lambda g, node, d=d: d for d in found]  # type: ignore[misc]
+            each = rules[0](g, node)  # type: ignore[misc]
+            if len(each) != len(inputs):
+                raise PrimitiveError(f"the rule of {op.name} gave {len(each)} gradients for {len(inputs)} arrays")
+            rules = tuple([lambda g, node, d=d: d for d in each])
         for x, rule in zip(inputs, rules):
             if type(x) is not Tensor or not x._requires_grad or rule is None:
                 continue

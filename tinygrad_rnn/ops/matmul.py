@@ -12,8 +12,8 @@ from .shapes import expand_dims, reshape, swapaxes
 
 
 def _left(g, b):
-    if b.ndim == 2:
-        return g @ b.T
+    if b.ndim == 2:  # by the kernel below where it folds the leading axes
+        return g @ b.T if g.ndim < 3 else matmul(g, b.T)
     if b.ndim == 1:
         return expand_dims(g, -1) * b
     if g.ndim < b.ndim:  # a was a vector
