@@ -134,6 +134,12 @@ BAD: list[tuple[Callable[[optim.Optimizer], Any], str]] = [
     (lambda o: O.ReduceLROnPlateau(o, "least"), "mode"),  # type: ignore[arg-type]
     (lambda o: O.ReduceLROnPlateau(o, threshold_mode="none"), "threshold_mode"),  # type: ignore[arg-type]
     (lambda o: O.ReduceLROnPlateau(o, factor=1.0), "factor"),
+    (lambda o: O.ReduceLROnPlateau(o, patience=-1), "patience"),
+    (lambda o: O.ReduceLROnPlateau(o, threshold="x"), "threshold"),  # type: ignore[arg-type]
+    (lambda o: O.ExponentialLR(o, "x"), "gamma must be a number above 0 and not above 1, not 'x'"),  # type: ignore[arg-type]
+    (lambda o: O.CosineLR(o, 10, lr_min="x"), "lr_min"),  # type: ignore[arg-type]
+    (lambda o: tg.optim.clip_grad_norm_(tg.ones(1), "x"), "max_norm"),  # type: ignore[arg-type]
+    (lambda o: tg.optim.clip_grad_value_(tg.ones(1), -1.0), "clip_value"),
 ]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from ..backend import NAMESPACE_OF, Array, backend_of
 from ..core.tensor import Tensor, tensor
-from ..errors import BackendError, OptionError
-from .optimizer import Parameters, named, renew
+from ..errors import BackendError
+from .optimizer import Parameters, named, number, renew
 
 
 def clip_grad_norm_(parameters: Parameters | Tensor, max_norm: float, norm_type: float = 2.0) -> Tensor:
@@ -22,8 +22,7 @@ def clip_grad_norm_(parameters: Parameters | Tensor, max_norm: float, norm_type:
 
     Raises: OptionError, if max_norm or norm_type is not above 0; BackendError for gradients on two backends.
     """
-    if not max_norm > 0 or not norm_type > 0:
-        raise OptionError(f"max_norm and norm_type must be above 0, not {max_norm} and {norm_type}")
+    max_norm, norm_type = number("max_norm", max_norm), number("norm_type", norm_type)
     gradients = _gradients(parameters)
     if not gradients:
         return tensor(0.0)
@@ -55,8 +54,7 @@ def clip_grad_value_(parameters: Parameters | Tensor, clip_value: float) -> None
 
     Raises: OptionError, if clip_value is negative.
     """
-    if not clip_value >= 0:
-        raise OptionError(f"clip_value is the largest size of a gradient's element, at least 0, not {clip_value}")
+    clip_value = number("clip_value", clip_value)
     for g in _gradients(parameters):
         xp = backend_of(g._array).xp
         renew(g, xp.asarray(xp.clip(g._array, -clip_value, clip_value)))

@@ -19,7 +19,14 @@ Range = tuple[str, Callable[[float], bool]]
 POSITIVE: Range = ("above 0", lambda x: 0 < x < math.inf)
 NOT_NEGATIVE: Range = ("at least 0", lambda x: 0 <= x < math.inf)
 FRACTION: Range = ("at least 0 and below 1", lambda x: 0 <= x < 1)
-RANGES = {"lr": POSITIVE, "betas": FRACTION, "alpha": FRACTION}
+SHRINKING: Range = ("above 0 and not above 1", lambda x: 0 < x <= 1)
+RANGES: dict[str, Range] = {
+    "lr": POSITIVE, "betas": FRACTION, "alpha": FRACTION,  # of optimisers
+    "max_norm": ("above 0", lambda x: x > 0), "norm_type": ("above 0", lambda x: x > 0),  # of clipping; inf will do
+    "clip_value": ("at least 0", lambda x: x >= 0),
+    "gamma": SHRINKING, "factor": ("above 0 and below 1", lambda x: 0 < x < 1),  # of schedules
+    "start_factor": ("at least 0 and not above 1", lambda x: 0 <= x <= 1),
+}  # fmt: skip
 FLAGS = ("nesterov", "centered")
 """Every option that is named in neither is a number that is NOT_NEGATIVE."""
 
@@ -178,8 +185,16 @@ def _checked(name: str, value: Any) -> Any:
         return tuple([_checked(name, each) for each in value])
     if name in FLAGS:
         return bool(value)
+    return number(name, value)
+
+
+def number(name: str, value: Any) -> float:
+    """An option as a Python float, provided that it lies in the range of its name.
+
+    Raises: OptionError.
+    """
     wanted, holds = RANGES.get(name, NOT_NEGATIVE)
-    if not isinstance(value, Real) or not holds(float(value)):
+    if isinstance(value, bool) or not isinstance(value, Real) or not holds(float(value)):
         raise OptionError(f"{name} must be a number {wanted}, not {value!r}")
     return float(value)
 

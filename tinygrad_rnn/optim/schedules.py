@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ..core.tensor import Tensor
 from ..errors import CheckpointError, OptionError
-from .optimizer import Optimizer
+from .optimizer import Optimizer, number
 
 
 class Schedule:
@@ -61,7 +61,7 @@ class StepLR(Schedule):
     """The rate times gamma, above 0 and at most 1, after every `step_size` steps."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, *, gamma: float = 0.1) -> None:
-        self.step_size, self.gamma = _steps("step_size", step_size), _factor("gamma", gamma)
+        self.step_size, self.gamma = _steps("step_size", step_size), number("gamma", gamma)
         super().__init__(optimizer)
 
     def lr_at(self, count: int) -> float:
@@ -72,7 +72,7 @@ class ExponentialLR(Schedule):
     """The rate times gamma, above 0 and at most 1, after every step."""
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
-        self.gamma = _factor("gamma", gamma)
+        self.gamma = number("gamma", gamma)
         super().__init__(optimizer)
 
     def lr_at(self, count: int) -> float:
@@ -86,8 +86,8 @@ class CosineLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, steps: int, *, lr_min: float = 0.0) -> None:
-        self.steps, self.lr_min = _steps("steps", steps), lr_min
-        if not 0 <= lr_min <= optimizer.lr:
+        self.steps, self.lr_min = _steps("steps", steps), number("lr_min", lr_min)
+        if self.lr_min > optimizer.lr:
             raise OptionError(f"lr_min must lie between 0 and the optimiser's lr, {optimizer.lr}, not at {lr_min}")
         super().__init__(optimizer)
 
@@ -108,9 +108,7 @@ class WarmupLR(Schedule):
     def __init__(
         self, optimizer: Optimizer, steps: int, *, start_factor: float = 1 / 3, then: Schedule | None = None
     ) -> None:
-        self.steps, self.start_factor, self.then = _steps("steps", steps), start_factor, then
-        if not 0 <= start_factor <= 1:
-            raise OptionError(f"start_factor must lie between 0 and 1, not at {start_factor}")
+        self.steps, self.start_factor, self.then = _steps("steps", steps), number("start_factor", start_factor), then
         if then and (then.optimizer is not optimizer or isinstance(then, ReduceLROnPlateau)):
             raise OptionError("then= takes a schedule of the same optimiser, other than ReduceLROnPlateau")
         super().__init__(optimizer)
@@ -158,11 +156,10 @@ class ReduceLROnPlateau(Schedule):
             raise OptionError(
                 f'mode is "min" or "max" and threshold_mode "rel" or "abs", not {mode!r} and {threshold_mode!r}'
             )
-        if not 0 < factor < 1:
-            raise OptionError(f"factor makes the rate smaller; it must lie between 0 and 1, not at {factor}")
         self.sign = 1 if mode == "min" else -1
-        self.relative, self.threshold, self.factor = threshold_mode == "rel", threshold, factor
-        self.patience, self.cooldown, self.lr_min = patience, cooldown, lr_min
+        self.relative, self.threshold = threshold_mode == "rel", number("threshold", threshold)
+        self.factor, self.lr_min = number("factor", factor), number("lr_min", lr_min)
+        self.patience, self.cooldown = int(number("patience", patience)), int(number("cooldown", cooldown))
         self.best: float | None = None
         self.bad_steps = self.resting = self.cuts = 0
         super().__init__(optimizer)
@@ -199,10 +196,4 @@ class ReduceLROnPlateau(Schedule):
 def _steps(name: str, value: int) -> int:
     if not isinstance(value, int) or value < 1:
         raise OptionError(f"{name} is a number of steps, at least 1, not {value!r}")
-    return value
-
-
-def _factor(name: str, value: float) -> float:
-    if not 0 < value <= 1:
-        raise OptionError(f"{name} multiplies the rate; it must lie above 0 and not above 1, not at {value}")
     return value
