@@ -632,6 +632,13 @@ def test_cupy_that_cannot_be_used_is_named_with_its_remedy(here: Path, capsys: p
     assert listing(here) == before
 
 
+@pytest.mark.parametrize("command", [SAMPLE, GO_ON])
+def test_a_backend_that_cannot_be_used_is_not_blamed_on_the_checkpoint(here: Path, command: str) -> None:
+    environment = {**os.environ, "TINYGRAD_RNN_BACKEND": "abacus"}
+    done = subprocess.run([*COMMAND, *command.split()], cwd=here, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "there is no backend 'abacus'" in done.stderr and "checkpoint" not in done.stderr
+
+
 def test_bad_input_in_a_process_of_its_own(here: Path) -> None:
     done = subprocess.run([*COMMAND, "train", "--text", "nowhere.txt"], cwd=here, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""

@@ -19,7 +19,15 @@ import numpy as np
 
 from ..backend import random
 from ..core.tensor import Tensor, tensor
-from ..errors import CheckpointError, NumericalError, OptionError, OutputError, TextError, TinygradError
+from ..errors import (
+    BackendUnavailable,
+    CheckpointError,
+    NumericalError,
+    OptionError,
+    OutputError,
+    TextError,
+    TinygradError,
+)
 from ..optim import Adam, CosineLR, clip_grad_norm_
 from . import checkpoint
 from .agreement import AgreementTask
@@ -180,7 +188,7 @@ class Run:
         try:
             run = cls(configuration)
             run.load_state_dict(state)
-        except TextError:
+        except (TextError, BackendUnavailable):
             raise
         except _DAMAGE as error:
             raise _misfit(folder, error) from error
@@ -377,6 +385,8 @@ def load_model(folder: str | Path) -> tuple[LanguageModel, Vocabulary, Configura
         vocabulary = Vocabulary(state["vocabulary"]["symbols"], state["vocabulary"]["separator"])
         model = model_of(configuration, len(vocabulary))
         model.load_state_dict(state["model"])
+    except BackendUnavailable:
+        raise
     except _DAMAGE as error:
         raise _misfit(folder, error) from error
     _refuse_unless_finite(folder, model)
