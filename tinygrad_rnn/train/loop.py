@@ -97,7 +97,7 @@ CHOICES = {
     "update": ("new", "old"),
     "schedule": ("constant", "cosine"),
 }
-TASK_DEFAULTS = {"text": {}, "agreement": {"embedding": 16, "hidden": 32}}
+TASK_DEFAULTS = {"text": {}, "agreement": {"embedding": 16, "hidden": 32, "lr": 2e-3}}
 """Where a task's recipe differs from the defaults of `Configuration`."""
 
 
