@@ -55,7 +55,7 @@ def test_tests_are_always_the_same_and_batches_never() -> None:
 
 
 def right_verbs(cell: str, seed: int) -> list[float]:
-    """The shares of right verbs after the whole recipe, over clauses of several lengths up to twice the learned ones."""
+    """The shares of right verbs after the whole recipe, over clauses up to twice as long as the learned ones."""
     run = Run(Configuration(task="agreement", cell=cell, seed=seed, **TASK_DEFAULTS["agreement"]))
     assert (run.configuration.embedding, run.configuration.hidden, run.configuration.steps) == (16, 32, 1500)
     for _ in range(run.configuration.steps):
