@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 import tinygrad_rnn as tg
 from tinygrad_rnn import cli
 from tinygrad_rnn.train import checkpoint
-from tinygrad_rnn.train.loop import LOG, Log
+from tinygrad_rnn.train.log import LOG, Log
 
 TEXT = "the cat sat on the mat, and the dog sat on the cat. " * 12
 COMMAND = [sys.executable, "-c", "import sys; from tinygrad_rnn.cli import main; sys.exit(main())"]

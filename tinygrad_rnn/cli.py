@@ -29,7 +29,8 @@ from .nn.cells import GRUCell
 from .see.curve import curve
 from .see.drawing import Drawing, draw
 from .train import checkpoint
-from .train.loop import CHOICES, LOG, TASK_DEFAULTS, Configuration, Log, Report, Run, load_model
+from .train.log import LOG, Log
+from .train.loop import CHOICES, TASK_DEFAULTS, Configuration, Report, Run, load_model
 from .train.model import write_on
 
 CURVE, PICTURE, README = "loss.svg", "gru_step.svg", "README.txt"

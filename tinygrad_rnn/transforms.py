@@ -154,10 +154,7 @@ def jvp(f: Callable[..., Tensor], xs: Sequence[Any], ts: Sequence[Any]) -> tuple
     if len(xs) != len(ts):
         raise ShapeError(f"jvp needs a tangent for each argument: {len(xs)} arguments, {len(ts)} tangents")
     fresh = [_fresh(x) for x in xs]
-    tangents = [
-        t if isinstance(t, Tensor) else tensor(t, backend=None if hasattr(t, "dtype") else x.backend)
-        for x, t in zip(fresh, ts)
-    ]
+    tangents = [t if isinstance(t, Tensor) else tensor(t, backend=x.backend) for x, t in zip(fresh, ts)]
     for x, t in zip(fresh, tangents, strict=True):
         if x.backend != t.backend:
             raise mixed("jvp", ("x", "its tangent"), (x, t), "")

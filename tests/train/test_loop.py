@@ -19,7 +19,8 @@ import pytest
 import tinygrad_rnn as tg
 from tinygrad_rnn.errors import CheckpointError, NumericalError, OptionError, OutputError, TextError
 from tinygrad_rnn.train import checkpoint
-from tinygrad_rnn.train.loop import LOG, Configuration, Log, Run, load_model
+from tinygrad_rnn.train.log import LOG, Log
+from tinygrad_rnn.train.loop import Configuration, Run, load_model
 
 TEXT = "the cat sat on the mat, and the dog sat on the cat. " * 12
 STEPS = 11

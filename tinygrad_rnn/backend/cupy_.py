@@ -57,9 +57,11 @@ class CupyBackend(Backend):
         return found
 
     def check_place(self, *arrays: Array) -> None:
-        here = self._cupy.cuda.Device().id if self._count > 1 else 0
+        if self._count == 1:
+            return
+        here = self._cupy.cuda.Device().id
         for x in arrays:
-            if self._count > 1 and type(x) in self.types and x.device.id != here:
+            if type(x) in self.types and x.device.id != here:
                 raise BackendError(
                     f"an operand lies on {self.name_of(x)}, but GPU {here} is the current one; "
                     f"compute inside `with tg.use_backend({self.name_of(x)!r})`, or move the operand with .to()"

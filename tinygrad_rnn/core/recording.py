@@ -37,7 +37,7 @@ def _general(op: Primitive) -> Callable[..., Any]:
         else:
             return _apply_bare(op, args, options)
         try:
-            inputs = tuple([x if type(x) is Tensor or type(x) in NUMBERS else _constant(x, first) for x in args])
+            inputs = tuple([x if type(x) is Tensor or type(x) in NUMBERS else constant(x, first) for x in args])
         except TinygradError as error:
             raise explained(error, op.name, args, options, place()) from None
         arrays = [x._array if type(x) is Tensor else x for x in inputs]
@@ -102,7 +102,7 @@ def _unary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any], Any]:
             return general(x)
         try:
             result = kernels[type(x._array)](x._array)
-        except Exception:
+        except Exception:  # as above
             return general(x)
         out = _new(Tensor)
         out._array = result
@@ -143,7 +143,11 @@ def _apply_bare(op: Primitive, args: tuple[Any, ...], options: dict[str, Any]) -
     return op.function(*[Tensor(as_array(x)) for x in args], **options)
 
 
-def _constant(x: Any, beside: Tensor) -> Any:
-    """A bare array among tensors keeps its backend, a list takes that of the tensor beside it; both are copied."""
-    home = backend_of(x).name_of(x) if type(x) in BACKEND_OF else beside.backend
-    return Tensor(as_array(x, home))
+def home_of(x: Any, beside: Tensor) -> str:
+    """Where something among tensors goes: an array stays on its backend, a list or a number joins the tensor's."""
+    return backend_of(x).name_of(x) if type(x) in BACKEND_OF else beside.backend
+
+
+def constant(x: Any, beside: Tensor) -> Tensor:
+    """A copy of something among tensors, as a leaf without a gradient."""
+    return Tensor(as_array(x, home_of(x, beside)))

@@ -16,6 +16,7 @@ import numpy as np
 from ..backend import BACKEND_OF, Array, as_array, backend_of
 from ..core.modes import current, place
 from ..core.primitive import primitive
+from ..core.recording import home_of
 from ..core.tensor import Tensor
 from ..errors import DtypeError, IndexOutOfRange, OptionError, ShapeError, mixed
 from ..functions.composed import take_along_axis
@@ -157,7 +158,7 @@ def _equals(loss: str, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
     if not isinstance(prediction, Tensor):
         prediction = Tensor(options.array(f"{loss}: the prediction", prediction))
     if not isinstance(target, Tensor):
-        target = Tensor(options.array(f"{loss}: the target", target, _home(target, prediction)))
+        target = Tensor(options.array(f"{loss}: the target", target, home_of(target, prediction)))
     if prediction.backend != target.backend:
         raise mixed(loss, ("prediction", "target"), (prediction, target), place())
     if prediction.dtype.kind == "b":
@@ -170,11 +171,6 @@ def _equals(loss: str, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
             f"bring the target to {prediction.shape}, with .reshape() or tg.broadcast_to{place()}"
         )
     return prediction, target
-
-
-def _home(data: Any, beside: Tensor) -> str:
-    """Where data among tensors goes, as in every operation: an array stays, a list joins the tensor beside it."""
-    return backend_of(data).name_of(data) if type(data) in BACKEND_OF else beside.backend
 
 
 def _negated_choice(scores: Tensor, targets: Tensor) -> Tensor:
@@ -193,7 +189,7 @@ def _over_classes(
     bare = bare if type(bare) in BACKEND_OF else options.array(f"{loss}: the targets", bare, "numpy")
     _check_classes(loss, scores, bare, ignored)
     if not isinstance(targets, Tensor):
-        targets = Tensor(as_array(bare, _home(targets, scores)))
+        targets = Tensor(as_array(bare, home_of(targets, scores)))
     if scores.backend != targets.backend:
         raise mixed(loss, ("scores", "targets"), (scores, targets), place())
     if ignored is None:

@@ -129,8 +129,8 @@ class Optimizer:
             raise CheckpointError(f"this is a state of {state['algorithm']}, not of {mine['algorithm']}")
         for name, old in mine.items():
             new = state[name]
-            if _form(new) != _form(old):
-                raise CheckpointError(f"the optimiser's state {name!r} must be {_form(old)}, not {_form(new)}")
+            if form(new) != form(old):
+                raise CheckpointError(f"the optimiser's state {name!r} must be {form(old)}, not {form(new)}")
         for name in self.options:
             setattr(self, name, tuple(state[name]) if isinstance(state[name], list) else state[name])
         for name, p in self.parameters.items():
@@ -204,9 +204,9 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _form(value: Any) -> str:
+def form(value: Any) -> str:
     """What a value of the state looks like, for comparing and for messages."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, Tensor)):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     if isinstance(value, (tuple, list)):
         return f"a list of {len(value)} numbers"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
@@ -22,6 +23,7 @@ import numpy as np
 
 from ..core.tensor import Tensor
 from ..errors import CheckpointError, OutputError
+from ..optim.optimizer import form
 
 FORMAT = "tinygrad_rnn checkpoint"
 VERSION = 1
@@ -136,6 +138,36 @@ def write(path: str | Path, content: bytes) -> None:
 def as_typed(option: str, folder: Path) -> str:
     """An option that names a folder, for the shell; "=" goes before a name that would itself be taken for an option."""
     return f"{option}{'=' if str(folder).startswith('-') else ' '}{shlex.quote(str(folder))}"
+
+
+def check_form(state: Any, wanted: Any, path: str = "") -> None:
+    """Compare a state with one like it in all but the numbers: names, lengths, types, shapes and dtypes.
+
+    Raises: CheckpointError with the path of the first part that differs.
+    """
+    parts, needed = _parts(state), _parts(wanted)
+    if parts is None or needed is None:
+        if _form(state) != _form(wanted):
+            raise CheckpointError(f"{path} is {_form(state)} instead of {_form(wanted)}")
+        return
+    for name in sorted(parts.keys() ^ needed.keys(), key=str):
+        raise CheckpointError(f"{path}/{name} is missing or unknown".lstrip("/"))
+    for name, part in needed.items():
+        check_form(parts[name], part, f"{path}/{name}".lstrip("/"))
+
+
+def _parts(value: Any) -> dict[Any, Any] | None:
+    if isinstance(value, (list, tuple)):
+        return dict(enumerate(value))
+    return value if isinstance(value, dict) else None
+
+
+def _form(value: Any) -> str:
+    if type(value) is int and not 0 <= value < 2**128:
+        return "a whole number out of range"
+    if type(value) is float and not math.isfinite(value):
+        return str(value)
+    return form(value)
 
 
 _REMEDY = "restore the folder from a copy, or train anew into another one"

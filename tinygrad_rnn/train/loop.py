@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import math
 import os
 import time
@@ -24,7 +22,6 @@ from ..errors import (
     CheckpointError,
     NumericalError,
     OptionError,
-    OutputError,
     TextError,
     TinygradError,
 )
@@ -32,10 +29,9 @@ from ..optim import Adam, CosineLR, clip_grad_norm_
 from . import checkpoint
 from .agreement import AgreementTask
 from .language import LanguageTask
+from .log import LOG, Log
 from .model import CELLS, LanguageModel, State
 from .text import Vocabulary, read_text
-
-LOG = "log.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +224,9 @@ class Run:
             raise CheckpointError("the vocabulary is another one")
         if state["step"] and self.configuration.task == "text":
             mine["carried"] = self._state_of_zeros()
-        _check_form(state, {**mine, "configuration": state["configuration"]})  # that one was checked when it was made
+        checkpoint.check_form(
+            state, {**mine, "configuration": state["configuration"]}
+        )  # that one was checked when it was made
         if state["since"] > state["step"]:
             raise CheckpointError(f"since is {state['since']}, and step only {state['step']}")
         self.model.load_state_dict(state["model"])
@@ -320,60 +318,6 @@ class Run:
             )
 
 
-class Log:
-    """A file of JSON lines that is never torn: a line that does not fit is taken back.
-
-    step: where the run stands; lines of later steps, and a last one that was cut off, are dropped.
-
-    Raises: OutputError, if there is such a file that cannot be read and written.
-    """
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        try:
-            with open(path, "r+b") as file:
-                lines = file.readlines()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise OutputError(
-                f"{path} cannot be read and written ({error.strerror}): "
-                "give yourself the permission, move it away, or name another folder with --out"
-            ) from None
-        whole = [line for line in lines if _step_of(line) <= step]
-        if whole != lines:
-            checkpoint.write(path, b"".join(whole))
-
-    def append(self, entry: dict[str, Any]) -> None:
-        """Add one line.
-
-        Raises: OutputError; the file is then as it was.
-        """
-        before = self.path.stat().st_size if self.path.exists() else None
-        try:
-            with open(self.path, "ab") as file:
-                file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")
-        except OSError as error:
-            if before is not None:
-                with contextlib.suppress(OSError):
-                    os.truncate(self.path, before)
-            raise OutputError(
-                f"{self.path} could not be written ({error.strerror}); the last checkpoint is whole: make room, "
-                f"then go on with tinygrad-rnn train --resume {checkpoint.as_typed('--out', self.path.parent)}"
-            ) from error
-
-    def entries(self) -> list[dict[str, Any]]:
-        """All lines, read back."""
-        return [json.loads(line) for line in self.path.read_bytes().splitlines()] if self.path.exists() else []
-
-
-def _step_of(line: bytes) -> float:
-    try:
-        return float(json.loads(line)["step"]) if line.endswith(b"\n") else math.inf
-    except (ValueError, KeyError, TypeError):
-        return math.inf
-
-
 def load_model(folder: str | Path) -> tuple[LanguageModel, Vocabulary, Configuration]:
     """The model in a checkpoint, its vocabulary and how it was trained; the text itself is not needed.
 
@@ -445,38 +389,6 @@ def _check_memory(c: Configuration, vocabulary: int) -> None:
     needed = 16 * _least_weights(c, vocabulary) + c.layers * (4 * 6 * window + 15_000)
     if hasattr(os, "sysconf") and needed > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
         raise MemoryError(f"this model takes at least {needed // 2**30:,} GiB")
-
-
-def _check_form(state: Any, wanted: Any, path: str = "") -> None:
-    """Compare a state with one like it in all but the numbers: names, lengths, types, shapes and dtypes.
-
-    Raises: CheckpointError with the path of the first part that differs.
-    """
-    parts, needed = _parts(state), _parts(wanted)
-    if parts is None or needed is None:
-        if _form(state) != _form(wanted):
-            raise CheckpointError(f"{path} is {_form(state)} instead of {_form(wanted)}")
-        return
-    for name in sorted(parts.keys() ^ needed.keys(), key=str):
-        raise CheckpointError(f"{path}/{name} is missing or unknown".lstrip("/"))
-    for name, part in needed.items():
-        _check_form(parts[name], part, f"{path}/{name}".lstrip("/"))
-
-
-def _parts(value: Any) -> dict[Any, Any] | None:
-    if isinstance(value, (list, tuple)):
-        return dict(enumerate(value))
-    return value if isinstance(value, dict) else None
-
-
-def _form(value: Any) -> str:
-    if isinstance(value, (np.ndarray, Tensor)):
-        return f"an array of shape {value.shape} and dtype {value.dtype}"
-    if type(value) is int and not 0 <= value < 2**128:
-        return "a whole number out of range"
-    if type(value) is float and not math.isfinite(value):
-        return str(value)
-    return f"of type {type(value).__name__}"
 
 
 def _as_tensors(value: Any) -> Any:
