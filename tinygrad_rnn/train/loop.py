@@ -224,9 +224,8 @@ class Run:
             raise CheckpointError("the vocabulary is another one")
         if state["step"] and self.configuration.task == "text":
             mine["carried"] = self._state_of_zeros()
-        checkpoint.check_form(
-            state, {**mine, "configuration": state["configuration"]}
-        )  # that one was checked when it was made
+        mine["configuration"] = state["configuration"]  # it was checked when it was made
+        checkpoint.check_form(state, mine)
         if state["since"] > state["step"]:
             raise CheckpointError(f"since is {state['since']}, and step only {state['step']}")
         self.model.load_state_dict(state["model"])
