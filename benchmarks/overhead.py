@@ -5,16 +5,19 @@ The same code runs on every peer; only the array type and three functions differ
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
-from benchmarks.harness import Measures, main, median_time
+from benchmarks.harness import Measures, Worker, compared, in_turn, is_present, main, median_time
 
 LENGTH = 1000  # pairs of (product, sum) in the chain
 T, N, I, H = 20, 8, 16, 32  # noqa: E741 (the letters of shapes)
@@ -155,6 +158,19 @@ def import_time(package: str) -> float:
     with tempfile.TemporaryDirectory() as cache:
         command = [sys.executable, "-X", f"pycache_prefix={cache}", "-c", code]
         return min(float(subprocess.check_output(command, text=True, env=environment)) for _ in range(3))
+
+
+def import_only(package: str) -> Measures:
+    return {"import": import_time(package)}
+
+
+def imports(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """The section `import` of the whole benchmark: `import_time` of every package that is there, in turn."""
+    worker = Worker({options.core})
+    packages = [name for name in (*PEERS, "jax") if name != "numpy" and is_present(name)]
+    found = in_turn({name: partial(worker, import_only, name) for name in packages}, options.rounds)
+    console.print(compared("import, over import numpy", found, "ms"))
+    return {"seconds": found}
 
 
 PEERS = {"tinygrad_rnn": ours, "torch": torch, "autograd": hips, "mygrad": mygrad, "numpy": numpy}

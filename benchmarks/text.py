@@ -28,6 +28,7 @@ from rich.table import Table
 from benchmarks.harness import THREADS
 from tinygrad_rnn.train.language import LanguageTask
 from tinygrad_rnn.train.loop import Configuration, Run
+from tinygrad_rnn.train.model import detached
 from tinygrad_rnn.train.text import Streams, once_through, read_text
 
 PEERS = ("same function", "torch twin", "default", "torch default")
@@ -43,25 +44,25 @@ def ours(c: Configuration) -> tuple[Advance, Validate]:
 
 
 def twin(c: Configuration, same_weights: bool) -> tuple[Advance, Validate]:
-    """The same recipe in torch, on the batches that ours reads."""
+    """The same recipe in torch, on the batches that ours reads; a GRU, or an LSTM from weights of its own."""
     import torch
 
     torch.set_num_threads(1)
     torch.manual_seed(c.seed)
     task = LanguageTask(read_text(c.text), c.batch, c.truncation)
     V = len(task.vocabulary)
-    embedding, gru, head = (
+    embedding, recurrent, head = (
         torch.nn.Embedding(V, c.embedding),
-        torch.nn.GRU(c.embedding, c.hidden),
+        (torch.nn.LSTM if c.cell == "lstm" else torch.nn.GRU)(c.embedding, c.hidden),
         torch.nn.Linear(c.hidden, V),
     )
     if same_weights:
-        _copy(Run(c), embedding, gru, head)
-    parameters = [p for module in (embedding, gru, head) for p in module.parameters() if p.requires_grad]
+        _copy(Run(c), embedding, recurrent, head)
+    parameters = [p for module in (embedding, recurrent, head) for p in module.parameters() if p.requires_grad]
     optimizer, streams, carried = torch.optim.Adam(parameters, lr=c.lr), Streams(task.learned, c.batch), None
 
     def loss(x: np.ndarray, y: np.ndarray, state: Any) -> tuple[Any, Any]:
-        output, state = gru(embedding(torch.from_numpy(x)), state)
+        output, state = recurrent(embedding(torch.from_numpy(x)), state)
         return torch.nn.functional.cross_entropy(head(output).reshape(-1, V), torch.from_numpy(y.ravel())), state
 
     def advance() -> None:
@@ -71,7 +72,7 @@ def twin(c: Configuration, same_weights: bool) -> tuple[Advance, Validate]:
         value.backward()
         torch.nn.utils.clip_grad_norm_(parameters, c.clip)
         optimizer.step()
-        carried = state.detach()
+        carried = detached(state)
 
     @torch.no_grad()
     def validate() -> float:

@@ -92,16 +92,30 @@ Kind: how forward mode follows from the rules. Complex step: whether it can chec
 is differentiable in the complex sense; else central differences do. Domain: where the tests draw their numbers."""
 
 
+ABOUT_FUSED = r"""
+## Fused layers
+
+These do the work of a whole recurrent layer at once, forward and back, and have no formula of their own: each computes
+what its reference computes operation by operation, and is tested against it.
+
+| primitive | arrays | what it computes | reference |
+|---|---|---|---|"""
+
+
 def primitives() -> str:
     """docs/primitives.md: the table of primitives, with the formula of each rule."""
-    lines = [ABOUT_PRIMITIVES]
+    lines, fused = [ABOUT_PRIMITIVES], []
     for module, ops in sorted(table().items()):
+        fused += [op for op in ops if op.vjp]
+        if not (plain := [op for op in ops if not op.vjp]):
+            continue
         lines += ["", f"## {module.removeprefix('tinygrad_rnn.')}", ""]
         lines += [
             "| primitive | formula | derivatives | kind | complex step | domain | |",
             "|---|---|---|---|---|---|---|",
         ]
-        lines += [row(op) for op in ops]
+        lines += [row(op) for op in plain]
+    lines += [ABOUT_FUSED, *[fused_row(op) for op in fused]]
     return "\n".join(lines) + "\n"
 
 
@@ -128,6 +142,14 @@ def row(op: Primitive) -> str:
         words,
     ]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def fused_row(op: Primitive) -> str:
+    """One line of the table of fused primitives."""
+    words = (op.function.__doc__ or "").strip().partition("\n")[0]
+    reference = f"{op.reference.__module__}.{op.reference.__name__}".removeprefix("tinygrad_rnn.")
+    cells = [f"`{op.name}`", ", ".join(f"`{name}`" for name in op.arrays), words, f"`{reference}`"]
+    return f"| {' | '.join(cells)} |"
 
 
 def written(made: Any) -> str:

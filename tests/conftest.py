@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import fakecupy
 import pytest
-from devices import GPU_BACKENDS, no_traces
+from devices import GPU_BACKENDS, no_traces, register_fake
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.backend import cupy_, register, unregister
+from tinygrad_rnn.backend import unregister
 
 
 @pytest.fixture(scope="session", autouse=True)
 def fake_gpu() -> Iterator[None]:
-    """The strict fake of CuPy, as a backend of its own name."""
-    register(cupy_.CupyBackend(fakecupy, fakecupy.special_erf, "fakecupy"))
+    """The strict fake of CuPy, as a backend of its own name; with the kernels, where there is a compiler for them."""
+    register_fake()
     yield
     unregister("fakecupy")
 

@@ -8,12 +8,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import fakecupy
+import shim
 
-from tinygrad_rnn.backend import BACKENDS, cupy_, resolve
+from tinygrad_rnn.backend import BACKENDS, cupy_, register, resolve
+from tinygrad_rnn.backend.kernels import Kernels
 from tinygrad_rnn.core.modes import current
+from tinygrad_rnn.core.primitive import PRIMITIVES
 
 GPU_REQUIRED = bool(os.environ.get("TINYGRAD_RNN_REQUIRE_GPU"))
 GPU_BACKENDS = ["cupy"] if GPU_REQUIRED or cupy_.status().usable else []
+
+
+def register_fake(kernels: bool = True) -> None:
+    """The strict fake of CuPy as a backend of its own name; with our kernels, if there is a compiler for them."""
+    fused = Kernels(fakecupy, fakecupy.gemm, threads=64) if kernels and not shim.available() else None
+    register(cupy_.CupyBackend(fakecupy, fakecupy.special_erf, "fakecupy", fused))
+    for op in PRIMITIVES.values():
+        op.kernels.pop(fakecupy.ndarray, None)
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Inside, the fake does everything in NumPy's arithmetic, to the last bit."""
+    register_fake(kernels=False)
+    try:
+        yield
+    finally:
+        register_fake()
 
 
 class ReadBack(AssertionError):

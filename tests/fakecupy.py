@@ -5,6 +5,7 @@ themselves: no implicit conversion, no mixing with NumPy arrays, no `__index__`,
 indices out of range wrap around in silence. `counting()` counts kernel launches (at least one for each call that
 makes new numbers), copies to and from the device, and waits for it. Where CuPy is silently lenient (its functions
 on NumPy arrays), this raises; `tests/backend/test_conformance.py` holds it to the real CuPy wherever there is one.
+Kernels of CUDA run through `shim`, one launch a call.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
+import shim
 
 from tinygrad_rnn.backend import numpy_
 
 __version__ = "14.2.0"
 DEVICES = 2
+MULTIPROCESSORS = 8
+SHARED_MEMORY = 232448  # bytes that a block can have at most
+SHARED_MEMORY_UNASKED = 49152  # and as long as nobody has set `max_dynamic_shared_size_bytes`
 NAMES = Path(__file__).with_name("cupy_names.pyi")
 NUMBERS = (bool, int, float, complex, np.generic)
 READS = {"nonzero", "flatnonzero", "argwhere", "unique", "extract", "bincount"}  # their sizes depend on numbers
@@ -112,7 +117,11 @@ def _outside(result: Any, sources: tuple[Any, ...] = (), view: bool = False) -> 
     if not isinstance(result, (np.ndarray, np.generic)):
         return result
     buffer = np.asarray(result)
-    if not view and not any(isinstance(x, np.ndarray) and np.may_share_memory(buffer, x) for x in sources):
+    if (
+        buffer.size
+        and not view
+        and not any(isinstance(x, np.ndarray) and np.may_share_memory(buffer, x) for x in sources)
+    ):
         totals["launches"] += 1
     return ndarray._around(buffer)
 
@@ -156,6 +165,8 @@ class ndarray:
     strides = property(lambda self: self._buffer.strides)
     flags = property(lambda self: self._buffer.flags)
     device = property(lambda self: cuda.Device(self._device))
+    base = property(lambda self: None if self._buffer.base is None else ndarray._around(self._buffer.base))
+    data = property(lambda self: SimpleNamespace(ptr=self._buffer.ctypes.data if self.size else 0))
     T = property(lambda self: self.transpose())
     real = property(lambda self: ndarray._around(self._buffer.real))
     imag = property(lambda self: ndarray._around(self._buffer.imag))
@@ -524,7 +535,8 @@ def _function(name: str, signature: inspect.Signature) -> Any:
         if name in READS:
             totals.update(d2h=1, syncs=1)
         inner = [_inside(x) for x in args], {k: _inside(v) for k, v in keywords.items()}
-        return _outside(_computed(imitated, *inner[0], **inner[1]), _buffers(*inner[0], *inner[1].values()))
+        found = _computed(imitated, *inner[0], **inner[1])
+        return _outside(found, _buffers(*inner[0], *inner[1].values()), view=name in ("empty", "empty_like"))
 
     return call
 
@@ -546,11 +558,162 @@ def __getattr__(name: str) -> Any:
     return _named(name)
 
 
+# -- kernels ----------------------------------------------------------------------------------------------------
+
+
+class CompileException(Exception):
+    """The compiler's words about a source it refuses."""
+
+
+class RawKernel:
+    """A kernel of a `RawModule`; never made by itself here."""
+
+    def __init__(self, kernel: shim.Kernel, cooperative: bool) -> None:
+        self._kernel, self._cooperative = kernel, cooperative
+        self._shared: dict[int, int] = {}  # by GPU: what is set on one of them does not hold on the others
+
+    @property
+    def max_dynamic_shared_size_bytes(self) -> int:
+        return self._shared.get(cuda.Device().id, SHARED_MEMORY_UNASKED)
+
+    @max_dynamic_shared_size_bytes.setter
+    def max_dynamic_shared_size_bytes(self, size: int) -> None:
+        if size > SHARED_MEMORY:
+            raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+        self._shared[cuda.Device().id] = size
+
+    def __call__(
+        self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared_mem: int = 0
+    ) -> None:
+        if shared_mem > (limit := self.max_dynamic_shared_size_bytes):
+            raise CUDADriverError(f"CUDA_ERROR_INVALID_VALUE: {shared_mem} bytes of shared memory, of {limit}")
+        if self._cooperative:  # CuPy warns and launches fewer blocks: whoever counts on all of them gets wrong numbers
+            most = MULTIPROCESSORS * (1 if shared_mem > SHARED_MEMORY // 2 else 2)
+            if int(np.prod(grid)) > most:
+                raise ValueError(f"The specified grid size {grid} exceeds the limit ({most}).")
+        elif self._kernel.way == shim.GRID:
+            raise ValueError("blocks wait for each other in a kernel that was not launched as a cooperative one")
+        codes = (*self._kernel.codes, *[""] * len(args))
+        given = tuple(self._argument(code, x) for code, x in zip(codes, args))
+        _launch(lambda: self._kernel(grid, block, given, shared_mem))
+
+    def _argument(self, code: str, x: Any) -> Any:
+        if isinstance(x, np.ndarray) and (x.size != 1 or code.startswith("*")):
+            raise TypeError(
+                f"You are trying to pass a numpy.ndarray of shape {x.shape} as a kernel parameter. "
+                "Only numpy.ndarrays of size one can be passed by value."
+            )
+        if isinstance(x, ndarray) and x._device != cuda.Device().id:
+            raise ValueError(f"a kernel on GPU {cuda.Device().id} gets an array that lies on GPU {x._device}")
+        return x._buffer if isinstance(x, ndarray) else x
+
+
+def gemm(a: ndarray, b: ndarray, out: ndarray, add: bool) -> None:
+    """In the place of `kernels.cublas`: one launch, of matrices of one dtype whose rows or columns are contiguous."""
+    for matrix in (a, b, out):
+        if matrix.ndim != 2 or matrix.dtype != out.dtype or matrix.dtype.name not in ("float32", "float64"):
+            raise TypeError(f"gemm takes matrices of one dtype, float32 or float64, not {matrix.shape} {matrix.dtype}")
+        if matrix.size and matrix.itemsize not in matrix.strides and 1 not in matrix.shape:
+            raise ValueError(f"gemm: neither rows nor columns are contiguous in strides {matrix.strides}")
+    if out.size and out.shape[1] > 1 and out.strides[1] != out.itemsize:
+        raise ValueError("gemm: the rows of out must be contiguous")
+    x, y, z = _inside(a), _inside(b), _inside(out)
+    if x.shape[1] != y.shape[0] or z.shape != (x.shape[0], y.shape[1]):
+        raise ValueError(f"gemm: {x.shape} @ {y.shape} does not make {z.shape}")
+    _launch(lambda: np.copyto(z, x @ y + (z if add else 0)))
+
+
+def _launch(work: Any) -> None:
+    """Run something on the device, or note it down while the current stream is captured."""
+    noted = Stream.current().noted
+    if noted is not None:
+        noted.append(work)
+        return
+    totals["launches"] += 1
+    work()
+
+
+class Stream:
+    """A stream that can be captured, as far as kernels and `gemm` go; all else is refused while one is."""
+
+    _current: ClassVar[list[Any]] = []
+
+    def __init__(self, null: bool = False, non_blocking: bool = False) -> None:
+        self.ptr, self.noted, self._before = 0 if null else id(self), None, 0
+        self._capturable = non_blocking
+
+    @classmethod
+    def current(cls) -> Any:
+        return cls._current[-1] if cls._current else _null
+
+    def __enter__(self) -> Stream:
+        Stream._current.append(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        Stream._current.pop()
+
+    def begin_capture(self) -> None:
+        if not self._capturable or Stream.current() is not self:
+            raise RuntimeError("cannot capture the default stream, or one that is not the current one")
+        self.noted, self._before = [], totals["launches"]
+
+    def end_capture(self) -> Graph:
+        noted, self.noted = self.noted, None
+        if totals["launches"] != self._before:
+            raise NotImplementedError("the fake captures kernels and gemm, nothing else")
+        return Graph(noted)
+
+
+class Graph:
+    """What was captured: replayed as one launch."""
+
+    def __init__(self, noted: Any) -> None:
+        self.noted = noted
+
+    def launch(self, stream: Any = None) -> None:
+        totals["launches"] += 1
+        totals["replayed"] += len(self.noted)
+        for work in self.noted:
+            work()
+
+
+_null = Stream(null=True)
+
+
+class RawModule:
+    """Kernels from a source, compiled when the first one is asked for."""
+
+    def __init__(
+        self, *, code: str | None = None, path: str | None = None, options: tuple[str, ...] = (),
+        backend: str = "nvrtc", translate_cucomplex: bool = False, enable_cooperative_groups: bool = False,
+        name_expressions: Any = None, jitify: Any = None,
+    ) -> None:  # fmt: skip
+        if code is None or path is not None or name_expressions is not None or backend != "nvrtc":
+            raise NotImplementedError("the fake knows modules of a source for NVRTC, without templates")
+        if not isinstance(options, tuple):
+            raise TypeError(f"Argument 'options' has incorrect type (expected tuple, got {type(options).__name__})")
+        self._code, self._options, self._cooperative = code, options, enable_cooperative_groups
+
+    def get_function(self, name: str) -> RawKernel:
+        try:
+            module = shim.compiled(self._code, self._options)
+        except shim.CompileError as error:
+            raise CompileException(str(error)) from None
+        if name not in module:
+            raise CUDADriverError("CUDA_ERROR_NOT_FOUND: named symbol not found")
+        return RawKernel(module[name], self._cooperative)
+
+
 # -- the devices ------------------------------------------------------------------------------------------------
 
 
 class CUDARuntimeError(RuntimeError):
     """What every call into a missing or full driver raises."""
+
+
+class CUDADriverError(RuntimeError):
+    """The same from the layer below, which loads and launches kernels."""
 
 
 class Device:
@@ -577,6 +740,18 @@ class Device:
     def __exit__(self, *exception: object) -> None:
         Device._current.pop()
 
+    compute_capability = "90"
+    attributes = property(
+        lambda self: {
+            "MultiProcessorCount": MULTIPROCESSORS,
+            "MaxSharedMemoryPerBlock": SHARED_MEMORY_UNASKED,
+            "MaxSharedMemoryPerBlockOptin": SHARED_MEMORY,
+            "MaxThreadsPerBlock": shim.MOST_THREADS,
+            "WarpSize": 32,
+            "CooperativeLaunch": 1,
+        }
+    )
+
     def synchronize(self) -> None:
         totals["syncs"] += 1
 
@@ -595,6 +770,10 @@ class Device:
 
 cuda = SimpleNamespace(
     Device=Device,
+    Stream=Stream,
+    get_current_stream=Stream.current,
+    compiler=SimpleNamespace(CompileException=CompileException),
+    driver=SimpleNamespace(CUDADriverError=CUDADriverError),
     runtime=SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
         getDeviceCount=lambda: DEVICES,

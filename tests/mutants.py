@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import textwrap
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 
-def mutated(monkeypatch: pytest.MonkeyPatch, module: ModuleType, function: str, old: str, new: str) -> None:
-    """Replace a piece of a function's source text, wherever it occurs in it; the text has to be there."""
-    source = textwrap.dedent(inspect.getsource(getattr(module, function)))
+def mutated(monkeypatch: pytest.MonkeyPatch, owner: ModuleType | type, function: str, old: str, new: str) -> None:
+    """Replace a piece of a function's or a method's source text, wherever it occurs in it; the text has to be there."""
+    before = vars(owner)[function]
+    source = textwrap.dedent(inspect.getsource(before))
     assert old in source, f"{function} no longer contains {old!r}: choose another way to break it"
-    before = module.__dict__[function]
-    exec(compile(source.replace(old, new), f"<mutated {function}>", "exec"), module.__dict__)
-    broken = module.__dict__[function]
-    module.__dict__[function] = before
-    monkeypatch.setattr(module, function, broken)
+    made: dict[str, Any] = {}
+    exec(compile(source.replace(old, new), f"<mutated {function}>", "exec"), vars(sys.modules[before.__module__]), made)
+    monkeypatch.setattr(owner, function, made[function])

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from golden import loops
 
 import tinygrad_rnn as tg
+from tinygrad_rnn import nn
 from tinygrad_rnn.backend import resolve
 from tinygrad_rnn.core.primitive import PRIMITIVES, Primitive
 
@@ -135,6 +137,52 @@ def summed_to(x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
     return np.bincount(places.ravel(), x.ravel(), math.prod(shape)).reshape(shape)
 
 
+STEPS = {
+    nn.RNNCell: lambda cell, x, state, p, H: [
+        loops.rnn(x, *state, p, H, **({"activation": loops.relu} if cell.activation == "relu" else {}))],
+    nn.MinimalGRUCell: lambda cell, x, state, p, H: [loops.minimal_gru(x, *state, p, H)],
+    nn.GRUCell: lambda cell, x, state, p, H: [loops.gru(x, *state, p, H, cell.reset, cell.update)],
+    nn.LSTMCell: lambda cell, x, state, p, H: loops.lstm(x, *state, p, H),
+}  # fmt: skip
+
+
+def history(x: np.ndarray, *rest: Any, cell: nn.Cell, reverse: bool = False, **_: Any) -> np.ndarray:
+    """What the primitive of a recurrent layer gives, one unit after the other."""
+    S, T, N = len(cell.states), *x.shape[:2]
+    starts, (W, U, b, *c, inside) = rest[:S], rest[S:]
+    H, inside = U.shape[0], np.broadcast_to(inside, (T, N, 1))
+    p = {"W": W, "U": U, "b": np.broadcast_to(b, U.shape[1]), "c": np.broadcast_to(c[0] if c else 0.0, H)}
+    found = np.empty((T + S, N, H), complex)
+    for n in range(N):
+        state = [start[n] for start in starts]
+        found[T if reverse else 0, n] = state[0]
+        for t in reversed(range(T)) if reverse else range(T):
+            if inside[t, n]:
+                state = STEPS[type(cell)](cell, x[t, n], state, p, H)
+            found[t if reverse else t + 1, n] = state[0]
+        for place, last in enumerate(state[1:], T + 1):
+            found[place, n] = last
+    return found.real
+
+
+def layer(
+    make: type[nn.Cell], *, bias: bool = True, lengths: Any = None, own: dict[str, Any] | None = None, **options: Any
+) -> Sample:
+    """A call of the primitive of a recurrent layer; own: options of its cell."""
+    T, N, I, H = 3, 2, 4, 5  # noqa: E741
+    cell = make(I, H, **(own or {}), rng=np.random.default_rng(0))
+    G, draw = len(cell.gates), lambda *shape: np.asarray(rng.uniform(-1, 1, shape))
+    args = [draw(T, N, I), *[draw(N, H) for _ in cell.states], draw(I, G * H), draw(H, G * H)]
+    args.append(draw(G * H) if bias else 0)
+    if make is nn.GRUCell:
+        args.append(draw(H) if cell.recurrent_bias else 0)
+    if lengths is None:
+        return Sample((*args, True), {"cell": cell, **options})
+    inside = np.arange(T)[:, None, None] < np.array(lengths)[:, None]
+    return Sample((*args, inside), {"cell": cell, "shortest": min(lengths), **options})
+
+
+AFTER = {"reset": "after", "update": "old", "recurrent_bias": True}
 KEYS = [
     1, (slice(None), -1), (slice(3, None, -2), None, slice(1, 2)), (..., slice(0, 2)), (np.array([2, 0, 2, 2]),),
     (slice(None), np.array([[0, 2], [2, 1]])), (np.array([3, 0, 3]), np.array([1, 2, 1])),
@@ -337,5 +385,28 @@ SAMPLES: dict[str, list[Sample]] = {
             Sample((spread(5), np.array(3))),
             Sample((spread(2, 3, 5), np.array([[4, 0, 2], [2, 2, 1]]))),
         ],
+    ),
+    "rnn_layer": held_to(
+        history,
+        [
+            layer(nn.RNNCell, reverse=True),
+            layer(nn.RNNCell, own={"activation": "relu"}, bias=False),
+            layer(nn.RNNCell, lengths=[1, 3]),
+        ],
+    ),
+    "minimal_gru_layer": held_to(
+        history, [layer(nn.MinimalGRUCell), layer(nn.MinimalGRUCell, lengths=[2, 0], reverse=True, checkpoint=2)]
+    ),
+    "gru_layer": held_to(
+        history,
+        [
+            layer(nn.GRUCell),
+            layer(nn.GRUCell, own={"update": "old"}, bias=False, checkpoint=1),
+            layer(nn.GRUCell, own={"reset": "after"}, reverse=True),
+            layer(nn.GRUCell, own=AFTER, lengths=[3, 1]),
+        ],
+    ),
+    "lstm_layer": held_to(
+        history, [layer(nn.LSTMCell, checkpoint=2), layer(nn.LSTMCell, lengths=[0, 2], bias=False, reverse=True)]
     ),
 }

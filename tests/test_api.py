@@ -47,7 +47,7 @@ pad(x, *, pad_width, mode, constant_values)
 tile(x, reps)  repeat(x, repeats, axis)  tril(x, *, k)  triu(x, *, k)  diagonal(x, offset, axis1, axis2)
 take(x, indices, axis)  take_along_axis(x, indices, axis)  astype(x, *, dtype)
 no_grad()  enable_grad()  debug()  scope(name, kind, *, step)  checkpoint(f, *xs)
-primitive(kind, *, analytic, domain, latex, **rules)
+primitive(kind, *, analytic, domain, latex, reference, vjp, sparse, **rules)
 tape(*results)  pullback(y, wrt, grad, create_graph)  grad(f, argnums)  value_and_grad(f, argnums)  vjp(f, *xs)
 jvp(f, xs, ts)
 jacobian(f, argnums)  hessian(f, argnums)  hvp(f, x, v)  gradcheck(f, *xs, order, tolerance)
@@ -55,7 +55,7 @@ backends()  use_backend(name)  seed(n)
 Tensor.numpy()  Tensor.item()  Tensor.tolist()  Tensor.detach()  Tensor.to(backend)  Tensor.astype(*, dtype)
 Tensor.assign_(value)
 Tensor.backward(grad, retain_graph)  Tensor.retain_grad()  Tensor.register_hook(hook)
-draw(y, *, title, direction, engine, timeout, max_nodes)
+draw(y, *, title, direction, expand, engine, timeout, max_nodes)
 nn.Module()  nn.Module.parameters()  nn.Module.named_parameters()  nn.Module.state_dict()
 nn.Module.load_state_dict(state, strict)  nn.Module.train(training)  nn.Module.eval()  nn.Module.to(backend)
 nn.Module.zero_grad()
@@ -66,15 +66,16 @@ nn.RNNCell(input_size, hidden_size, *, bias, init, dtype, rng, activation)
 nn.MinimalGRUCell(input_size, hidden_size, *, bias, init, dtype, rng)
 nn.GRUCell(input_size, hidden_size, *, bias, init, dtype, rng, reset, update, recurrent_bias)
 nn.LSTMCell(input_size, hidden_size, *, bias, init, dtype, rng, forget_bias)
-nn.Recurrent(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, init, dtype, rng)
-nn.RNN(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, init, dtype, rng,
-       activation)
-nn.MinimalGRU(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, init, dtype,
-              rng)
-nn.GRU(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, init, dtype, rng,
-       reset, update, recurrent_bias)
-nn.LSTM(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, init, dtype, rng,
-        forget_bias)
+nn.Recurrent(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, checkpoint, mode,
+             init, dtype, rng)
+nn.RNN(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, checkpoint, mode, init,
+       dtype, rng, activation)
+nn.MinimalGRU(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, checkpoint,
+              mode, init, dtype, rng)
+nn.GRU(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, checkpoint, mode, init,
+       dtype, rng, reset, update, recurrent_bias)
+nn.LSTM(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, checkpoint, mode,
+        init, dtype, rng, forget_bias)
 nn.GRUCell.forward(x, h)  nn.LSTMCell.forward(x, h)
 nn.GRU.forward(x, h_0, lengths)  nn.LSTM.forward(x, h_0, lengths, *, c_0)
 nn.cross_entropy(logits, targets, ignore_index, reduction)
@@ -128,8 +129,8 @@ def test_layers_start_with_the_promised_values() -> None:
     given = {name: p.default for name, p in inspect.signature(tg.nn.GRU).parameters.items() if p.default is not p.empty}
     assert given == {
         "num_layers": 1, "bias": True, "reset": "before", "update": "new", "batch_first": False, "dropout": 0.0,
-        "bidirectional": False, "recurrent_bias": False, "fused": True, "init": "uniform", "dtype": np.float32,
-        "rng": None,
+        "bidirectional": False, "recurrent_bias": False, "fused": True, "checkpoint": None, "mode": "auto",
+        "init": "uniform", "dtype": np.float32, "rng": None,
     }  # fmt: skip
 
 

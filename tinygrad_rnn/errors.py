@@ -7,7 +7,8 @@ find the words for what goes wrong inside of an operation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from numpy.exceptions import AxisError
@@ -61,6 +62,10 @@ class BackendUnavailable(TinygradError, RuntimeError):
     """A backend was named that cannot be used here; the message says why and what to install."""
 
 
+class OutOfMemory(TinygradError, MemoryError):
+    """An array that does not fit, on the host or on a GPU; the message says for what, and how to need less."""
+
+
 class TextError(TinygradError, ValueError):
     """A text that cannot be learned from, or a prompt with a character that the model never saw."""
 
@@ -107,7 +112,9 @@ def explained(
     if "broadcast" in text and len(shapes) > 1 and not isinstance(error, TinygradError):
         text = misfit(shapes)
     given = ", ".join(
-        f"{option}={value!r}" for option, value in options.items() if not (value is None or value is False)
+        f"{option}={value!r}".partition("\n")[0]
+        for option, value in options.items()
+        if not (value is None or value is False)
     )
     place = f" with {given}{place}" if given else place
     known: dict[type[Exception], type[TinygradError]] = {
@@ -126,6 +133,20 @@ def explained(
         error.add_note(f"in {name} of {operands(inputs)}{place}")
         return error
     return ours(f"{name} of {operands(inputs)}: {text}{place}")
+
+
+@contextmanager
+def memory_explained(what: str, remedy: str) -> Iterator[None]:
+    """Inside, memory that runs out is said to be that of `what`, with the number of bytes and what to do.
+
+    Raises: OutOfMemory.
+    """
+    try:
+        yield
+    except OutOfMemory:
+        raise
+    except MemoryError as error:  # NumPy's and CuPy's say how many bytes they asked for
+        raise OutOfMemory(f"{what}: {str(error) or 'the memory is full'}; {remedy}") from error
 
 
 def mixed(name: str, arguments: Sequence[str], inputs: Sequence[Any], place: str) -> BackendError:

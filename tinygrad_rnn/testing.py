@@ -70,11 +70,12 @@ def gradcheck(f: Callable[..., Any], *xs: Any, order: int = 1, tolerance: float 
             continue  # a checkpoint is not a function of its inputs, but the memory of one: seen end to end
         inputs = list(node.inputs or ())
         wanted = [i for i, x in enumerate(inputs) if type(x) is Tensor and x.requires_grad]
-        at = [i for i in wanted if _has_rule(node, i)]
+        at = [i for i in wanted if node.op.has_rule(i)]
         silent |= {f"{node.op.name} has no derivative for {_names(node)[i]}" for i in wanted if i not in at}
         if at:
             call = partial(node.op.function, **node.options)
-            Check(call, [_doubled(x) for x in inputs], at, _names(node), _described(node), tolerance).run(order)
+            args = [_doubled(x) if type(x) is Tensor else x for x in inputs]
+            Check(call, args, at, _names(node), _described(node), tolerance).run(order)
     names = [f"argument {i}" for i in range(len(xs))]
     try:
         Check(run, arguments, moving, names, "the function as a whole", tolerance).run(order)
@@ -270,11 +271,6 @@ def _doubled(x: Any) -> Any:
         found = tensor(x)
         return tensor(x, dtype=np.float64) if found.dtype.kind == "f" else x
     return x
-
-
-def _has_rule(node: Tensor, i: int) -> bool:
-    pulls = node.op.pulls  # type: ignore[union-attr]
-    return pulls[min(i, len(pulls) - 1)] is not None
 
 
 def _names(node: Tensor) -> list[str]:

@@ -8,19 +8,13 @@ from typing import Any
 import numpy as np
 
 from .backend import NAMESPACE_OF, Array, random
-from .core.autodiff import concerned, pull, pullback
+from .core.autodiff import alias, by_reference, concerned, pull, pullback
 from .core.broadcasting import astype, broadcast_to, fitted
 from .core.modes import current, enable_grad, no_grad
-from .core.primitive import primitive, read, unchanged
+from .core.primitive import primitive, read
 from .core.tensor import Tensor, next_age, tensor
 from .errors import GraphError, OptionError, ShapeError, mixed
 from .ops.shapes import concatenate, ravel, reshape, stack
-
-
-@primitive("linear", latex="{x}", dx=unchanged)
-def alias(xp: Any, x: Array) -> Array:
-    """x itself under a new age, so that derivatives for this use of x can be told from those for x."""
-    return x
 
 
 @primitive("general", dxs=lambda g, xs, replay: replay(g, xs))
@@ -56,6 +50,9 @@ def _tangent(node: Tensor, moving: list[tuple[int, Tensor]]) -> Tensor:
             parts.append(op.function(*([args] if op.variadic else args), **node.options))
             continue
         rule = op.recorded_pulls[0 if op.variadic else i]
+        if op.vjp:
+            only = [j == i for j in range(len(inputs))]
+            rule = lambda g, node, i=i, only=only: by_reference(g, node, only)[i]  # noqa: E731
         if op.kind == "elementwise":  # its Jacobian is diagonal, hence its own transpose
             parts.append(rule(broadcast_to(t, shape=node.shape), node))  # type: ignore[misc]
         else:  # g -> rule(g) is linear: transpose it once more, at any point, to have it the other way round

@@ -18,6 +18,7 @@ from devices import GPU_REQUIRED
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.backend import cupy_, resolve
+from tinygrad_rnn.backend.kernels import cublas
 from tinygrad_rnn.errors import BackendError, BackendUnavailable, DtypeError, IndexOutOfRange
 
 
@@ -94,6 +95,7 @@ def test_what_is_missing_and_what_to_do(case: str, monkeypatch: pytest.MonkeyPat
 @pytest.mark.usefixtures("untried")
 def test_a_cupy_that_works_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", fakecupy)
+    monkeypatch.setattr(cublas, "gemm_of", lambda cupy: None)  # the fake comes without the library
     found = cupy_.status()
     assert str(found) == (
         "cupy: usable, CuPy 14.2.0, CUDA 13.2, driver for CUDA 13.0, "

@@ -1,4 +1,7 @@
-"""Every primitive gives the same numbers on every backend: on the fake, whose arithmetic is NumPy's, bit for bit."""
+"""Every primitive gives the same numbers on every backend: on the fake, whose arithmetic is NumPy's, bit for bit.
+
+Some have kernels of their own there, which round otherwise.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,9 @@ def run(name: str, sample: Sample, dtype: type) -> list[np.ndarray]:
     return [t.numpy() for t in results]
 
 
+OWN_KERNELS = {"softmax_cross_entropy", "cross_entropy_slope"} | {name for name, op in PRIMITIVES.items() if op.vjp}
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("name", "sample"), CASES)
 def test_values_and_gradients_are_those_of_numpy(gpu: str, name: str, sample: Sample, dtype: type) -> None:
@@ -43,7 +49,7 @@ def test_values_and_gradients_are_those_of_numpy(gpu: str, name: str, sample: Sa
         found = run(name, sample.on(gpu), dtype)
     for have, want in zip(found, expected, strict=True):
         assert (have.shape, have.dtype) == (want.shape, want.dtype)
-        if gpu == "fakecupy":
+        if gpu == "fakecupy" and name not in OWN_KERNELS:
             np.testing.assert_array_equal(have, want)
         else:
             tolerance = 1e-4 if dtype is np.float32 else 1e-12

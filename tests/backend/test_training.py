@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import fakecupy
 import numpy as np
 import pytest
-from devices import ReadBack, no_reads
+from devices import ReadBack, no_reads, without_kernels
 
 import tinygrad_rnn as tg
 
@@ -64,11 +65,11 @@ def test_a_step_copies_nothing_either_way() -> None:
 
 
 LAYERS = {
-    "RNN": lambda: tg.nn.RNN(E, H, 2, dropout=0.3),
-    "MinimalGRU": lambda: tg.nn.MinimalGRU(E, H),
-    "GRU": lambda: tg.nn.GRU(E, H, update="old", bidirectional=True),
-    "GRU after": lambda: tg.nn.GRU(E, H, 2, reset="after", recurrent_bias=True, dropout=0.3),
-    "LSTM": lambda: tg.nn.LSTM(E, H, 2, bidirectional=True),
+    "RNN": partial(tg.nn.RNN, E, H, 2, dropout=0.3),
+    "MinimalGRU": partial(tg.nn.MinimalGRU, E, H),
+    "GRU": partial(tg.nn.GRU, E, H, update="old", bidirectional=True),
+    "GRU after": partial(tg.nn.GRU, E, H, 2, reset="after", recurrent_bias=True, dropout=0.3),
+    "LSTM": partial(tg.nn.LSTM, E, H, 2, bidirectional=True),
 }
 OPTIMIZERS = {
     "SGD": lambda p: tg.optim.SGD(p, 0.3, momentum=0.9, nesterov=True, weight_decay=0.01),
@@ -79,12 +80,14 @@ OPTIMIZERS = {
 }
 
 
-def layered(backend: str, layer: str, optimizer: str, lengths: bool, steps: int = 6) -> tuple[list[float], int]:
+def layered(
+    backend: str, layer: str, optimizer: str, lengths: bool, fused: bool, steps: int = 6
+) -> tuple[list[float], int]:
     """The losses of a model of the package's own layers, trained with nothing read inside a step; copies to the GPU."""
     tg.seed(2)
     rng = np.random.default_rng(13)
     with tg.use_backend(backend):
-        embedding, recurrent = tg.nn.Embedding(V, E), LAYERS[layer]()
+        embedding, recurrent = tg.nn.Embedding(V, E), LAYERS[layer](fused=fused)
         width = recurrent(tg.zeros((1, 1, E)))[0].shape[-1]
         norm, head = tg.nn.LayerNorm(width), tg.nn.Linear(width, V)
         weights = [p for part in (embedding, recurrent, norm, head) for p in part.parameters()]
@@ -108,17 +111,21 @@ def layered(backend: str, layer: str, optimizer: str, lengths: bool, steps: int 
     return found, copies
 
 
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "by steps"])
 @pytest.mark.parametrize("lengths", [False, True], ids=["whole", "lengths"])
 @pytest.mark.parametrize(("layer", "optimizer"), list(zip(LAYERS, OPTIMIZERS, strict=True)))
-def test_layers_and_optimisers_stay_on_the_gpu(gpu: str, layer: str, optimizer: str, lengths: bool) -> None:
-    expected, _ = layered("numpy", layer, optimizer, lengths)
-    found, copies = layered(gpu, layer, optimizer, lengths)
+def test_layers_and_optimisers_stay_on_the_gpu(
+    gpu: str, layer: str, optimizer: str, lengths: bool, fused: bool
+) -> None:
+    expected, _ = layered("numpy", layer, optimizer, lengths, fused)
+    found, copies = layered(gpu, layer, optimizer, lengths, fused)
     assert expected[-1] < expected[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-5 if gpu == "fakecupy" else 1e-3)
     if gpu == "fakecupy":
-        assert found == expected  # bit for bit
         assert lengths or copies == 0
-    else:
-        np.testing.assert_allclose(found, expected, rtol=1e-3)
+        with without_kernels():
+            found, _ = layered(gpu, layer, optimizer, lengths, fused)
+        assert found == expected  # bit for bit
 
 
 def test_a_step_that_reads_is_noticed(gpu: str) -> None:

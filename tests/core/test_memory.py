@@ -38,6 +38,11 @@ GRAPHS: dict[str, Callable[[tg.Tensor], Any]] = {
     "checkpoint": lambda x: tg.checkpoint(lambda t: tg.tanh(t * x).sum(), x),
     "jvp": lambda x: tg.jvp(lambda t: t * t * x, [x], [x])[1].sum(),
     "broken": lambda x: tg.grad(lambda t: (t * t * x).sum())(x).sum(),
+    "layer": lambda x: tg.nn.GRU(2, 3, 2, dtype="float64")(x[:, None])[0].sum(),
+    "layer, recorded": lambda x: (
+        tg.hvp(lambda t: tg.nn.LSTM(2, 3, dtype="float64")(t[:, None])[0].sum(), x, x).sum()
+        + tg.nn.RNN(2, 3, dtype="float64", checkpoint=2)(x[:, None])[1].sum()
+    ),
 }
 
 

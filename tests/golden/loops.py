@@ -36,8 +36,12 @@ def affine(x, h, W, U, b, gate, j, size):
     return total
 
 
-def rnn(x, h, p, size):
-    return [cmath.tanh(affine(x, h, p["W"], p["U"], p["b"], 0, j, size)) for j in range(size)]
+def relu(a):
+    return a if a.real > 0 else 0 * a
+
+
+def rnn(x, h, p, size, activation=cmath.tanh):
+    return [activation(affine(x, h, p["W"], p["U"], p["b"], 0, j, size)) for j in range(size)]
 
 
 def minimal_gru(x, h, p, size):
@@ -65,6 +69,15 @@ def gru(x, h, p, size, reset, update):
         n = cmath.tanh(a)
         new.append(h[j] + z * (n - h[j]) if update == "new" else n + z * (h[j] - n))
     return new
+
+
+def lstm(x, h, c, p, size):
+    new_h, new_c = [], []
+    for j in range(size):
+        i, f, g, o = [affine(x, h, p["W"], p["U"], p["b"], gate, j, size) for gate in range(4)]
+        new_c.append(logistic(f) * c[j] + logistic(i) * cmath.tanh(g))
+        new_h.append(logistic(o) * cmath.tanh(new_c[j]))
+    return new_h, new_c
 
 
 def unrolled(cell, p):

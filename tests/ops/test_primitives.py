@@ -17,7 +17,7 @@ CASES = [
     pytest.param(name, s, id=f"{name}-{i}-{s}") for name, samples in SAMPLES.items() for i, s in enumerate(samples)
 ]
 # a checkpoint's primitive is the memory of a function, not a function: test_transforms.py checks it
-DIFFERENTIABLE = [c for c in CASES if PRIMITIVES[str(c.values[0])].rules and c.values[0] != "recomputed"]
+DIFFERENTIABLE = [c for c in CASES if PRIMITIVES[str(c.values[0])].differentiable and c.values[0] != "recomputed"]
 
 
 def tensors(sample: Sample, backend: str, dtype: Any = None) -> list[Any]:
@@ -162,7 +162,7 @@ def test_integers_are_taken_as_numpy_takes_them_and_make_no_graph(name: str, bac
     np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", [n for n, op in PRIMITIVES.items() if not op.rules and n in SAMPLES])
+@pytest.mark.parametrize("name", [n for n, op in PRIMITIVES.items() if not op.differentiable and n in SAMPLES])
 def test_what_has_no_rule_makes_no_graph(name: str) -> None:
     sample = SAMPLES[name][0]
     y = PRIMITIVES[name].function(*tensors(sample, "numpy"), **sample.options)

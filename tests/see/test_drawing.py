@@ -23,7 +23,7 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.errors import DrawError, DrawTimeout, GraphError, OptionError, OutputError
 from tinygrad_rnn.see import layout
 from tinygrad_rnn.see.dot import carries, write
-from tinygrad_rnn.see.graph import MANY, Graph, graph
+from tinygrad_rnn.see.graph import MANY, Graph, graph, unfolded
 from tinygrad_rnn.see.words import printable
 
 N, I, H = 4, 3, 5  # noqa: E741
@@ -33,9 +33,9 @@ def given_x(*shape, name="x"):
     return tg.tensor(np.random.default_rng(1).standard_normal(shape), dtype=np.float32, name=name)
 
 
-def unrolled(T, cell=nn.GRU, **options):
-    """What a layer returns for T steps."""
-    return cell(I, H, rng=np.random.default_rng(2), **options)(given_x(T, N, I))
+def unrolled(T, cell=nn.GRU, fused=False, **options):
+    """What a layer returns for T steps, each of which is on the tape."""
+    return cell(I, H, rng=np.random.default_rng(2), fused=fused, **options)(given_x(T, N, I))
 
 
 def simple():
@@ -210,6 +210,107 @@ def test_time_runs_forward_in_the_reverse_direction_too():
     order = {n.id: i for i, n in enumerate(model.nodes)}
     assert len(carries(model)) > 0
     assert all(order[e.source] < order[e.target] for e in model.edges)
+
+
+# -- fused operations ------------------------------------------------------------------------------
+
+LAYERS = {
+    "RNN": (nn.RNN, {}),
+    "MinimalGRU": (nn.MinimalGRU, {}),
+    "GRU": (nn.GRU, {}),
+    "GRU after": (nn.GRU, {"reset": "after", "recurrent_bias": True}),
+    "LSTM": (nn.LSTM, {"bidirectional": True}),
+}
+
+
+def steps_of(model):
+    """The operations in the frame of each time step, in the order of the picture."""
+    steps = {g.id: g.path for g in model.groups if g.step is not None}
+    shown = {path: [] for path in steps.values()}
+    for n in model.nodes:
+        if n.op and not n.of and n.group in steps:
+            shown[steps[n.group]].append((n.text, n.name, n.shape, n.part))
+    return shown
+
+
+def test_a_fused_layer_is_one_box():
+    drawing = tg.draw(unrolled(3, fused=True)[0])
+    assert [n.text for n in drawing.graph.nodes if n.op] == ["gru_layer", "index[1:4]"]
+    assert [g.kind for g in drawing.graph.groups] == ["GRU", "GRUCell"]
+    assert sorted(e.name for e in drawing.graph.edges if e.differentiable) == ["U", "W", "b", "x"]
+    texts = {n.text for n in graph([unrolled(3, fused=True, cell=nn.RNN, checkpoint=2)[0]]).nodes if n.op}
+    assert texts == {"rnn_layer(checkpoint=2)", "index[1:4]"}
+
+
+@pytest.mark.parametrize("lengths", [None, [3, 1, 0, 2]], ids=["whole", "lengths"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_an_unfolded_layer_shows_the_steps_that_it_takes_operation_by_operation(kind, lengths):
+    make, options = LAYERS[kind]
+    found = {}
+    for fused in (True, False):
+        layer = make(I, H, rng=np.random.default_rng(2), fused=fused, **options)
+        x = given_x(3, N, I)
+        x.requires_grad = True
+        found[fused] = tg.draw(layer(x, lengths=lengths), expand=True)
+    one, other = (found[fused].graph for fused in (True, False))
+    assert [(g.path, g.kind, g.step) for g in one.groups] == [(g.path, g.kind, g.step) for g in other.groups]
+    assert steps_of(one) == steps_of(other)
+    cells = sum(g.kind == f"{make.__name__}Cell" and g.step is None for g in one.groups)
+    assert len(steps_of(one)) == 3 * cells
+    assert not [n.op for n in one.nodes if n.op.endswith("_layer")]
+    assert "</svg>" in found[True].svg
+
+
+def test_unfolding_computes_the_same_and_changes_nothing():
+    layer = nn.LSTM(I, H, 2, rng=np.random.default_rng(2), dropout=0.5)
+    x = tg.tensor(given_x(5, N, I), requires_grad=True, name="x")
+    output, (h_n, _) = layer(x * 2.0)
+    y = (output * output).sum() + h_n.sum()
+    y.name = "loss"
+    before = str(tg.tape(y))
+    (again,) = unfolded([y])
+    assert str(tg.tape(y)) == before and again is not y and again.name == "loss"
+    np.testing.assert_allclose(again.numpy(), y.numpy(), rtol=1e-6)
+    assert {id(t) for t in tg.tape(again) if t.op is None} >= {id(t) for t in (x, *layer.parameters())}
+    for one, other in zip(tg.pullback(again, layer.parameters()), tg.pullback(y, layer.parameters()), strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-5, atol=1e-6)
+    (doubled,) = (t for t in tg.tape(y) if t.op and t.op.name == "mul" and t.inputs[0] is x)
+    assert any(t is doubled for t in tg.tape(again))  # what comes before the first layer is not computed again
+
+
+def test_unfolding_works_under_no_grad_and_debug_and_for_what_is_not_fused():
+    y = unrolled(3, fused=True)[0]
+    with tg.no_grad(), tg.debug():
+        inside = tg.draw(y, expand=True)
+    assert inside.dot == tg.draw(y, expand=True).dot
+    plain = simple()
+    assert unfolded([plain]) == [plain]
+    assert tg.draw(plain, expand=True).dot == tg.draw(plain).dot
+    assert tg.draw((y, [plain]), expand=True).graph.nodes[-1].result
+    with pytest.raises(GraphError, match="no graph to draw"):
+        tg.draw(tg.tensor([1.0]), expand=True)
+    y.sum().backward(retain_graph=False)
+    with pytest.raises(GraphError, match="freed"):
+        tg.draw(y, expand=True)
+
+
+def test_a_fused_primitive_of_ones_own_unfolds_among_other_operations():
+    def by_steps(x, w):
+        return (x * w).sum(axis=0)
+
+    @tg.primitive("general", reference=by_steps, vjp=lambda xp, g, y, saved, x, w, *, wanted: (g * w, g * x))
+    def weighed_and_summed(xp, x, w):
+        return (x * w).sum(axis=0), None
+
+    x, w = (tg.tensor(np.arange(6.0).reshape(2, 3), requires_grad=True, name=name) for name in "xw")
+    with tg.scope("inner"):
+        y = weighed_and_summed(weighed_and_summed(x, w) + tg.zeros((2, 3)), tg.exp(w))
+    z = tg.stack([y, y * 2.0])
+    shown = tg.draw(z, expand=True).graph
+    ops = [n.op for n in shown.nodes if n.op and not n.of]
+    assert sorted(ops) == sorted(["mul", "sum", "add", "exp", "mul", "sum", "mul", "stack"])
+    assert {n.op for n in shown.nodes if n.group} == {"", "mul", "sum", "add", "exp"}
+    assert [n.op for n in tg.draw(z).graph.nodes if n.op].count("weighed_and_summed") == 2
 
 
 # -- what cannot be drawn --------------------------------------------------------------------------

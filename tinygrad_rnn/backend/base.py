@@ -24,10 +24,13 @@ class Namespace:
 
     This is the `xp` that every forward kernel receives. Names are looked up in the module once.
     kernels: replacements for the forward kernels of primitives, without `xp`, by module and name: "mymodule.myop".
+    fused: what a GPU does whole time steps and whole layers with, `kernels.Kernels`, or None.
     """
 
-    def __init__(self, module: Any, kernels: dict[str, Callable[..., Array]], **extra: Callable[..., Any]) -> None:
-        self.__dict__.update(extra, _module=module, kernels=kernels)
+    def __init__(
+        self, module: Any, kernels: dict[str, Callable[..., Array]], fused: Any = None, **extra: Callable[..., Any]
+    ) -> None:  # fmt: skip
+        self.__dict__.update(extra, _module=module, kernels=kernels, fused=fused)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._module, name)

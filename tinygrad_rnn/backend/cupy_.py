@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 
 from ..errors import BackendError, BackendUnavailable, DtypeError
 from .base import Array, Backend, BackendStatus, Namespace
+from .kernels import Kernels, cublas
 
 OLDEST = 14  # the first version whose Python numbers take the dtype of the array beside them, as NumPy's do
 
@@ -20,11 +21,16 @@ class CupyBackend(Backend):
     """Arrays on NVIDIA GPUs. "cupy" is GPU 0, "cupy:1" the next one; what is computed lies on the current GPU.
 
     cupy: the module, or one with its names. erf: the error function of its arrays, which CuPy keeps elsewhere.
+    fused: the kernels, or None to go without.
     """
 
-    def __init__(self, cupy: Any, erf: Callable[[Array], Array], name: str = "cupy") -> None:
+    def __init__(
+        self, cupy: Any, erf: Callable[[Array], Array], name: str = "cupy", fused: Kernels | None = None
+    ) -> None:  # fmt: skip
         self.name, self._cupy = name, cupy
-        self.xp = Namespace(cupy, {}, erf=erf, add_at=partial(_add_at, cupy.add.at))
+        self.xp = Namespace(
+            cupy, dict(fused.training) if fused else {}, fused, erf=erf, add_at=partial(_add_at, cupy.add.at)
+        )
         self.types = (cupy.ndarray,)
         self._count = cupy.cuda.runtime.getDeviceCount()
 
@@ -154,6 +160,7 @@ def _tried() -> tuple[CupyBackend | None, BackendStatus]:
     try:  # context, memory, compiler, cuBLAS
         x = cupy.arange(4, dtype="f").reshape(2, 2)
         total = float((x @ x + 1).sum())
+        gemm = cublas.gemm_of(cupy) if total == 26.0 else None
     except Exception as error:
         first = str(error).strip().partition("\n")[0]
         missing = "Failure finding" in str(error)
@@ -175,7 +182,8 @@ def _tried() -> tuple[CupyBackend | None, BackendStatus]:
         f"{_version(runtime.driverGetVersion())}, {gpu['name'].decode()} (compute capability "
         f"{gpu['major']}.{gpu['minor']}, {gpu['totalGlobalMem'] / 2**30:.1f} GiB){more}"
     )
-    return CupyBackend(cupy, _erf), BackendStatus("cupy", True, detail)
+    fused = Kernels(cupy, gemm)
+    return CupyBackend(cupy, _erf, "cupy", fused), BackendStatus("cupy", True, detail)
 
 
 def _version(number: int) -> str:

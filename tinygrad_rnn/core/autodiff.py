@@ -12,15 +12,21 @@ from heapq import heappop, heappush, heappushpop
 from threading import Lock
 from typing import Any
 
-from ..backend import NAMESPACE_OF, as_array, backend_of
-from ..errors import BackendError, GraphError, NumericalError, PrimitiveError, ShapeError, operands
+from ..backend import NAMESPACE_OF, Array, as_array, backend_of
+from ..errors import BackendError, GraphError, NumericalError, PrimitiveError, ShapeError, memory_explained, operands
 from .broadcasting import fitted
 from .modes import current, enable_grad, inspect_result, no_grad
-from .primitive import Pull, unchanged
-from .tensor import Tensor, keep
+from .primitive import Pull, primitive, read, unchanged
+from .tensor import Tensor, keep, next_age
 
 Sink = Callable[[Tensor, Any, bool], None]
 _adding = Lock()  # two threads may add into one leaf
+
+
+@primitive("linear", latex="{x}", dx=unchanged)
+def alias(xp: Any, x: Array) -> Array:
+    """x itself under a new age, so that derivatives for this use of x can be told from those for x."""
+    return x
 
 
 class Tape(Sequence[Tensor]):
@@ -85,13 +91,19 @@ def _freed(node: Tensor) -> GraphError:
 class Part:
     """A gradient that is zero outside of an index: the accumulator adds it in place, so that slices stay cheap.
 
-    Without it T slices of an array of length T would cost T arrays of length T.
+    Without it T slices of an array of length T would cost T arrays of length T. shape: that of the whole.
     """
 
-    __slots__ = ("g", "index", "unique")
+    __slots__ = ("g", "index", "shape", "unique")
 
-    def __init__(self, g: Any, index: Any, unique: bool) -> None:
-        self.g, self.index, self.unique = g, index, unique
+    def __init__(self, g: Any, index: Any, unique: bool, shape: tuple[int, ...]) -> None:
+        self.g, self.index, self.unique, self.shape = g, index, unique, shape
+
+    dtype = property(lambda self: self.g.dtype)
+
+    def whole(self) -> Any:
+        """The gradient with its zeros."""
+        return self.added_to(NAMESPACE_OF[type(self.g)].zeros(self.shape, self.dtype))
 
     def added_to(self, total: Any) -> Any:
         """total after total[index] += g, where an element that is named twice receives both."""
@@ -151,11 +163,17 @@ def pull(
                 continue
         rules = op.recorded_pulls if recorded else op.pulls
         inputs = living_inputs(node) if node.inputs is None else node.inputs
-        if op.variadic:
-            each = rules[0](g, node)  # type: ignore[misc]
+        if op.variadic or op.vjp:
+            if op.vjp:
+                wanted_here = [_wants(x, age, useful) for x in inputs]
+                each = (by_reference if recorded else _by_hand)(g, node, wanted_here)
+                if not recorded:
+                    ours.update([age for age in _fresh(node, g, inputs, each) if age not in pending])
+            else:
+                each = rules[0](g, node)  # type: ignore[misc]
             if len(each) != len(inputs):
                 raise PrimitiveError(f"the rule of {op.name} gave {len(each)} gradients for {len(inputs)} arrays")
-            rules = tuple([lambda g, node, d=d: d for d in each])
+            rules = tuple([d if d is None else lambda g, node, d=d: d for d in each])
         for x, rule in zip(inputs, rules):
             if type(x) is not Tensor or not x._requires_grad or rule is None:
                 continue
@@ -168,18 +186,20 @@ def pull(
                     entry = (-at, x)
                 else:
                     heappush(queue, (-at, x))
-                if type(d) is Part:
-                    d = d.added_to(NAMESPACE_OF[type(x._array)].zeros(x._array.shape, x._array.dtype))
+                if type(d) is Part and not (_takes_parts(x, d) and at > since and at not in wanted and not debug):
+                    d = d.whole()
                     ours.add(at)
                 pending[at] = d
             elif type(d) is Part:
-                before = fitted(pending[at], x)
+                before = pending[at].whole() if type(pending[at]) is Part else fitted(pending[at], x)
                 xp = NAMESPACE_OF[type(before)]
                 total = xp.asarray(before) if at in ours else xp.array(before)
                 pending[at] = d.added_to(total)
                 ours.add(at)
             else:
                 before = pending[at]
+                if type(before) is Part:
+                    before = before.whole()
                 if d.shape != before.shape:  # one of them was broadcast
                     d, before = fitted(d, x), fitted(before, x)
                 if at in ours:
@@ -191,7 +211,52 @@ def pull(
                         ours.add(at)
         if not retain:
             node.inputs = None
+            if op.vjp:
+                node.saved = None
         entry = heappushpop(queue, entry) if entry is not None else heappop(queue) if queue else None
+
+
+def _takes_parts(x: Tensor, part: Part) -> bool:
+    """Whether x was made by a fused primitive that can do with a part of its gradient, and nobody else looks at it."""
+    return x.op is not None and x.op.sparse and not x.hooks and part.dtype == x._array.dtype
+
+
+def _wants(x: Any, age: int, useful: dict[int, Tensor] | None) -> bool:
+    """Whether a gradient for this input has somewhere to go."""
+    return type(x) is Tensor and x._requires_grad and x.age < age and (useful is None or x.age in useful)
+
+
+def _by_hand(g: Any, node: Tensor, wanted: Sequence[bool]) -> Sequence[Any]:
+    """The gradients of a fused primitive's arrays, by its `vjp`, on bare arrays."""
+    op, inputs = node.op, [read(x, node, recorded=False) for x in living_inputs(node)]
+    assert op is not None and op.vjp is not None
+    xp = NAMESPACE_OF[type(node._array)]
+    each = op.vjp(xp, g, node._array, node.saved, *inputs, wanted=tuple(wanted), **node.options)
+    if not isinstance(each, (list, tuple)) or not all([d is None or hasattr(d, "dtype") for d in each]):
+        raise PrimitiveError(f"the vjp of {op.name} returns a list: for each array its gradient, or None")
+    return each
+
+
+def _fresh(node: Tensor, g: Any, inputs: Sequence[Any], each: Sequence[Any]) -> Iterator[int]:
+    """The ages of the inputs whose gradients a `vjp` has made for them alone: these need not be copied."""
+    saved = node.saved if isinstance(node.saved, (list, tuple)) else [node.saved]
+    known = [g, getattr(g, "g", None), node._array, *saved, *[getattr(x, "_array", None) for x in inputs], *each]
+    times = Counter(map(id, known))
+    for x, d in zip(inputs, each):
+        if type(x) is Tensor and d is not None and getattr(d, "base", d) is None and times[id(d)] == 1:
+            yield x.age
+
+
+def by_reference(g: Tensor, node: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
+    """The same on Tensors, by going back through its reference: what is computed here has gradients itself."""
+    inputs, born = [read(x, node, recorded=True) for x in living_inputs(node)], next_age()
+    with enable_grad():
+        inputs = [alias(x) if wants else x for x, wants in zip(inputs, wanted)]
+        y = node.op.reference(*inputs, **node.options)  # type: ignore[union-attr, misc]
+    found: dict[int, Any] = {}
+    targets = [x for x, wants in zip(inputs, wanted) if wants]
+    pull([(y, g)], lambda x, d, ours: found.update({x.age: d}), targets=targets, since=born, recorded=True)
+    return [found.get(x.age, _as_gradient(None, x)) if wants else None for x, wants in zip(inputs, wanted)]
 
 
 def concerned(results: Sequence[Tensor], targets: Sequence[Tensor] = (), since: int = 0) -> dict[int, Tensor]:
@@ -266,6 +331,9 @@ def _accumulate(leaf: Tensor, g: Any, ours: bool) -> None:
         leaf._grad = Tensor(xp.asarray(leaf._grad._array + g))
 
 
+REMEDY = "retain_graph=False frees on the way, tg.checkpoint keeps less; or take a smaller batch or shorter sequences"
+
+
 def backward(y: Tensor, grad: Any = None, retain_graph: bool = True) -> None:
     """Add dy/dx into `x.grad` for every leaf x that requires it.
 
@@ -274,10 +342,11 @@ def backward(y: Tensor, grad: Any = None, retain_graph: bool = True) -> None:
         gradients once more); False frees it on the way.
 
     Raises: GraphError without a graph, after it was freed, or for a non-scalar without `grad`;
-        ShapeError, if `grad` has another shape; ModifiedError, if a value was overwritten since.
+        ShapeError, if `grad` has another shape; ModifiedError, if a value was overwritten since; OutOfMemory.
     """
     complete: list[tuple[Tensor, Any, bool]] = []  # so that a pass that fails half-way leaves no half gradients
-    pull([(y, _seed(y, grad)._array)], lambda *leaf: complete.append(leaf), retain=retain_graph)
+    with memory_explained(f"the way back from {y.label}", REMEDY):
+        pull([(y, _seed(y, grad)._array)], lambda *leaf: complete.append(leaf), retain=retain_graph)
     with _adding:
         for leaf in complete:
             _accumulate(*leaf)
@@ -300,7 +369,7 @@ def pullback(
             raise GraphError(f"{operands([x])} does not require a gradient; make it with requires_grad=True")
     found: dict[int, Any] = {}
     seed = _seed(y, grad)
-    with enable_grad() if create_graph else no_grad():
+    with enable_grad() if create_graph else no_grad(), memory_explained(f"the way back from {y.label}", REMEDY):
         pull(
             [(y, seed if create_graph else seed._array)],
             lambda x, g, ours: found.update({x.age: g}),

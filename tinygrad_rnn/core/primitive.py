@@ -8,6 +8,15 @@ Positional parameters are arrays, keyword-only ones are options; a parameter wit
 A rule names what it needs: `g` (the incoming gradient) first, then `y` (the result), arrays or options by name.
 It is written with operators and other primitives only, because the same rule runs on bare arrays (training),
 on Tensors (higher derivatives) and on symbols (the formulas in docs and pictures).
+
+A fused primitive does the work of many operations at once, its gradients too:
+
+    @primitive("general", reference=by_operations, vjp=backward)
+    def forward(xp, x, w, *, option): -> result, saved
+    def backward(xp, g, y, saved, x, w, *, wanted, option): -> gradients, one for each array, None where not wanted
+
+Both work on bare arrays. `reference` has the arrays and options of `forward` and computes the same of Tensors, by other
+primitives: it says what is meant, and is what second derivatives, forward mode and unfolded pictures use.
 """
 
 from __future__ import annotations
@@ -42,14 +51,19 @@ class Primitive:
     analytic: whether it is differentiable in the complex sense, so that the complex step can check it.
     domain: (low, high) of the numbers that tests and docs sample from.
     latex: its notation, with the arguments' names in braces; None is its name applied to the arguments.
+    reference, vjp: of a fused primitive, as this module's first lines say; None for all others.
+    sparse: whether `vjp` takes a gradient that is zero outside of an index as the `autodiff.Part` that it comes as.
     """
 
     def __init__(
         self, kernel: Callable[..., Array], kind: str, rules: dict[str, Callable[..., Any]],
         analytic: bool, domain: tuple[float, float], latex: str | None,
+        reference: Callable[..., Any] | None = None, vjp: Callable[..., Any] | None = None, sparse: bool = False,
     ) -> None:  # fmt: skip
         self.name, self.kernel, self.kind, self.rules = kernel.__name__, kernel, kind, rules
         self.analytic, self.domain, self.latex = analytic, domain, latex
+        self.reference, self.vjp, self.sparse = reference, vjp, sparse
+        self.differentiable = bool(rules or vjp)
         self.trusted = str(kernel.__module__).startswith("tinygrad_rnn.")  # what users write is looked at as it runs
         self.kernels: dict[type, Callable[..., Array]] = {}
         parameters = list(inspect.signature(kernel).parameters.values())
@@ -60,6 +74,11 @@ class Primitive:
         self.defaults = {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY}
         if kind not in KINDS:
             raise PrimitiveError(f"{self.name}: kind is one of {', '.join(KINDS)}, not {kind!r}")
+        if (reference is None) != (vjp is None) or (vjp and (rules or self.variadic or kind != "general")):
+            raise PrimitiveError(
+                f"{self.name}: a fused primitive has both reference= and vjp=, no rules, the kind 'general' and "
+                "arrays with names"
+            )
         if strangers := rules.keys() - set(self.arrays):
             raise PrimitiveError(f"{self.name}: there is a rule d{strangers.pop()}, but its arrays are {self.arrays}")
         self.pulls = tuple(self._wired(name, recorded=False) for name in self.arrays)
@@ -116,13 +135,21 @@ class Primitive:
         at = self.arrays.index(need)
         return lambda node: read(node.inputs[at], node, recorded, shape_only)
 
+    def has_rule(self, place: int) -> bool:
+        """Whether there is a derivative for the argument at this place."""
+        return self.vjp is not None or self.pulls[min(place, len(self.pulls) - 1)] is not None
+
     def kernel_for(self, array_type: type) -> Callable[..., Array]:
         """The kernel for a type of array, without `xp`: the backend's own for this primitive, or the primitive's."""
         found = self.kernels.get(array_type)
         if found is None:
             xp = NAMESPACE_OF[array_type]
             own = xp.kernels.get(f"{self.kernel.__module__}.{self.name}")
-            kernel = self.kernel if self.trusted else _sane(self.kernel, f"the kernel of {self.name}")
+            kernel = self.kernel
+            if not (self.trusted or self.vjp):
+                kernel = _sane(kernel, f"the kernel of {self.name}")
+            if getattr(own, "partial", False):  # the backend's own knows some dtypes only
+                own = _first_of(own, partial(kernel, xp))
             found = BACKEND_OF[array_type].guarded(self.name, own or partial(kernel, xp))
             self.kernels[array_type] = found
         return found
@@ -155,6 +182,16 @@ class Primitive:
         return args, options
 
 
+def _first_of(one: Callable[..., Any], other: Callable[..., Any]) -> Callable[..., Any]:
+    """What one function returns, or where it does not know how to, the other."""
+
+    def run(*args: Any, **options: Any) -> Any:
+        result = one(*args, **options)
+        return other(*args, **options) if result is NotImplemented else result
+
+    return run
+
+
 def _sane(function: Callable[..., Any], what: str) -> Callable[..., Any]:
     def run(*args: Any, **options: Any) -> Any:
         result = function(*args, **options)
@@ -184,6 +221,9 @@ def primitive(
     analytic: bool = True,
     domain: tuple[float, float] = (-2.0, 2.0),
     latex: str | None = None,
+    reference: Callable[..., Any] | None = None,
+    vjp: Callable[..., Any] | None = None,
+    sparse: bool = False,
     **rules: Callable[..., Any],
 ) -> Callable[[Callable[Concatenate[Any, P], Any]], Callable[P, Tensor]]:
     """Make a primitive of a forward kernel: this module's first lines show the form, `Primitive` tells the options.
@@ -196,7 +236,8 @@ def primitive(
         raise PrimitiveError(f"a rule is called d and the argument's name, such as dx, not {wrong[0]!r}")
 
     def define(kernel: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor]:
-        op = Primitive(kernel, kind, {name[1:]: rule for name, rule in rules.items()}, analytic, domain, latex)
+        own = {name[1:]: rule for name, rule in rules.items()}
+        op = Primitive(kernel, kind, own, analytic, domain, latex, reference, vjp, sparse)
         signature = inspect.signature(kernel)
         attributes = {
             "__name__": op.name, "__qualname__": op.name, "__module__": kernel.__module__, "__doc__": kernel.__doc__,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..backend import BACKEND_OF, NAMESPACE_OF, Array, as_array, backend_of
-from ..errors import ShapeError, TinygradError, explained, mixed, operands
+from ..errors import PrimitiveError, ShapeError, TinygradError, explained, mixed, operands
 from .modes import current, inspect_result, place
 from .tensor import Tensor, next_age
 
@@ -20,7 +20,7 @@ _new = object.__new__
 def recorder(op: Primitive) -> Callable[..., Any]:
     """The function of a primitive that users call, written out for one or two arrays without options."""
     general, count = _general(op), len(op.arrays)
-    if op.variadic or op.defaults or count not in (1, 2):
+    if op.variadic or op.defaults or op.vjp or count not in (1, 2):
         return general
     return _unary(op, general) if count == 1 else _binary(op, general)
 
@@ -48,7 +48,13 @@ def _general(op: Primitive) -> Callable[..., Any]:
         except Exception as error:
             raise explained(error, op.name, inputs, options, place()) from error
         needed = any([x._requires_grad for x in inputs if type(x) is Tensor])
-        return _born(op, result, inputs, options, needed)
+        if op.vjp is None:
+            return _born(op, result, inputs, options, needed)
+        result, saved = _pair(op, result)
+        out = _born(op, result, inputs, options, needed)
+        if out.op is not None:
+            out.saved = saved
+        return out
 
     return apply
 
@@ -121,7 +127,7 @@ def _born(op: Primitive, result: Array, inputs: tuple[Any, ...], options: dict[s
     mode = current()
     out = _new(Tensor)
     out._array = result
-    if needed and mode.recording and op.rules and result.dtype.kind in "fc":
+    if needed and mode.recording and op.differentiable and result.dtype.kind in "fc":
         out._requires_grad, out.op, out.inputs, out.options = True, op, inputs, options
     else:
         out._requires_grad, out.op, out.inputs = False, None, ()
@@ -132,10 +138,20 @@ def _born(op: Primitive, result: Array, inputs: tuple[Any, ...], options: dict[s
     return out
 
 
+def _pair(op: Primitive, result: Any) -> tuple[Array, Any]:
+    """What the kernel of a fused primitive returns: the result, and what its `vjp` wants to see again."""
+    if not isinstance(result, tuple) or len(result) != 2 or not hasattr(result[0], "dtype"):
+        raise PrimitiveError(
+            f"the kernel of {op.name} is fused: it returns (result, saved), not {type(result).__name__}"
+        )
+    return result
+
+
 def _apply_bare(op: Primitive, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     for x in args:
         if type(x) in NAMESPACE_OF:
-            return op.kernel_for(type(x))(*args, **options)
+            result = op.kernel_for(type(x))(*args, **options)
+            return result if op.vjp is None else _pair(op, result)[0]
         if hasattr(x, "__apply_primitive__"):
             return x.__apply_primitive__(op, args, options)
     if not args:

@@ -23,7 +23,7 @@ else:
 next_age: Callable[[], int] = itertools.count(1).__next__
 
 
-_RARE: dict[str, Any] = {"options": {}, "source": None, "_grad": None, "name": None}
+_RARE: dict[str, Any] = {"options": {}, "source": None, "_grad": None, "name": None, "saved": None}
 """What most tensors never have: the slots stay empty, which saves time in every operation, and read like this."""
 
 
@@ -43,11 +43,12 @@ class Tensor(Operators):
 
     __slots__ = (
         "__weakref__", "_array", "_grad", "_requires_grad", "age", "hooks", "inputs", "modified", "name", "op",
-        "options", "scope", "source",
+        "options", "saved", "scope", "source",
     )  # fmt: skip
     __array_ufunc__ = None  # so that ndarray * tensor is ours
 
     options: dict[str, Any]
+    saved: Any  # what a fused primitive wants to see again in its backward pass
     source: str | None
     name: str | None
     _grad: Tensor | None

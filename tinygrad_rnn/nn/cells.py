@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..backend import resolve
 from ..core.modes import place
 from ..core.tensor import Tensor, tensor
-from ..errors import DtypeError, OptionError, ShapeError
+from ..errors import DtypeError, OptionError, ShapeError, mixed
 from ..functions.composed import split
 from ..ops.elementwise import relu, tanh
 from . import equations, options
@@ -146,6 +146,8 @@ class Cell(Module):
     def _as_tensor(self, data: Any, name: str) -> Tensor:
         """Lists take the dtype and the backend of the weights; arrays and Tensors have to come with them."""
         found, wanted = options.beside(self.W, name, data), self.W.dtype
+        if found.backend != self.W.backend:
+            raise mixed(type(self).__name__, ("the weights", name), (self.W, found), place())
         if found.dtype != wanted and found.dtype.kind != "c":  # complex numbers come from the complex step
             raise DtypeError(
                 f"{name} is {found.dtype} and the weights are {wanted}: {name}.astype({str(wanted)!r}) "

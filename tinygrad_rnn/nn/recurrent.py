@@ -3,94 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, fields
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..backend import BACKEND_OF, as_array, backend_of
-from ..core.modes import place, scope
+from ..backend.kernels import sequence
+from ..core.modes import current, place
 from ..core.tensor import Tensor
-from ..errors import BackendError, DtypeError, ShapeError
+from ..errors import OptionError, ShapeError, memory_explained
 from ..ops.elementwise import where
-from ..ops.shapes import concatenate, stack, swapaxes, unstack
-from . import options
+from ..ops.shapes import concatenate, expand_dims, stack, swapaxes, unstack
+from . import folding, fused, options
 from .cells import Cell, GRUCell, LSTMCell, MinimalGRUCell, RNNCell, State
+from .folding import Validity
 from .initializers import Init
 from .layers import Dropout
 from .module import Module
 
-
-class Validity:
-    """Which steps of which sequences are real: made on the host from `lengths`, moved to the weights' backend once.
-
-    inside: (T, N, 1). masks[t]: None where all sequences still run, else (N, 1).
-    """
-
-    def __init__(self, lengths: Any, T: int, N: int, backend: str) -> None:
-        lengths = checked_lengths(lengths, T, N)
-        self.inside = Tensor(as_array(np.arange(T)[:, None, None] < lengths[:, None], backend), name="inside")
-        shortest = lengths.min(initial=T)
-        self.masks = [None if t < shortest else Tensor(self.inside._array[t], name="inside") for t in range(T)]
-
-
-def checked_lengths(lengths: Any, T: int, N: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Lengths as a NumPy array (N): integers from 0 (the state stays as it was) to T.
-
-    Raises: BackendError, if they lie on a GPU, where reading them would stop the pipeline; DtypeError, ShapeError.
-    """
-    bare = getattr(lengths, "_array", lengths)
-    if type(bare) in BACKEND_OF and backend_of(bare).name != "numpy":
-        home = backend_of(bare).name_of(bare)
-        raise BackendError(f"lengths lie on {home}, but are needed on the host: keep them as NumPy integers{place()}")
-    fitting = f"x has N = {N} sequences of T = {T} steps, so that {N} integers from 0 to {T} would fit{place()}"
-    try:
-        found = np.asarray(bare)
-    except ValueError:
-        raise ShapeError(f"lengths are nested lists of several lengths; {fitting}") from None
-    if found.shape != (N,):
-        raise ShapeError(f"lengths has shape {found.shape}; {fitting}")
-    if found.dtype.kind not in "iu" and N:
-        raise DtypeError(f"lengths are {found.dtype}; {fitting}")
-    for n, length in enumerate(found.tolist()):
-        if not 0 <= length <= T:
-            raise ShapeError(f"lengths[{n}] is {length}; {fitting}")
-    return found.astype(np.int64)
-
-
-def fold(
-    cell: Cell, x: Tensor, state: State, valid: Validity | None = None, reverse: bool = False
-) -> tuple[Tensor, State]:
-    """A cell along the time axis, one operation after the other: x (T, N, I) -> (T, N, H) and the last states (N, H).
-
-    Past the end of a sequence the outputs are zero and its state stands still; so walking in reverse starts it at
-    its last valid step. This function is the one place that decides how a cell meets time: whatever is faster has
-    the same arguments and the same results.
-    """
-    T, outputs = x.shape[0], []
-    if x.requires_grad:
-        xs: Sequence[Tensor] = unstack(x)
-    else:  # nothing to record: eight times as fast
-        xs = [Tensor(x_t) for x_t in x._array]
-    for x_t in xs:
-        x_t.name = "x"
-    with cell.scope():
-        weights = cell.weights()
-        for t in reversed(range(T)) if reverse else range(T):
-            with scope(step=t):
-                new = cell.advance(xs[t], state, weights)
-                mask = valid and valid.masks[t]
-                if mask is None:
-                    outputs.append(new[0])
-                else:
-                    outputs.append(where(mask, new[0], 0))
-                    new = tuple([where(mask, after, before) for after, before in zip(new, state)])
-                    for name, s in zip(cell.states, new):
-                        s.name = name
-                state = new
-    return stack(outputs[::-1] if reverse else outputs), state
+UNFUSED_REMEDY = "fused=True takes a fraction of that; or take a smaller batch or shorter sequences (truncation)"
 
 
 @dataclass(eq=False, repr=False)
@@ -101,7 +34,12 @@ class Recurrent(Module):
     batch_first: x and the output are (N, T, ...) instead of (T, N, ...); states stay as they are.
     dropout: the probability of zeroing an output on its way from layer to layer, while training.
     bidirectional: D = 2, with a second cell per layer that walks from the end to the start.
-    fused: take the cell's fused primitive where there is one; operation by operation otherwise.
+    fused: run each cell of the package over all steps as one primitive, forward and back; under `debug()`, which names
+        the first bad operation, and for cells of your own, it goes operation by operation all the same.
+    checkpoint: k keeps the gates of k steps only, and computes those of all others again on the way back, so that
+        k near the root of T takes memory for about two roots of T steps in place of T; None keeps all.
+    mode: how a GPU takes the steps of a fused layer: "steps", "graph" or "persistent" as in `backend.kernels.sequence`,
+        where it can; "auto" takes what was measured to be fastest. On a CPU there is one way.
     bias, init, dtype, rng: of each cell; see `Cell`.
 
     cells: layer by layer, in each the forward direction, then the reverse one.
@@ -122,6 +60,8 @@ class Recurrent(Module):
     dropout: float = 0.0
     bidirectional: bool = False
     fused: bool = True
+    checkpoint: int | None = None
+    mode: str = "auto"
     init: Init = "uniform"
     dtype: DTypeLike = np.float32
     rng: np.random.Generator | None = None
@@ -131,6 +71,11 @@ class Recurrent(Module):
         self.hidden_size = options.count("hidden_size", self.hidden_size)
         self.num_layers = options.count("num_layers", self.num_layers)
         self.dropout = options.probability("dropout", self.dropout)
+        options.choice("mode", self.mode, sequence.WAYS)
+        if self.checkpoint is not None:
+            self.checkpoint = options.count("checkpoint", self.checkpoint)
+            if not self.fused:
+                raise OptionError("checkpoint= is an option of the fused layers, and fused is False")
         if self.dropout and self.num_layers == 1:
             warnings.warn("dropout acts between layers, and there is only one; use num_layers=2 or more", stacklevel=3)
         self.drop = Dropout(self.dropout)
@@ -163,17 +108,24 @@ class Recurrent(Module):
         if valid is not None:
             x = where(valid.inside, x, 0)  # whatever stands past the end, even nan, is without effect
         starts = zip(*[self._checked_state(s, N, name) for s, name in zip(initial, self.cell_type.states)])
-        D, ends = 1 + self.bidirectional, []
+        D, ends, fused_now = 1 + self.bidirectional, [], self.fused and not current().debug
+        what = f"{type(self).__name__} over T = {T} steps of N = {N} sequences{place()}"
         for layer in range(self.num_layers):
             outputs = []
             for direction in range(D):
-                y, state = fold(self.cells[layer * D + direction], x, next(starts), valid, reverse=direction == 1)
+                cell, fold = self.cells[layer * D + direction], folding.fold
+                if fused_now and fused.can(cell):
+                    fold = partial(fused.fold, checkpoint=self.checkpoint, mode=self.mode)
+                with memory_explained(what, fused.REMEDY if self.fused else UNFUSED_REMEDY):
+                    y, state = fold(cell, x, next(starts), valid, reverse=direction == 1)
                 outputs.append(y)
                 ends.append(state)
             x = outputs[0] if D == 1 else concatenate(outputs, axis=-1)
             if layer + 1 < self.num_layers:
                 x = self.drop(x)
-        return (swapaxes(x, axis1=0, axis2=1) if self.batch_first else x), tuple([stack(each) for each in zip(*ends)])
+        return (swapaxes(x, axis1=0, axis2=1) if self.batch_first else x), tuple(
+            [_together(each) for each in zip(*ends)]
+        )
 
     def _checked_input(self, x: Any) -> Tensor:
         first, letters = self.cells[0], "N, T, " if self.batch_first else "T, N, "
@@ -196,6 +148,14 @@ class Recurrent(Module):
         if state is None:
             return (first.checked_state(None, (N,), name),) * count
         return tuple(unstack(first.checked_state(state, (count, N), f"{name}_0")))
+
+
+def _together(states: tuple[Tensor, ...]) -> Tensor:
+    """The final states of all cells (cells, N, H)."""
+    if len(states) == 1:
+        return expand_dims(states[0], axis=0)  # costs nothing
+    joined: Tensor = stack(states)
+    return joined
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

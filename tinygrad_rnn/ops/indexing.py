@@ -21,13 +21,13 @@ def index(xp, x, *, key):
 @primitive("linear", dx=lambda g, key: index(g, key=key))
 def scatter(xp, x, *, key, shape):
     """Zeros of `shape` with x added at [key]; an element that is named twice receives both."""
-    return Part(x, key, _unique(key)).added_to(xp.zeros(shape, x.dtype))
+    return Part(x, key, _unique(key), shape).whole()
 
 
 def _embed(g, x, key):
     if isinstance(g, Tensor) or hasattr(g, "__apply_primitive__"):
         return scatter(g, key=key, shape=x.shape)
-    return Part(g, key, _unique(key))
+    return Part(g, key, _unique(key), x.shape)
 
 
 def _unique(key):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from ..backend import Array
 from ..errors import OptionError
-from .optimizer import Optimizer, Parameters, approach
+from .optimizer import Job, Optimizer, Parameters, approach
 
 
 class Adam(Optimizer):
@@ -39,10 +40,25 @@ class Adam(Optimizer):
         slots = {"mean": 0.0, "square": 0.0}
         super().__init__(parameters, slots, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
+    def update_all(self, xp: Any, jobs: Sequence[Job]) -> Sequence[Array]:
+        own = xp.kernels.get(f"{__name__}.next_values")
+        if own is None or type(self).update is not Adam.update:
+            return super().update_all(xp, jobs)
+        _, ps, gs, buffers, ts = zip(*jobs)
+        means, squares = ([each[slot] for each in buffers] for slot in ("mean", "square"))
+        paces, roots = zip(*[self._pace(t) for t in ts])
+        shrink, decay = (1 - self.lr * self.weight_decay, 0.0) if self.decoupled else (1.0, self.weight_decay)
+        found = own(ps, gs, means, squares, paces, [self.eps * r for r in roots], self.betas, decay, shrink)
+        return super().update_all(xp, jobs) if found is NotImplemented else found
+
+    def _pace(self, t: int) -> tuple[float, float]:
+        """lr m' / (sqrt(v') + eps) = pace m / (sqrt(v) + eps root): the pace and the root."""
+        b1, b2 = self.betas
+        root = math.sqrt(1 - b2**t)
+        return self.lr * root / (1 - b1**t), root
+
     def update(self, xp: Any, p: Array, g: Array, buffers: dict[str, Array], t: int) -> Array:
-        mean, square, (b1, b2) = buffers["mean"], buffers["square"], self.betas
-        root = math.sqrt(1 - b2**t)  # lr m' / (sqrt(v') + eps) = pace m / (sqrt(v) + eps root)
-        pace = self.lr * root / (1 - b1**t)
+        mean, square, (b1, b2), (pace, root) = buffers["mean"], buffers["square"], self.betas, self._pace(t)
         new = xp.empty_like(p)
         approach(xp, mean, g, b1, new)
         approach(xp, square, xp.multiply(g, g, out=new), b2, new)

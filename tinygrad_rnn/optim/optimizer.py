@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,16 @@ RANGES: dict[str, Range] = {
 }  # fmt: skip
 FLAGS = ("nesterov", "centered")
 """Every option that is named in neither is a number that is NOT_NEGATIVE."""
+
+
+class Job(NamedTuple):
+    """What a step has to do for one parameter; see `Optimizer.update`."""
+
+    parameter: Tensor
+    array: Array
+    g: Array
+    buffers: dict[str, Array]
+    t: int
 
 
 class Optimizer:
@@ -83,20 +93,31 @@ class Optimizer:
         The parameter gets a new array: what was read from the old one stays as read, and a tape that still needs
         the old numbers raises ModifiedError.
         """
-        decay = self.weight_decay
+        jobs: dict[str, list[Job]] = {}
         for name, p in self.parameters.items():
             if p._grad is None:
                 continue
-            array, g, buffers = p._array, p._grad._array, self.buffers[name]
-            backend_of(array).check_place(array)
+            array, g, buffers, home = p._array, p._grad._array, self.buffers[name], backend_of(p._array)
+            home.check_place(array)
             if any(type(buffer) is not type(array) for buffer in buffers.values()):  # the model has moved
                 buffers = self.buffers[name] = {s: as_array(b, p.backend) for s, b in buffers.items()}
-            if decay and self.decoupled:
-                array = array * (1 - self.lr * decay)
-            elif decay:
-                g = g + array * decay
             self.steps[name] += 1
-            renew(p, self.update(NAMESPACE_OF[type(array)], array, g, buffers, self.steps[name]))
+            jobs.setdefault(home.name, []).append(Job(p, array, g, buffers, self.steps[name]))
+        for some in jobs.values():
+            for job, new in zip(some, self.update_all(NAMESPACE_OF[type(some[0].array)], some)):
+                renew(job.parameter, new)
+
+    def update_all(self, xp: Any, jobs: Sequence[Job]) -> Sequence[Array]:
+        """The next values of some parameters of one backend."""
+        return [self._updated(xp, *job[1:]) for job in jobs]
+
+    def _updated(self, xp: Any, array: Array, g: Array, buffers: dict[str, Array], t: int) -> Array:
+        decay = self.weight_decay
+        if decay and self.decoupled:
+            array = array * (1 - self.lr * decay)
+        elif decay:
+            g = g + array * decay
+        return self.update(xp, array, g, buffers, t)
 
     def zero_grad(self) -> None:
         """Forget all gradients: `.grad` becomes None."""

@@ -13,7 +13,7 @@ from typing import Any
 from ..core.tensor import Tensor
 from ..errors import DrawError, GraphError, OptionError, OutputError
 from .dot import write
-from .graph import Graph, Node, graph
+from .graph import Graph, Node, graph, unfolded
 from .layout import LESS, check, render, system_dot, write_atomically
 from .words import printable
 
@@ -107,6 +107,7 @@ def draw(
     *,
     title: str = "",
     direction: str = "LR",
+    expand: bool = False,
     engine: str = "auto",
     timeout: float | None = 10.0,
     max_nodes: int = 2000,
@@ -118,6 +119,8 @@ def draw(
     y: a tensor, or several in a tuple or list, however nested, such as what an LSTM returns.
     direction: "LR" (time from left to right) or "TB".
     title: stands above the picture.
+    expand: unfold every fused operation, such as a whole recurrent layer, into the operations that it stands for; they
+        are computed once more for it.
     engine: "auto" (the system's `dot`, else Graphviz in WebAssembly), "dot" or "wasm".
     timeout: how many seconds laying it out may take; None or infinity for no limit.
     max_nodes: a graph with more boxes is refused, as nobody could read it.
@@ -127,7 +130,8 @@ def draw(
     check(engine, timeout)
     if direction not in ("LR", "TB"):
         raise OptionError(f"direction is 'LR' or 'TB', not {direction!r}")
-    model = graph(list(_results(y)))
+    results = list(_results(y))
+    model = graph(unfolded(results) if expand else results)
     if len(model.nodes) > max_nodes:
         raise DrawError(
             f"{size(model)} are more than anybody can read (max_nodes={max_nodes}). {LESS}, or raise max_nodes="

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..core.autodiff import tape
-from ..core.modes import Scope
+from ..core.modes import Scope, _changed
 from ..core.tensor import Tensor
 from ..errors import GraphError
 
@@ -136,6 +136,25 @@ def graph(results: Sequence[Tensor]) -> Graph:
             "requires a gradient, or it was made under no_grad(); set requires_grad=True on the tensors to learn"
         )
     return _Builder(results).graph()
+
+
+def unfolded(results: Sequence[Tensor]) -> list[Tensor]:
+    """The results once more, made by the reference of each fused primitive instead, operation by operation.
+
+    What comes before the first fused primitive stays; what comes after it is computed again, each in its own scope.
+
+    Raises: GraphError, if the graph was freed.
+    """
+    found: dict[int, Tensor] = {}
+    for node in tape(*results)[::-1]:
+        op, inputs = node.op, [found.get(x.age, x) if type(x) is Tensor else x for x in node.inputs or ()]
+        if op is None or not (op.vjp or any(new is not old for new, old in zip(inputs, node.inputs or ()))):
+            continue
+        with _changed(recording=True, debug=False, scope=node.scope):
+            again: Tensor = (op.reference or op.function)(*([inputs] if op.variadic else inputs), **node.options)
+        again.name = node.name or again.name
+        found[node.age] = again
+    return [found.get(y.age, y) for y in results]
 
 
 class _Builder:
@@ -265,7 +284,7 @@ class _Builder:
         return Edge(
             id=f"e{source}_{self.ids[t.age]}_{place}", source=source, target=self.ids[t.age], place=place, name=name,
             ordered=len(shapes) > 1 and not told and op.name not in SYMMETRIC,
-            differentiable=x.requires_grad and op.pulls[at] is not None,
+            differentiable=x.requires_grad and op.has_rule(at),
         )  # fmt: skip
 
 
@@ -275,15 +294,19 @@ def _word(name: Any) -> str:
 
 
 def _text(t: Tensor) -> str:
-    """The operation with what is no tensor among its arguments: "sub(1, ·)", "sum(axis=0)", "index[:, 0]"."""
+    """The operation with what is no tensor among its arguments: "sub(1, ·)", "sum(axis=0)", "index[:, 0]".
+
+    Of a fused one, which has many arguments, only the plain options.
+    """
     op, inputs = t.op, t.inputs or ()
     assert op is not None
     if op.name == "index":
         return _short(f"index[{_key(t.options['key'])}]")
     parts = []
-    if any(type(x) is not Tensor for x in inputs):
+    if any(type(x) is not Tensor for x in inputs) and not op.vjp:
         parts = ["·" if type(x) is Tensor else f"{x:.6g}" if type(x) is float else str(x) for x in inputs]
-    parts += [f"{k}={_option(v)}" for k, v in t.options.items() if not _equal(v, op.defaults[k])]
+    told = {k: v for k, v in t.options.items() if not op.vjp or isinstance(v, PLAIN)}
+    parts += [f"{k}={_option(v)}" for k, v in told.items() if not _equal(v, op.defaults[k])]
     return _short(f"{op.name}({', '.join(parts)})" if parts else op.name)
 
 
