@@ -93,7 +93,7 @@ def ours(cell: str, shape: tuple[int, int, int, int], way: str, backend: str, se
         found: dict[str, Any] = {what: timed(run, wait, seconds) for what, run in runs.items()}
         fused = resolve(backend)[0].xp.fused
         if fused is not None and way != "op by op":
-            found["way"] = sequence.plan(fused, way, gates_of(layer.cells[0]), shape[1], shape[3], 4)
+            found["way"] = sequence.plan(fused, way, gates_of(layer.cells[0]), shape[1], shape[3], np.dtype(np.float32))
         runs["forward + backward"]()
         found["numbers"] = [float(np.abs(t.numpy()).sum(dtype=float)) for t in (layer(x)[0], x.grad)]
         return found

@@ -34,6 +34,7 @@ SHARED_MEMORY_UNASKED = 49152  # and as long as nobody has set `max_dynamic_shar
 NAMES = Path(__file__).with_name("cupy_names.pyi")
 NUMBERS = (bool, int, float, complex, np.generic)
 READS = {"nonzero", "flatnonzero", "argwhere", "unique", "extract", "bincount"}  # their sizes depend on numbers
+REDUCTIONS = {"sum", "prod", "mean", "max", "min", "cumsum", "argmax", "argmin"}  # where a scalar has no axis 0
 ARRAYS_ONLY = {"a", "b", "array", "arr", "m", "ary"}  # parameters that take neither lists nor arrays of NumPy
 ADDABLE = {"int32", "int64", "uint32", "uint64", "float16", "float32", "float64"}  # what atomicAdd can do
 
@@ -378,6 +379,8 @@ def _install_operators() -> None:
             if not isinstance(other, ndarray) and getattr(type(other), "__array_ufunc__", 0) is None:
                 return NotImplemented
             x, y = _operand(self), _operand(other)
+            if function is np.matmul and not isinstance(other, ndarray):
+                raise TypeError(f"Argument 'b' has incorrect type (expected ndarray, got {type(other).__name__})")
             return _outside(_computed(function, *((y, x) if swapped else (x, y))))
 
         return operator
@@ -534,6 +537,9 @@ def _function(name: str, signature: inspect.Signature) -> Any:
                 raise _refused(value)
         if name in READS:
             totals.update(d2h=1, syncs=1)
+        given = signature.bind(*args, **keywords).arguments
+        if name in REDUCTIONS and given.get("axis") is not None and getattr(args[0], "ndim", 1) == 0:
+            raise np.exceptions.AxisError(0, 0)
         inner = [_inside(x) for x in args], {k: _inside(v) for k, v in keywords.items()}
         found = _computed(imitated, *inner[0], **inner[1])
         return _outside(found, _buffers(*inner[0], *inner[1].values()), view=name in ("empty", "empty_like"))
@@ -571,6 +577,10 @@ class RawKernel:
     def __init__(self, kernel: shim.Kernel, cooperative: bool) -> None:
         self._kernel, self._cooperative = kernel, cooperative
         self._shared: dict[int, int] = {}  # by GPU: what is set on one of them does not hold on the others
+
+    @property
+    def max_threads_per_block(self) -> int:
+        return self._kernel.most_threads
 
     @property
     def max_dynamic_shared_size_bytes(self) -> int:

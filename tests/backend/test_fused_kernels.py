@@ -39,6 +39,7 @@ GATES = {
     "GRU": gates.GRUGates(), "GRU old": gates.GRUGates("old"), "GRU after": gates.GRUAfterGates(),
     "GRU after old": gates.GRUAfterGates("old"), "LSTM": gates.LSTMGates(),
 }  # fmt: skip
+FLOAT = np.dtype(np.float32)
 ON = ["fakecupy", *GPU_BACKENDS]
 
 
@@ -116,24 +117,34 @@ def small_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_batch_is_staged_in_parts_where_shared_memory_is_small(kind: str, small_memory: None) -> None:
     kernels, N, H = resolve("fakecupy")[0].xp.fused, 20, 13
     for back in (False, True):
-        _, units, rows, size = sequence.fit(kernels, GATES[kind], N, H, 8, back)
-        assert units == 2 and 4 <= rows < N and size <= 3000
+        found = sequence.fit(kernels, GATES[kind], N, H, 8, back)
+        assert found and found.units == 2 and 4 <= found.rows < N and found.shared <= 3000
     assert same(passed("fakecupy", kind, "persistent", N=N, H=H), passed("numpy", kind, "auto", N=N, H=H))
 
 
 def test_what_does_not_fit_shared_memory_takes_another_way(small_memory: None) -> None:
     kernels = resolve("fakecupy")[0].xp.fused
     assert sequence.fit(kernels, GATES["LSTM"], 2, 64, 4, False) is None
-    assert sequence.plan(kernels, "persistent", GATES["LSTM"], 2, 64, 4) == "graph"
-    assert sequence.plan(kernels, "auto", GATES["LSTM"], 2, 64, 4) == "graph"
+    assert sequence.plan(kernels, "persistent", GATES["LSTM"], 2, 64, FLOAT) == "graph"
+    assert sequence.plan(kernels, "auto", GATES["LSTM"], 2, 64, FLOAT) == "graph"
     assert same(passed("fakecupy", "LSTM", "persistent", H=64), passed("numpy", "LSTM", "auto", H=64))
+
+
+def test_a_kernel_that_needs_too_many_registers_takes_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more threads than a block of it can have, CuPy would launch fewer blocks than there are units."""
+    register_fake()
+    kernels = resolve("fakecupy")[0].xp.fused
+    monkeypatch.setattr(fakecupy.RawKernel, "max_threads_per_block", kernels.threads - 32)
+    assert sequence.plan(kernels, "persistent", GATES["LSTM"], 2, 8, FLOAT) == "graph"
+    assert sequence.plan(kernels, "persistent", GATES["LSTM"], 2, 8, FLOAT) == "graph"  # remembered
+    register_fake()
 
 
 def test_the_way_is_chosen_by_size_unless_one_is_named() -> None:
     kernels, gru = resolve("fakecupy")[0].xp.fused, GATES["GRU"]
-    assert sequence.plan(kernels, "auto", gru, 1, 32, 4) == "persistent"
-    assert sequence.plan(kernels, "auto", gru, 4096, 32, 4) == "graph"
-    assert {way: sequence.plan(kernels, way, gru, 2, 32, 4) for way in WAYS} == {way: way for way in WAYS}
+    assert sequence.plan(kernels, "auto", gru, 1, 32, FLOAT) == "persistent"
+    assert sequence.plan(kernels, "auto", gru, 4096, 32, FLOAT) == "graph"
+    assert {way: sequence.plan(kernels, way, gru, 2, 32, FLOAT) for way in WAYS} == {way: way for way in WAYS}
 
 
 def test_other_dtypes_go_without_kernels() -> None:

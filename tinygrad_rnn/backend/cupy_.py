@@ -29,7 +29,12 @@ class CupyBackend(Backend):
     ) -> None:  # fmt: skip
         self.name, self._cupy = name, cupy
         self.xp = Namespace(
-            cupy, dict(fused.training) if fused else {}, fused, erf=erf, add_at=partial(_add_at, cupy.add.at)
+            cupy,
+            dict(fused.training) if fused else {},
+            fused,
+            erf=erf,
+            add_at=partial(_add_at, cupy.add.at),
+            **{name: _with_scalars(getattr(cupy, name)) for name in AXIS_OF_A_SCALAR},
         )
         self.types = (cupy.ndarray,)
         self._count = cupy.cuda.runtime.getDeviceCount()
@@ -82,6 +87,19 @@ class CupyBackend(Backend):
             return kernel(*args, **options)
 
         return checked
+
+
+AXIS_OF_A_SCALAR = ("sum", "max", "min", "cumsum", "argmax", "argmin")
+"""What lets an array without axes have an axis 0 in NumPy, but not in CuPy."""
+
+
+def _with_scalars(function: Callable[..., Array]) -> Callable[..., Array]:
+    def run(x: Array, axis: Any = None, **options: Any) -> Array:
+        if axis is not None and not x.ndim and axis in (0, -1, (0,), (-1,)):
+            axis = None
+        return function(x, axis=axis, **options)
+
+    return run
 
 
 def _add_at(at: Callable[..., None], total: Array, key: Any, g: Array) -> None:
@@ -160,7 +178,7 @@ def _tried() -> tuple[CupyBackend | None, BackendStatus]:
     try:  # context, memory, compiler, cuBLAS
         x = cupy.arange(4, dtype="f").reshape(2, 2)
         total = float((x @ x + 1).sum())
-        gemm = cublas.gemm_of(cupy) if total == 26.0 else None
+        fused = Kernels(cupy, cublas.gemm_of(cupy)) if total == 26.0 else None
     except Exception as error:
         first = str(error).strip().partition("\n")[0]
         missing = "Failure finding" in str(error)
@@ -182,7 +200,6 @@ def _tried() -> tuple[CupyBackend | None, BackendStatus]:
         f"{_version(runtime.driverGetVersion())}, {gpu['name'].decode()} (compute capability "
         f"{gpu['major']}.{gpu['minor']}, {gpu['totalGlobalMem'] / 2**30:.1f} GiB){more}"
     )
-    fused = Kernels(cupy, gemm)
     return CupyBackend(cupy, _erf, "cupy", fused), BackendStatus("cupy", True, detail)
 
 

@@ -72,7 +72,7 @@ class Walk:
         self.layout = layout_for(xp, self.dtype)
         self.kernels: Any = xp.fused if isinstance(self.layout, Columns) else None
         if self.kernels is not None:  # which take no strides
-            x, W, U, b, c = (xp.ascontiguousarray(a) if _is_array(a) else a for a in (x, W, U, b, c))
+            x, W, U, b, c = (a.copy() if _is_array(a) and not a.flags.c_contiguous else a for a in (x, W, U, b, c))
         self.x, self.W, self.U, self.b, self.c = x, W, U, b, c
         self.blocks, self.preactivations = self.layout.orders(gates.packed, gates.blocks, gates.preactivations)
         self.of_h = slice(len(self.preactivations) - len(self.blocks), len(self.preactivations))
@@ -82,7 +82,7 @@ class Walk:
         self.outside: Any = None if self.shortest == self.T else xp.ascontiguousarray(xp.logical_not(inside))
         self.plan = "steps"
         if self.kernels is not None:
-            self.plan = sequence.plan(self.kernels, mode, gates, self.N, self.H, self.dtype.itemsize)
+            self.plan = sequence.plan(self.kernels, mode, gates, self.N, self.H, self.dtype)
         self.before = int(reverse)  # the state before step t is row t + before of the history, that after it,
         self.after = 1 - self.before  # which is also the output, row t + after
 
@@ -208,7 +208,7 @@ class Walk:
         """The gradients for x, the states, W, U, b and c, as far as they are wanted."""
         xp, layout, gates, T, N, H, G = self.xp, self.layout, self.gates, self.T, self.N, self.H, self.G
         outputs, start, finals = self.incoming(g)
-        outputs = outputs if self.kernels is None else xp.ascontiguousarray(outputs)
+        outputs = outputs.copy() if self.kernels is not None and not outputs.flags.c_contiguous else outputs
         grads = (xp.zeros((N, H), self.dtype), *[xp.array(final, self.dtype) for final in finals])
         grads += tuple([xp.zeros((N, H), self.dtype) for _ in self.states[len(grads) :]])
         U = layout.turned(xp, self.still("U", self.U), gates.packed, self.names_of_h)

@@ -48,9 +48,11 @@ def matmul(xp, a, b):
         if a.ndim > 2 == b.ndim:
             return (a.reshape(_flat(a)) @ b).reshape(*a.shape[:-1], b.shape[1])
         return a @ b
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError) as error:
         if not (getattr(a, "ndim", 0) and getattr(b, "ndim", 0)):
             raise ShapeError("@ needs at least one axis on each side; use * for scalars") from None
+        if isinstance(error, TypeError):
+            raise
         inner, which = b.shape[-2 if b.ndim > 1 else -1], "last but one" if b.ndim > 1 else "only"
         if a.shape[-1] == inner:
             raise ShapeError(misfit([(*x.shape[:-2], 1, 1) for x in (a, b)])) from None

@@ -48,7 +48,7 @@ class Cublas:
 
     def handle(self) -> ctypes.c_void_p:
         """The handle of this thread for the current GPU, on CuPy's current stream."""
-        device, stream = self.cupy.cuda.Device().id, self.cupy.cuda.get_current_stream().ptr
+        device, stream = self.cupy.cuda.runtime.getDevice(), self.cupy.cuda.get_current_stream().ptr
         handles: dict[Any, Any] = self._own.__dict__
         if device not in handles:
             handle, room = ctypes.c_void_p(), self.cupy.empty(WORKSPACE, np.uint8)

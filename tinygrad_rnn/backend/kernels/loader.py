@@ -60,6 +60,7 @@ class Kernels:
         self.cupy, self.gemm, self.threads = cupy, gemm, threads
         self.limit, self.function = cache(self._limit), cache(self._function)
         self.modules: dict[Any, Any] = {}
+        self.fits: dict[Any, bool] = {}  # of `sequence.plan`
         self._own = threading.local()
         self.last_ones: tuple[Any, Any, Any] = (0, None, None)  # (length, dtype, column): it is asked for at every step
         self.gates, self.training = of_gates(self), of_training(self)

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,25 @@ CELLS = {
     "RNNGates": ("RNN", 1, "activation"), "MinimalGRUGates": ("MINIMAL_GRU", 2, ""), "GRUGates": ("GRU", 3, "update"),
     "GRUAfterGates": ("GRU_AFTER", 3, "update"), "LSTMGates": ("LSTM", 4, ""),
 }  # fmt: skip
-WORTH = 2**15
+WORTH = 2**14
 """Up to so many hidden numbers (N * H), the persistent way is taken: beyond, cuBLAS makes up for its launches."""
 
 
-def fit(kernels: Kernels, gates: Any, N: int, H: int, itemsize: int, back: bool) -> tuple[int, int, int, int] | None:
-    """Blocks, units of a block, sequences staged at a time, and bytes of shared memory; None where it does not fit.
+@dataclass(frozen=True)
+class Fit:
+    """How a layer is spread over a GPU: blocks, units of each, sequences staged at a time, bytes of shared memory."""
 
-    One block for each multiprocessor at most: then all are there at once, as waiting for each other asks for.
+    blocks: int
+    units: int
+    rows: int
+    shared: int
+
+
+def fit(kernels: Kernels, gates: Any, N: int, H: int, itemsize: int, back: bool) -> Fit | None:
+    """How it would be spread, or None where it does not fit.
+
+    One block for each multiprocessor at most, as large as its shared memory and registers allow: so all are there at
+    once, as waiting for each other asks for. CuPy would launch fewer blocks, and some units would never be computed.
     """
     processors, limit = kernels.limit(kernels.cupy.cuda.Device().id)
     G = CELLS[type(gates).__name__][1]
@@ -38,35 +50,39 @@ def fit(kernels: Kernels, gates: Any, N: int, H: int, itemsize: int, back: bool)
     rows = min(N, (limit // itemsize - weights) // per_row)
     if rows < min(N, 4):
         return None
-    return -(-H // units), units, rows, (weights + rows * per_row) * itemsize
+    return Fit(-(-H // units), units, rows, (weights + rows * per_row) * itemsize)
 
 
-def plan(kernels: Kernels, mode: str, gates: Any, N: int, H: int, itemsize: int) -> str:
+def plan(kernels: Kernels, mode: str, gates: Any, N: int, H: int, dtype: Any) -> str:
     """The way for a mode: "auto" chooses by size; a way that does not fit gives way to the next one that does."""
-    fits = N * H > 0 and all(fit(kernels, gates, N, H, itemsize, back) for back in (False, True))
-    if mode == "auto":
-        mode = "persistent" if fits and N * H <= WORTH else "graph"
-    return "graph" if mode == "persistent" and not fits else mode
+    if mode in ("steps", "graph") or (mode == "auto" and N * H > WORTH):
+        return "graph" if mode == "auto" else mode
+    key = type(gates), N, H, dtype, kernels.cupy.cuda.Device().id
+    if key not in kernels.fits:
+        kernels.fits[key] = N * H > 0 and all(
+            fit(kernels, gates, N, H, dtype.itemsize, back) is not None
+            and kernel(kernels, gates, name, dtype).max_threads_per_block >= kernels.threads
+            for name, back in (("sequence_forward", False), ("sequence_backward", True))
+        )
+    return "persistent" if kernels.fits[key] else "graph"
+
+
+def kernel(kernels: Kernels, gates: Any, name: str, dtype: Any) -> Any:
+    """The kernel of a cell."""
+    return kernels.function("sequence", name, dtype, "COOPERATIVE", f"CELL={CELLS[type(gates).__name__][0]}")
 
 
 def _launch(kernels: Kernels, gates: Any, name: str, like: Any, back: bool, args: Sequence[Any]) -> None:
-    N, H = like.shape[-2:]
-    cell, _, option = CELLS[type(gates).__name__]
-    found = fit(kernels, gates, N, H, like.itemsize, back)
+    (T, N, H), option = like.shape, CELLS[type(gates).__name__][2]
+    found, run = fit(kernels, gates, N, H, like.itemsize, back), kernel(kernels, gates, name, like.dtype)
     assert found is not None
-    blocks, units, rows, shared = found
-    kernel = kernels.function("sequence", name, like.dtype, "COOPERATIVE", f"CELL={cell}")
-    if shared > 48 * 1024:
-        kernel.max_dynamic_shared_size_bytes = shared
-    whole = [np.int32(units), np.int32(rows)]
+    if found.shared > 48 * 1024:
+        run.max_dynamic_shared_size_bytes = found.shared
+    sizes = [T, N, H, found.units, found.rows]
     if not back:
-        whole.append(np.int32(bool(option) and getattr(gates, option) in ("relu", "old")))
-    kernel(
-        (blocks,),
-        (kernels.threads,),
-        (np.int32(like.shape[0]), np.int32(N), np.int32(H), *whole, *args),
-        shared_mem=shared,
-    )
+        sizes.append(int(bool(option) and getattr(gates, option) in ("relu", "old")))
+    whole = [np.int32(size) for size in sizes]
+    run((found.blocks,), (kernels.threads,), (*whole, *args), shared_mem=found.shared)
 
 
 def forward(
