@@ -291,7 +291,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "a forged mark": (forge(lambda h: h["state"]["model"].update(b={"array of": 5})), "damaged"),
     "a forged name": (forge(lambda h: h.update(arrays="a\0b")), "damaged"),
     "no fingerprint of the arrays": (forge(lambda h: h.pop("arrays_sha256")), "damaged"),
-    "a state nested beyond Python's depth": (forge(lambda h: h.update(state=nested(900))), "damaged"),
+    "a state nested beyond Python's depth": (forge(lambda h: h.update(state=nested(900))), "damaged|extra tensor"),
     "JSON not UTF-8": (edit_bytes(lambda b: b"\xff" + b, checkpoint.FILE), "truncated or damaged"),
     "no JSON": (lambda folder: (folder / checkpoint.FILE).unlink(), "there is no checkpoint in"),
 }
