@@ -7,8 +7,7 @@ find the words for what goes wrong inside of an operation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from numpy.exceptions import AxisError
@@ -135,18 +134,25 @@ def explained(
     return ours(f"{name} of {operands(inputs)}: {text}{place}")
 
 
-@contextmanager
-def memory_explained(what: str, remedy: str) -> Iterator[None]:
-    """Inside, memory that runs out is said to be that of `what`, with the number of bytes and what to do.
+class memory_explained:
+    """Inside, memory that runs out is said to be that of something, with the number of bytes and what to do.
+
+    what: says of what, when it is asked.
 
     Raises: OutOfMemory.
     """
-    try:
-        yield
-    except OutOfMemory:
-        raise
-    except MemoryError as error:  # NumPy's and CuPy's say how many bytes they asked for
-        raise OutOfMemory(f"{what}: {str(error) or 'the memory is full'}; {remedy}") from error
+
+    __slots__ = ("remedy", "what")
+
+    def __init__(self, what: Callable[[], str], remedy: str) -> None:
+        self.what, self.remedy = what, remedy
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, MemoryError) and not isinstance(error, OutOfMemory):  # its text has the bytes asked for
+            raise OutOfMemory(f"{self.what()}: {str(error) or 'the memory is full'}; {self.remedy}") from error
 
 
 def mixed(name: str, arguments: Sequence[str], inputs: Sequence[Any], place: str) -> BackendError:

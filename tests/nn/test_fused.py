@@ -196,10 +196,12 @@ def test_nothing_is_computed_for_what_needs_no_gradient(kind, monkeypatch):
     made: list[Any] = []
     summed, gathered = layouts.Blocks.summed, layouts.Blocks.gathered
     monkeypatch.setattr(layouts.Blocks, "summed", lambda *a: made.append("x") or summed(*a))
-    named = {I: "W", H: "U", 1: "b or c"}  # by the number of rows
+    named = {I: "W", H: "U"}  # by the number of rows
     monkeypatch.setattr(
         layouts.Blocks, "gathered", lambda self, xp, rows, *a: made.append(named[rows]) or gathered(self, xp, rows, *a)
     )
+    summed_up = layouts.Blocks.summed_up
+    monkeypatch.setattr(layouts.Blocks, "summed_up", lambda *a: made.append("b or c") or summed_up(*a))
     layer = layer_of(kind)
     parameters = dict(layer.cells[0].named_parameters())
     for learned in product([False, True], repeat=1 + len(parameters)):

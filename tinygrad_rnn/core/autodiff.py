@@ -239,12 +239,13 @@ def _by_hand(g: Any, node: Tensor, wanted: Sequence[bool]) -> Sequence[Any]:
 
 def _fresh(node: Tensor, g: Any, inputs: Sequence[Any], each: Sequence[Any]) -> Iterator[int]:
     """The ages of the inputs whose gradients a `vjp` has made for them alone: these need not be copied."""
-    saved = node.saved if isinstance(node.saved, (list, tuple)) else [node.saved]
-    known = [g, getattr(g, "g", None), node._array, *saved, *[getattr(x, "_array", None) for x in inputs], *each]
-    times = Counter(map(id, known))
+    saved = node.saved if isinstance(node.saved, (list, tuple)) else (node.saved,)
+    theirs = [g, getattr(g, "g", None), node._array, *saved, *[x._array for x in inputs if type(x) is Tensor]]
+    taken = set(map(id, theirs))
     for x, d in zip(inputs, each):
-        if type(x) is Tensor and d is not None and getattr(d, "base", d) is None and times[id(d)] == 1:
+        if type(x) is Tensor and d is not None and getattr(d, "base", d) is None and id(d) not in taken:
             yield x.age
+        taken.add(id(d))
 
 
 def by_reference(g: Tensor, node: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
@@ -345,7 +346,7 @@ def backward(y: Tensor, grad: Any = None, retain_graph: bool = True) -> None:
         ShapeError, if `grad` has another shape; ModifiedError, if a value was overwritten since; OutOfMemory.
     """
     complete: list[tuple[Tensor, Any, bool]] = []  # so that a pass that fails half-way leaves no half gradients
-    with memory_explained(f"the way back from {y.label}", REMEDY):
+    with memory_explained(lambda: f"the way back from {y.label}", REMEDY):
         pull([(y, _seed(y, grad)._array)], lambda *leaf: complete.append(leaf), retain=retain_graph)
     with _adding:
         for leaf in complete:
@@ -369,7 +370,7 @@ def pullback(
             raise GraphError(f"{operands([x])} does not require a gradient; make it with requires_grad=True")
     found: dict[int, Any] = {}
     seed = _seed(y, grad)
-    with enable_grad() if create_graph else no_grad(), memory_explained(f"the way back from {y.label}", REMEDY):
+    with enable_grad() if create_graph else no_grad(), memory_explained(lambda: f"the way back from {y.label}", REMEDY):
         pull(
             [(y, seed if create_graph else seed._array)],
             lambda x, g, ours: found.update({x.age: g}),

@@ -15,7 +15,7 @@ from ..core.modes import current, place
 from ..core.tensor import Tensor
 from ..errors import OptionError, ShapeError, memory_explained
 from ..ops.elementwise import where
-from ..ops.shapes import concatenate, expand_dims, stack, swapaxes, unstack
+from ..ops.shapes import concatenate, reshape, stack, swapaxes, unstack
 from . import folding, fused, options
 from .cells import Cell, GRUCell, LSTMCell, MinimalGRUCell, RNNCell, State
 from .folding import Validity
@@ -109,7 +109,7 @@ class Recurrent(Module):
             x = where(valid.inside, x, 0)  # whatever stands past the end, even nan, is without effect
         starts = zip(*[self._checked_state(s, N, name) for s, name in zip(initial, self.cell_type.states)])
         D, ends, fused_now = 1 + self.bidirectional, [], self.fused and not current().debug
-        what = f"{type(self).__name__} over T = {T} steps of N = {N} sequences{place()}"
+        what = lambda: f"{type(self).__name__} over T = {T} steps of N = {N} sequences{place()}"  # noqa: E731
         for layer in range(self.num_layers):
             outputs = []
             for direction in range(D):
@@ -153,7 +153,7 @@ class Recurrent(Module):
 def _together(states: tuple[Tensor, ...]) -> Tensor:
     """The final states of all cells (cells, N, H)."""
     if len(states) == 1:
-        return expand_dims(states[0], axis=0)  # costs nothing
+        return reshape(states[0], shape=(1, *states[0].shape))  # costs nothing
     joined: Tensor = stack(states)
     return joined
 
