@@ -212,12 +212,13 @@ WRONG_ARITHMETIC = {
     "r * h taken for h beside U_n": (PLAIN, GRU, "left_of_U", 'a[blocks.index("r")] * h', "h"),
     "gradient of W of a piece too many": (PLAIN, Sums, "add", "walk.x[first:last]", "walk.x[: last - first]"),
     "no gradient of the recurrent bias": (AFTER, Sums, "add", 'rooms["c"].add(flat[G:])',
-        'rooms["c"].add(0 * ones, flat[G:])'),
+        'rooms["c"].add(0 * flat[G:])'),
     "gradient of the recurrent bias not reset": (AFTER, Sums, "add", 'rooms["c"].add(flat[G:])',
         'rooms["c"].add(flat[:1])'),
     "U's gradient from what leads to W": (AFTER, Sums, "add", "flat[part]", "flat[:G]"),
     "pieces not added up": (PLAIN, Gathered, "add", "self.xp.add(total, piece, total)", "total[...] = piece"),
-    "gradients of weights out of order": (PLAIN, Gathered, "found", "runs(self.order, self.packed)", "runs(self.order, self.order)"),
+    "gradients of weights out of order": (
+        PLAIN, Gathered, "found", "runs(self.order, self.packed)", "runs(self.order, self.order)"),
     "x without the last gate": (PLAIN, Sums, "add", "self.to_input(flat[:G],",
         "flat[G - 1] *= 0; self.to_input(flat[:G],"),
 }  # fmt: skip
