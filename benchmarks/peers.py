@@ -348,6 +348,7 @@ def matrix_products(cell: Cell, a: Arrays) -> Case:
     """The floor: the bare matrix products of the passes into buffers, by NumPy's BLAS."""
     T, N, I = a["x"].shape  # noqa: E741
     W, U, X, h = a["W"], a["U"], a["x"].reshape(T * N, I), a["g"]
+    U_turned, W_turned = np.ascontiguousarray(U.T), np.ascontiguousarray(W.T)  # views of these would be slower
     D = np.ones((T, N, U.shape[1]), np.float32)
     A, u, dh = np.empty_like(D), np.empty_like(D[0]), np.empty_like(h[0])
     dX, dW, dU = (np.empty_like(each) for each in (X, W, U))
@@ -360,9 +361,9 @@ def matrix_products(cell: Cell, a: Arrays) -> Case:
     def both() -> None:
         forward()
         for t in range(T):
-            np.matmul(D[t], U.T, out=dh)
+            np.matmul(D[t], U_turned, out=dh)
         rows = D.reshape(T * N, -1)
-        np.matmul(rows, W.T, out=dX)
+        np.matmul(rows, W_turned, out=dX)
         np.matmul(X.T, rows, out=dW)
         np.matmul(h.reshape(T * N, -1).T, rows, out=dU)
 

@@ -75,6 +75,12 @@ _KERNELS: dict[str, Callable[..., Array]] = {
 }  # fmt: skip
 
 
+# glibc gives memory back to the system as soon as more than twice its largest freed piece is unused, and has it zeroed
+# page by page when it is wanted again: for some sizes of a layer a third of a training step. It takes the largest piece
+# from experience, up to 32 MiB; so let it see one, which nobody ever touches.
+np.empty(2**25 - 2**16, np.uint8)
+
+
 class NumpyBackend(Backend):
     """Arrays in the computer's own memory; NumPy's scalars count as arrays of no axes."""
 

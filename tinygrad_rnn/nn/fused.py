@@ -8,9 +8,10 @@ The result of a layer is the history of its hidden state, (T+1, N, H), in the or
 before the first step that is taken (so at the end, where the walk is a reverse one). An LSTM's last cell state is one
 more row at the end.
 
-What is kept for the way back, in numbers per step and sequence beside the history: RNN H (nothing is needed of it, but
-the input's part was there), MinimalGRU 2H, GRU 3H, GRU with reset="after" 4H, LSTM 5H; times 4 bytes in float32. With
-`checkpoint=k` it is that for k steps, and N numbers per state for every k-th step.
+What is kept for the way back of one step of one sequence, beside x and the history, is in numbers (times 4 bytes in
+float32, times 8 in float64): RNN 0, MinimalGRU 2H, GRU 3H, GRU with reset="after" 4H, LSTM 5H. With `checkpoint=k` it
+is that for k steps at a time, and H numbers per state for every k-th step. torch's CPU layers keep more than twice as
+much (measured in `benchmarks/memory.py`).
 """
 
 from __future__ import annotations
@@ -187,6 +188,8 @@ class Walk:
                         state = new
 
             self.launched("forward", first, last, [a, *chains], loop)
+            if not gates.keeps and self.kernels is None:
+                segment.gates = layout.empty(xp, 0, T, N, H, self.dtype)
 
         return run
 

@@ -32,7 +32,8 @@ class Gates:
 
     packed: the gates in the order of the cell's weights, of which there are as many at the end of `preactivations`
         as at its start: the last ones lead to U, the first ones to W.
-    negated: which blocks. states: how many there are. extra: how many blocks e (X, N, H) a step keeps beside its gates.
+    negated: which blocks. states: how many there are. extra: how many blocks e (X, N, H) a step keeps beside its gates;
+    keeps: whether it needs its gates again at all.
     """
 
     packed: ClassVar[tuple[str, ...]]
@@ -41,6 +42,7 @@ class Gates:
     negated: ClassVar[slice] = slice(0, 0)
     states: ClassVar[int] = 1
     extra: ClassVar[int] = 0
+    keeps: ClassVar[bool] = True
 
     def forward(self, xp: Any, layout: Layout, U: Array, b: Any, c: Any, like: Array) -> Step:
         """The step `(a, e, state, new, outside)`, which turns a into gates and fills e and new.
@@ -131,6 +133,7 @@ class RNNGates(Gates):
     """h' = g(a), with a = x W + h U + b."""
 
     packed = blocks = preactivations = ("h",)
+    keeps = False  # the slope of tanh and of relu is known from the state
 
     def __init__(self, activation: str = "tanh") -> None:
         self.activation = activation

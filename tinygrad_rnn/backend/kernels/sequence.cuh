@@ -96,7 +96,7 @@ __device__ void products(
             if (long long i = (long long)n * H + j; true)                                       \
                 if (const REAL* sum = sums + at * C; true)
 
-extern "C" __global__ void __launch_bounds__(512) sequence_forward(
+extern "C" __global__ void __launch_bounds__(512, 1) sequence_forward(
     int T, int N, int H, int units, int rows, int option, REAL* a, int a_row, long long a_step, const REAL* U,
     const REAL* b, const REAL* inner, REAL* h, long long h_step, REAL* c, REAL* reset, const bool* outside_from, long long outside_step)
 {
@@ -145,7 +145,7 @@ extern "C" __global__ void __launch_bounds__(512) sequence_forward(
 }
 
 // dh and dc are those after the last step at first; in the end, dh lacks what the first step's d brings back through U.
-extern "C" __global__ void __launch_bounds__(512) sequence_backward(
+extern "C" __global__ void __launch_bounds__(512, 1) sequence_backward(
     int T, int N, int H, int units, int rows, const REAL* a, int a_row, long long a_step, REAL* d, int d_row,
     long long d_step, const REAL* U, const REAL* keep, const REAL* g, long long step, REAL* dh, REAL* dc,
     const bool* outside_from, long long outside_step)
