@@ -201,7 +201,7 @@ WRONG_ARITHMETIC = {
     "outputs without a gradient": (PLAIN, Walk, "incoming", "return g[rows]", "return 0 * g[rows]"),
     "gradient of another step": (PLAIN, Walk, "incoming", "return g[rows]", "return g[: self.T]"),
     "final cell state without a gradient": ("lstm", Walk, "incoming", "list(g[T + 1 :])", "list(0 * g[T + 1 :])"),
-    "gradients past the end go on": (BOTH, gates.Over, "take", "self.xp.subtract(grad, self.aside, grad)", "pass"),
+    "gradients past the end go on": (BOTH, gates.Over, "take", "grad[...] = self.xp.where(outside, 0, grad)", "pass"),
     "gradients past the end are lost": (BOTH, gates.Over, "give_back", "self.xp.add(grad, self.aside, grad)", "pass"),
     "cell states' gradients past the end are lost": (ALL, LSTM, "backward", "over_c.give_back(dc)", "pass"),
     "way back not in reverse": (ALL, Walk, "backward", "1 if self.reverse else -1", "-1"),

@@ -71,7 +71,7 @@ class Gates:
         U: as `layout.turned` gives it, in the order of the last blocks of d.
         """
         add, multiply, carried = xp.add, xp.multiply, layout.carried(xp, U, like)
-        of_h, over, keeps = slice(-len(self.packed), None), Over(xp, like), "h" not in self.packed
+        of_h, over, keeps = slice(-len(self.packed), None), Over(xp), "h" not in self.packed
 
         def step(a: Array, d: Array, keep: Array, g: Array, grads: Arrays, outside: Array) -> None:
             (dh,) = grads
@@ -89,13 +89,14 @@ class Gates:
 class Over:
     """The gradients of sequences that are over: put aside before a step and given back unchanged after it."""
 
-    def __init__(self, xp: Any, like: Array) -> None:
-        self.xp, self.aside = xp, xp.empty(like.shape, like.dtype)
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+        self.aside: Array = None
 
     def take(self, grad: Array, outside: Array) -> None:
         """Leave only the gradients of those that still run."""
-        self.xp.multiply(grad, outside, self.aside)
-        self.xp.subtract(grad, self.aside, grad)
+        self.aside = self.xp.where(outside, grad, 0)  # not a product: 0 times an infinite gradient is none
+        grad[...] = self.xp.where(outside, 0, grad)
 
     def give_back(self, grad: Array) -> None:
         """What was put aside."""
@@ -272,7 +273,7 @@ class GRUGates(Gates):
 
     def backward(self, xp: Any, layout: Layout, U: Array, like: Array) -> Step:
         add, multiply, product = xp.add, xp.multiply, layout.product(xp)
-        carried, over = layout.carried(xp, U[1:], like), Over(xp, like)
+        carried, over = layout.carried(xp, U[1:], like), Over(xp)
         reset = room(xp, layout, 1, like)  # the gradient of r * h
         U_n = U[:1]
 
@@ -387,7 +388,7 @@ class LSTMGates(Gates):
 
     def backward(self, xp: Any, layout: Layout, U: Array, like: Array) -> Step:
         add, multiply, carried = xp.add, xp.multiply, layout.carried(xp, U, like)
-        over_h, over_c = Over(xp, like), Over(xp, like)
+        over_h, over_c = Over(xp), Over(xp)
 
         def step(a: Array, d: Array, keep: Array, g: Array, grads: Arrays, outside: Array) -> None:
             dh, dc = grads
