@@ -381,6 +381,20 @@ def test_threads_that_run_one_layer_do_not_disturb_each_other():
 # -- who looks at gradients on the way -----------------------------------------------------------------------
 
 
+def test_an_infinite_gradient_is_put_aside_and_given_back_as_it_is():
+    """Zero times infinity is not a number: what is put aside of a batch with lengths is chosen, never multiplied."""
+    layer = nn.RNN(I, H, rng=np.random.default_rng(0), dtype="float64")
+    x = tg.tensor(np.random.default_rng(1).normal(size=(T, N, I)), requires_grad=True)
+    _, final = layer(x, lengths=[2, T, 3])
+    seed = np.ones(final.shape)
+    seed[..., 0, 0] = np.inf
+    with np.errstate(all="ignore"):
+        final.backward(seed)
+    grad = x.grad.numpy()
+    assert np.isinf(grad[1, 0]).all()  # its last step
+    assert np.isfinite(grad[:, 1:]).all() and not grad[2:, 0].any()
+
+
 @pytest.mark.parametrize("is_fused", BOTH.values(), ids=BOTH)
 def test_hooks_and_kept_gradients_of_the_results(is_fused):
     layer = layer_of("lstm", fused=is_fused)
