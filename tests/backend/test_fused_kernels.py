@@ -309,6 +309,23 @@ def test_cross_entropy_and_its_slope_are_those_of_numpy(shape: tuple[int, ...], 
         assert [x.dtype for x in found] == [np.dtype(dtype)] * 2
 
 
+def test_a_target_out_of_range_wraps_around_as_in_cupy() -> None:
+    with tg.use_backend("fakecupy"):
+        found = []
+        for targets in ([-1, 4, 1], [3, 0, 1]):
+            logits = tg.tensor(drawn(3, 4), requires_grad=True)
+            losses = nn.cross_entropy(logits, tg.tensor(targets), reduction="none")
+            losses.sum().backward()
+            found.append([losses.numpy(), logits.grad.numpy()])
+    for wrapped, inside in zip(*found):
+        np.testing.assert_array_equal(wrapped, inside)
+
+
+def test_each_gpu_has_ones_of_its_own() -> None:
+    for device in ("fakecupy", "fakecupy:1", "fakecupy"):
+        assert same(passed(device, "GRU", "steps"), passed("numpy", "GRU", "auto"))
+
+
 def test_a_nan_among_logits_is_a_nan_in_the_loss() -> None:
     with tg.use_backend("fakecupy"):
         logits = tg.tensor([[1.0, float("nan"), 2.0], [1.0, 2.0, 3.0]])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
+from collections import namedtuple
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -18,8 +20,9 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.backend import NAMESPACE_OF
 from tinygrad_rnn.core import autodiff
-from tinygrad_rnn.errors import BackendError, GraphError, ModifiedError, NumericalError, OutOfMemory
-from tinygrad_rnn.nn import folding, fused, gates, layouts
+from tinygrad_rnn.errors import BackendError, GraphError, ModifiedError, NumericalError, OptionError, OutOfMemory
+from tinygrad_rnn.nn import cells as cells_module
+from tinygrad_rnn.nn import folding, fused, gates, layouts, recurrent
 
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "rnn tanh": (nn.RNN, {}),
@@ -256,12 +259,13 @@ def test_the_gradients_are_arrays_that_nobody_else_keeps(kind, checkpoint):
             assert not any(np.shares_memory(one, other) for other in [*others, *found[i + 1 :]])
 
 
+@pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_usual_case_makes_no_gradient_of_the_whole_history(kind, monkeypatch):
+def test_the_usual_case_makes_no_gradient_of_the_whole_history(kind, directions, monkeypatch):
     def refused(part):
         raise AssertionError("zeros for the whole history")
 
-    layer = layer_of(kind, 2)
+    layer = layer_of(kind, 2, bidirectional=directions == 2)
     x = given_x()
     loss = (layer(x)[0] ** 2).sum()
     monkeypatch.setattr(autodiff.Part, "whole", refused)
@@ -303,7 +307,7 @@ def test_a_checkpoint_keeps_no_gates_and_gives_the_same(kind, checkpoint):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
     for whole, segments in zip(*saved):
         assert len(whole) == 1 and len(segments) == -(-40 // checkpoint)
-        assert all(s.gates is None and s.cells is None for s in segments)
+        assert all((s.gates is None or not s.gates.size) and s.cells is None for s in segments)
         assert checkpoint == 1 or "rnn" in kind or kept(segments) <= 0.5 * kept(whole)  # an RNN keeps nothing anyway
 
 
@@ -350,6 +354,19 @@ def test_without_gradients_nothing_is_kept():
     for parameter in layer.parameters():
         parameter.requires_grad = False
     assert not layer(tg.tensor(given_x().numpy()))[0].requires_grad
+
+
+def test_without_gradients_no_gates_are_in_memory_but_of_a_few_steps():
+    x, layer = tg.randn(4096, 8, I), nn.LSTM(I, 64)
+    peaks = []
+    for switch in (tg.no_grad, tg.enable_grad):
+        with switch():
+            tracemalloc.start()
+            layer(x)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    outputs = 4096 * 8 * 64 * 4
+    assert peaks[0] < 2 * outputs and peaks[1] > 5 * outputs
 
 
 def test_threads_that_run_one_layer_do_not_disturb_each_other():
@@ -494,7 +511,9 @@ def test_under_debug_the_first_bad_step_is_named():
         loss.backward()  # fused, and the way back is looked at all the same
 
 
-@pytest.mark.parametrize("change", ["advance", "weights", "an equation of its own"])
+@pytest.mark.parametrize(
+    "change", ["advance", "weights", "the order of the gates", "how weights are taken apart", "an equation of its own"]
+)
 def test_whatever_of_a_cell_is_changed_counts(change):
     """A cell may do its step, or take its weights apart, in another way, for its class or for itself alone."""
 
@@ -510,6 +529,15 @@ def test_whatever_of_a_cell_is_changed_counts(change):
                 apart = super().weights()
                 return apart._replace(b=apart.b._replace(z=apart.b.z - 3.0))
 
+        if change == "the order of the gates":
+            gates = ("r", "z", "n")
+            Gates = namedtuple("Gates", gates)
+
+        if change == "how weights are taken apart":
+
+            def _apart(self, packed, name):
+                return self.Gates(*[2.0 * part for part in super()._apart(packed, name)])
+
     class ChangedGRU(nn.GRU):
         cell_type = Changed
 
@@ -521,6 +549,13 @@ def test_whatever_of_a_cell_is_changed_counts(change):
     h = tg.zeros((N, H), dtype="float64")
     (first,) = cell.advance(x[0], (h,), cell.weights())
     np.testing.assert_allclose(layer(x)[0].numpy()[0], first.numpy(), rtol=1e-13)
+
+
+def test_an_activation_of_your_own(monkeypatch):
+    monkeypatch.setitem(cells_module.ACTIVATIONS, "sigmoid", tg.sigmoid)
+    layer, x = nn.RNN(I, H, activation="sigmoid", dtype="float64"), given_x()
+    h = layer.cells[0](x[0])
+    np.testing.assert_allclose(layer(x)[0].numpy()[0], h.numpy(), rtol=1e-13)
 
 
 def test_cells_of_one_layer_may_differ():
@@ -564,7 +599,7 @@ def test_a_batch_without_sequences(kind, lengths, is_fused):
 # -- memory --------------------------------------------------------------------------------------------------
 
 
-def too_much(*_):
+def too_much(*_, **__):
     """What NumPy says when it is asked for more than there is."""
     return np.empty((2**50, 3))
 
@@ -599,7 +634,73 @@ def test_memory_that_runs_out_step_by_step_is_explained_too(monkeypatch):
         layer(given_x())
 
 
+def test_memory_that_runs_out_between_the_cells_is_explained_too(monkeypatch):
+    layer = layer_of("gru before new", bidirectional=True)
+    monkeypatch.setattr(recurrent, "concatenate", too_much)
+    with pytest.raises(OutOfMemory, match=r"GRU over T = 5 steps of N = 3 sequences \(in gru\): .*checkpoint=k"):
+        layer(given_x())
+
+
+def test_memory_that_runs_out_in_a_second_derivative_is_explained_too(monkeypatch):
+    x = given_x()
+    loss = layer_of("gru before new")(x)[0].sum()
+    monkeypatch.setattr(fused, "stack", too_much)
+    with pytest.raises(OutOfMemory, match="GRUCell operation by operation over T = 5 steps of N = 3 sequences: Unable"):
+        tg.pullback(loss, [x], create_graph=True)
+
+
+def test_the_advice_is_one_that_can_be_followed(monkeypatch):
+    class Halved(nn.GRUCell):
+        def equation(self, x, state, weights):
+            step = super().equation(x, state, weights)
+            return step._replace(h=step.h * 0.5)
+
+    class HalvedGRU(nn.GRU):
+        cell_type = Halved
+
+    with pytest.raises(OptionError, match="checkpoint= is an option of the fused layers, and there is none of Halved"):
+        HalvedGRU(I, H, checkpoint=2)
+    monkeypatch.setattr(folding, "stack", too_much)
+    with pytest.raises(OutOfMemory) as caught:
+        HalvedGRU(I, H, dtype="float64")(given_x())
+    assert "smaller batch" in str(caught.value) and "checkpoint" not in str(caught.value)
+
+
+def peak_of_way_back(layer, x):
+    """In bytes, beyond what the way forward keeps."""
+    loss = (layer(x)[0] ** 2).sum()
+    tracemalloc.start()
+    try:
+        tg.pullback(loss, [x, *layer.parameters()])
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("home", ["numpy", "fakecupy"])
+def test_a_checkpoint_bounds_the_memory_of_the_way_back(home):
+    """What is needed beside the gradients of the outputs and of x, which are as long as they are."""
+    with tg.use_backend(home):
+        peaks = [
+            peak_of_way_back(layer_of("lstm", dtype="float32", checkpoint=k), tg.randn(4096, 8, I, requires_grad=True))
+            for k in (None, 64)
+        ]
+    outputs = 4096 * 8 * H * 4
+    assert peaks[1] < 12 * outputs
+    assert home == "numpy" or peaks[1] < peaks[0] / 2
+
+
+def test_wide_inputs_are_not_multiplied_all_at_once():
+    x = tg.randn(4096, 1, 512, requires_grad=True)
+    assert peak_of_way_back(nn.LSTM(512, 1), x) < 2 * x.numpy().nbytes
+
+
 # -- the same complaints -------------------------------------------------------------------------------------
+
+
+def with_weight(layer, name, *shape):
+    setattr(layer.cells[0], name, tg.zeros(shape, dtype="float64", requires_grad=True))
+    return layer(given_x())
 
 
 BAD: dict[str, Any] = {
@@ -611,6 +712,9 @@ BAD: dict[str, Any] = {
     "a state too many": lambda layer: layer(given_x(), np.ones((2, N, H))),
     "a length too long": lambda layer: layer(given_x(), lengths=[1, T + 1, 2]),
     "a length too few": lambda layer: layer(given_x(), lengths=[1, 2]),
+    "U of another size": lambda layer: with_weight(layer, "U", H + 1, 3 * H),
+    "W of another size": lambda layer: with_weight(layer, "W", I, 2 * H),
+    "b of another size": lambda layer: with_weight(layer, "b", H),
     "an array of a GPU": lambda layer: layer(tg.zeros((T, N, I), dtype="float64", backend="fakecupy")),
     "a state of a GPU": lambda layer: layer(given_x(), tg.zeros((1, N, H), dtype="float64", backend="fakecupy")),
 }
@@ -628,6 +732,18 @@ def test_bad_input_is_refused_in_the_same_words(bad):
         assert all("on fakecupy" in text and "bring them together" in text for _, text in messages)
     else:
         assert messages[0] == messages[1]
+
+
+def test_weights_of_a_shape_that_fits_all_the_same_are_taken():
+    found = []
+    for is_fused in BOTH.values():
+        layer, x = layer_of("gru after new, c", fused=is_fused), given_x()
+        (cell,) = layer.cells
+        cell.b = tg.tensor(cell.b.numpy()[None], requires_grad=True)
+        output, _ = layer(x)
+        found.append([output.numpy(), *[d.numpy() for d in tg.pullback(output.sum(), [x, cell.b, cell.U])]])
+    for one, other in zip(*found):
+        near(one, other, "float64")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -662,7 +778,13 @@ def test_a_gpu_gives_the_same_numbers(kind, gpu):
         (autodiff, "pull", "node.saved = None", "pass",
             lambda patch: test_freeing_the_graph_lets_go_of_the_gates()),
         (autodiff, "_takes_parts", "return ", "return False and ",
-            partial(test_the_usual_case_makes_no_gradient_of_the_whole_history, "gru before new")),
+            partial(test_the_usual_case_makes_no_gradient_of_the_whole_history, "gru before new", 1)),
+        (fused, "fold", "history[0:T]", "history[:T]",
+            partial(test_the_usual_case_makes_no_gradient_of_the_whole_history, "gru before new", 2)),
+        (fused.Walk, "backward", "max(each.last - each.first for each in segments)", "self.T",
+            lambda patch: test_a_checkpoint_bounds_the_memory_of_the_way_back("fakecupy")),
+        (fused.Walk, "backward", "max(H, self.x.shape[2])", "H",
+            lambda patch: test_wide_inputs_are_not_multiplied_all_at_once()),
         (gates.GRUGates, "slopes", "xp.subtract(1, r, dr)", "xp.subtract(1, r, r); dr[...] = r",
             lambda patch: test_a_second_backward_adds_the_same_once_more("gru before new", None)),
     ],

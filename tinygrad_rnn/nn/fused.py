@@ -9,9 +9,9 @@ before the first step that is taken (so at the end, where the walk is a reverse 
 more row at the end.
 
 What is kept for the way back of one step of one sequence, beside x and the history, is in numbers (times 4 bytes in
-float32, times 8 in float64): RNN 0, MinimalGRU 2H, GRU 3H, GRU with reset="after" 4H, LSTM 5H. With `checkpoint=k` it
-is that for k steps at a time, and H numbers per state for every k-th step. torch's CPU layers keep more than twice as
-much (measured in `benchmarks/memory.py`).
+float32, times 8 in float64): RNN 0 (on a GPU H), MinimalGRU 2H, GRU 3H, GRU with reset="after" 4H, LSTM 5H. With
+`checkpoint=k` it is that for k steps at a time, and H numbers per state for every k-th step. A pass through torch's CPU
+layers takes more than twice the memory (measured by `benchmarks/memory.py`).
 """
 
 from __future__ import annotations
@@ -26,17 +26,20 @@ import numpy as np
 from ..backend import Array
 from ..backend.kernels import sequence
 from ..core.autodiff import Part
+from ..core.modes import current
 from ..core.primitive import primitive
 from ..core.tensor import Tensor
 from ..errors import memory_explained
 from ..ops.elementwise import where
 from ..ops.shapes import stack
+from . import folding
 from .cells import Cell, GRUCell, LSTMCell, MinimalGRUCell, RNNCell, State
-from .folding import Validity, steps
+from .folding import Validity
 from .gates import Gates, GRUAfterGates, GRUGates, LSTMGates, MinimalGRUGates, RNNGates, Step
 from .layouts import Columns, layout_for
 
-REMEDY = "checkpoint=k keeps the gates of k steps only; or take a smaller batch or shorter sequences (truncation)"
+SMALLER = "take a smaller batch or shorter sequences (truncation)"
+REMEDY = f"checkpoint=k keeps the gates of k steps only; or {SMALLER}"
 
 
 @dataclass
@@ -72,6 +75,7 @@ class Walk:
         self.layout = layout_for(xp, self.dtype)
         self.kernels: Any = xp.fused if isinstance(self.layout, Columns) else None
         if self.kernels is not None:  # which take no strides
+            self.kernels.tidy()
             x, W, U, b, c = (a.copy() if _is_array(a) and not a.flags.c_contiguous else a for a in (x, W, U, b, c))
         self.x, self.W, self.U, self.b, self.c = x, W, U, b, c
         self.blocks, self.preactivations = self.layout.orders(gates.packed, gates.blocks, gates.preactivations)
@@ -127,7 +131,12 @@ class Walk:
     # -- forward -------------------------------------------------------------------------------------------------
 
     def forward(self, length: int | None) -> tuple[Array, list[Segment]]:
-        """The history, and the segments of at most `length` steps, whose gates are kept unless there is a length."""
+        """The history, and the segments of at most `length` steps, whose gates are kept unless there is a length.
+
+        length: None for all steps; 0 for as many as suit the cache, where nobody will go back.
+        """
+        if length == 0:
+            length = self.layout.steps_at_once(self.N, self.H)
         T, xp, start = self.T, self.xp, tuple(self.states)
         history, run = xp.empty((T + len(self.states), self.N, self.H), self.dtype), self.runner()
         self.start_of(history[: T + 1])[...] = start[0]
@@ -138,7 +147,7 @@ class Walk:
             segments.append(segment)
             end = first if self.reverse else last
             start = (history[end], *([] if segment.cells is None else [segment.cells[end - first]]))
-            if length:
+            if length and segment.gates.size:  # else they are not kept anyway
                 start = tuple([state.copy() for state in start])
                 segment.gates = segment.cells = None
         for place, state in enumerate(start[1:], T + 1):
@@ -201,7 +210,7 @@ class Walk:
 
     def backward(self, g: Any, history: Array, segments: Sequence[Segment], wanted: Sequence[bool]) -> list[Any]:
         """The gradients for x, the states, W, U, b and c, as far as they are wanted."""
-        xp, layout, gates, T, N, H, G = self.xp, self.layout, self.gates, self.T, self.N, self.H, self.G
+        xp, layout, gates, N, H, G = self.xp, self.layout, self.gates, self.N, self.H, self.G
         outputs, start, finals = self.incoming(g)
         outputs = outputs.copy() if self.kernels is not None and not outputs.flags.c_contiguous else outputs
         grads = (xp.zeros((N, H), self.dtype), *[xp.array(final, self.dtype) for final in finals])
@@ -209,7 +218,8 @@ class Walk:
         U = layout.turned(xp, self.still("U", self.U), gates.packed, self.names_of_h)
         step = self.own("backward")(xp, layout, U, grads[0])
         slopes, run = self.own("slopes"), None
-        length = min(T, layout.steps_at_once(N, H))
+        widest = max(H, self.x.shape[2])
+        length = min(layout.steps_at_once(N, widest), max(each.last - each.first for each in segments))
         room = layout.empty(xp, len(self.preactivations), length, N, H, self.dtype)
         keeps, sums = xp.empty((length, N, H), self.dtype), Sums(self, wanted, length)
         way = slice(None, None, 1 if self.reverse else -1)
@@ -352,11 +362,13 @@ def _by_steps(
     twin = _copy(cell)
     given = {"W": W, "U": U, "b": b} | ({"c": c[0]} if c else {})
     vars(twin).update({name: None if isinstance(w, (int, float)) else w for name, w in given.items()})
-    T = x.shape[0]
-    walked = [new for new, _ in steps(twin, x, states, inside, T if shortest is None else shortest, reverse)]
-    hidden = [new[0] for new in walked]
-    history = [*hidden, states[0]] if reverse else [states[0], *hidden]
-    return stack([*history, *walked[0 if reverse else -1][1:]])
+    T, N = x.shape[:2]
+    what = lambda: f"{type(cell).__name__} operation by operation over T = {T} steps of N = {N} sequences"  # noqa: E731
+    with memory_explained(what, SMALLER):
+        walk = folding.steps(twin, x, states, inside, T if shortest is None else shortest, reverse)
+        hidden = [new[0] for new, _ in walk]
+        history = [*hidden, states[0]] if reverse else [states[0], *hidden]
+        return stack([*history, *walk[0 if reverse else -1][0][1:]])
 
 
 _fused = partial(primitive, "general", reference=_by_steps, vjp=_backward, sparse=True)
@@ -394,24 +406,39 @@ def lstm_layer(xp: Any, x: Any, h: Any, c: Any, W: Any, U: Any, b: Any, inside: 
     return _forward(xp, x, (h, c), W, U, b, 0.0, inside, cell, reverse, shortest, checkpoint, mode)
 
 
-FUSED: dict[Any, tuple[Callable[..., Tensor], Callable[[Any], Gates]]] = {
-    RNNCell.equation: (rnn_layer, lambda cell: RNNGates(cell.activation)),
-    MinimalGRUCell.equation: (minimal_gru_layer, lambda cell: MinimalGRUGates()),
-    GRUCell.equation: (gru_layer, lambda cell: (GRUGates if cell.reset == "before" else GRUAfterGates)(cell.update)),
-    LSTMCell.equation: (lstm_layer, lambda cell: LSTMGates()),
-}
-"""The layer and the gate arithmetic of a cell, by the very equation that it has: a cell that changes it has none."""
+FUSED: dict[Any, tuple[type[Cell], Callable[..., Tensor], Callable[[Any], Gates]]] = {
+    RNNCell.equation: (RNNCell, rnn_layer, lambda cell: RNNGates(cell.activation)),
+    MinimalGRUCell.equation: (MinimalGRUCell, minimal_gru_layer, lambda cell: MinimalGRUGates()),
+    GRUCell.equation: (
+        GRUCell, gru_layer, lambda cell: (GRUGates if cell.reset == "before" else GRUAfterGates)(cell.update)
+    ),
+    LSTMCell.equation: (LSTMCell, lstm_layer, lambda cell: LSTMGates()),
+}  # fmt: skip
+"""The cell, its layer and its gate arithmetic, by the very equation that it has: a cell that changes it has none."""
 
 
-OURS = ("equation", "advance", "weights")
-"""The methods that a cell computes with."""
+COMPUTES = ("gates", "states", "Gates", "weights", "_apart", "equation", "advance")
+"""What a cell computes with, beside its weights and its options."""
 
 
 def can(cell: Cell) -> bool:
-    """Whether there is a fused layer of this cell: it computes as the package's cell does, in all of its methods."""
+    """Whether there is a fused layer of this cell: it computes as the package's cell does, in all that it has."""
     kind, own = type(cell), vars(cell)
-    plain = kind.advance is Cell.advance and kind.weights is Cell.weights
-    return kind.equation in FUSED and plain and not own.keys() & set(OURS)
+    if kind.equation not in FUSED or not own.keys().isdisjoint(COMPUTES):
+        return False
+    base = FUSED[kind.equation][0]
+    return all(getattr(kind, name) == getattr(base, name) for name in COMPUTES) and own.get("activation") in ACTIVATIONS
+
+
+ACTIVATIONS = (None, "tanh", "relu")
+"""Those of an RNN that have a gate arithmetic; None: of all other cells."""
+
+
+def _fits(cell: Cell, weights: Sequence[Any]) -> bool:
+    """Whether the weights have the shapes that the cell gave them; others go step by step, and may be refused."""
+    columns, H = len(cell.gates) * cell.hidden_size, cell.hidden_size
+    shapes = (cell.input_size, columns), (H, columns), (columns,), (H,)
+    return all(weight is None or weight.shape == shape for weight, shape in zip(weights, shapes))
 
 
 def _copy(cell: Cell) -> Cell:
@@ -423,7 +450,7 @@ def _copy(cell: Cell) -> Cell:
 
 def gates_of(cell: Cell) -> Gates:
     """The gate arithmetic of a cell, with its options."""
-    return FUSED[type(cell).equation][1](cell)
+    return FUSED[type(cell).equation][2](cell)
 
 
 def fold(
@@ -433,14 +460,18 @@ def fold(
     """As `folding.fold`, in one primitive; checkpoint, mode: as in `Recurrent`."""
     T = x.shape[0]
     weights = [cell.W, cell.U, cell.b, *([vars(cell)["c"]] if "c" in vars(cell) else [])]
+    if not _fits(cell, weights):
+        return folding.fold(cell, x, state, valid, reverse)
     arrays = [0.0 if weight is None else weight for weight in weights]
     cell = _copy(cell)  # whoever changes its settings afterwards does not change what has been computed
+    if not (current().recording and any(each.requires_grad for each in (x, *state, *weights) if each is not None)):
+        checkpoint = 0
     options: dict[str, Any] = {"cell": cell, "reverse": reverse, "checkpoint": checkpoint, "mode": mode}
     if valid is not None:
         options["shortest"] = valid.shortest
     with cell.scope():
-        history = FUSED[type(cell).equation][0](x, *state, *arrays, True if valid is None else valid.inside, **options)
-        rows = history[:T] if reverse else history[1 : T + 1]
+        history = FUSED[type(cell).equation][1](x, *state, *arrays, True if valid is None else valid.inside, **options)
+        rows = history[0:T] if reverse else history[1 : T + 1]
         output = rows if valid is None else where(valid.inside, rows, 0)
         ends = [history[0 if reverse else T], *[history[T + i] for i in range(1, len(state))]]
     for name, end in zip(cell.states, ends):

@@ -189,7 +189,10 @@ class MinimalGRUGates(Gates):
 
 
 def mixed(xp: Any, like: Array, update: str) -> Callable[[Array, Array, Array, Array], None]:
-    """The new state of a GRU between the old one and the candidate: exactly h where z keeps it."""
+    """The new state of a GRU between the old one and the candidate, in three operations.
+
+    With update="old" it goes from the candidate to h, as in torch: where z = 1 keeps h, it is h to the rounding of n.
+    """
     subtract, multiply, add, change = xp.subtract, xp.multiply, xp.add, xp.empty(like.shape, like.dtype)
 
     def to_new(z: Array, n: Array, h: Array, new: Array) -> None:

@@ -274,11 +274,7 @@ class SummedColumns(SummedUp):
         self.xp, self.gathered = xp, gathered
 
     def add(self, d: Array) -> None:
-        size, dtype, ones = self.xp.fused.last_ones
-        if (size, dtype) != (d.shape[1], d.dtype):
-            ones = self.xp.ones((d.shape[1], 1), d.dtype)
-            self.xp.fused.last_ones = d.shape[1], d.dtype, ones
-        self.gathered.add(ones, d)
+        self.gathered.add(self.xp.fused.ones(d.shape[1], d.dtype), d)
 
     def found(self) -> Array:
         return self.gathered.found().ravel()

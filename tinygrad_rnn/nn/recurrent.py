@@ -23,7 +23,7 @@ from .initializers import Init
 from .layers import Dropout
 from .module import Module
 
-UNFUSED_REMEDY = "fused=True takes a fraction of that; or take a smaller batch or shorter sequences (truncation)"
+UNFUSED_REMEDY = f"fused=True takes a fraction of that; or {fused.SMALLER}"
 
 
 @dataclass(eq=False, repr=False)
@@ -35,9 +35,11 @@ class Recurrent(Module):
     dropout: the probability of zeroing an output on its way from layer to layer, while training.
     bidirectional: D = 2, with a second cell per layer that walks from the end to the start.
     fused: run each cell of the package over all steps as one primitive, forward and back; under `debug()`, which names
-        the first bad operation, and for cells of your own, it goes operation by operation all the same.
+        the first bad operation, and for cells of your own, it goes operation by operation all the same. The
+        weights are read on the way back too: writing to one of them before it is a ModifiedError.
     checkpoint: k keeps the gates of k steps only, and computes those of all others again on the way back, so that
-        k near the root of T takes memory for about two roots of T steps in place of T; None keeps all.
+        k near the root of T takes memory for the gates and states of about two roots of T steps in place of T; what
+        goes in and comes out, x and the outputs, still grows with T. None keeps all.
     mode: how a GPU takes the steps of a fused layer: "steps", "graph" or "persistent" as in `backend.kernels.sequence`,
         where it can; "auto" takes what was measured to be fastest. On a CPU there is one way.
     bias, init, dtype, rng: of each cell; see `Cell`.
@@ -87,6 +89,10 @@ class Recurrent(Module):
             for layer in range(self.num_layers) for _ in range(D)
         ]  # fmt: skip
         self.dtype = self.cells[0].dtype
+        if self.checkpoint is not None and not fused.can(self.cells[0]):
+            raise OptionError(
+                f"checkpoint= is an option of the fused layers, and there is none of {self.cell_type.__name__}"
+            )
 
     def forward(self, x: Any, h_0: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         """x (T, N, I) -> output (T, N, D*H) and the final state h_n (num_layers*D, N, H), cell by cell as in `cells`.
@@ -104,20 +110,30 @@ class Recurrent(Module):
     def _folded(self, x: Any, initial: State, lengths: Any) -> tuple[Tensor, State]:
         x = self._checked_input(x)
         T, N = x.shape[:2]
+        what = lambda: f"{type(self).__name__} over T = {T} steps of N = {N} sequences{place()}"  # noqa: E731
+        with memory_explained(what, self._remedy()):
+            return self._over_time(x, initial, lengths)
+
+    def _remedy(self) -> str:
+        """What to do where memory runs out."""
+        if not fused.can(self.cells[0]):
+            return fused.SMALLER
+        return fused.REMEDY if self.fused and not current().debug else UNFUSED_REMEDY
+
+    def _over_time(self, x: Tensor, initial: State, lengths: Any) -> tuple[Tensor, State]:
+        T, N = x.shape[:2]
         valid = None if lengths is None else Validity(lengths, T, N, self.cells[0].W.backend)
         if valid is not None:
             x = where(valid.inside, x, 0)  # whatever stands past the end, even nan, is without effect
         starts = zip(*[self._checked_state(s, N, name) for s, name in zip(initial, self.cell_type.states)])
         D, ends, fused_now = 1 + self.bidirectional, [], self.fused and not current().debug
-        what = lambda: f"{type(self).__name__} over T = {T} steps of N = {N} sequences{place()}"  # noqa: E731
         for layer in range(self.num_layers):
             outputs = []
             for direction in range(D):
                 cell, fold = self.cells[layer * D + direction], folding.fold
                 if fused_now and fused.can(cell):
                     fold = partial(fused.fold, checkpoint=self.checkpoint, mode=self.mode)
-                with memory_explained(what, fused.REMEDY if self.fused else UNFUSED_REMEDY):
-                    y, state = fold(cell, x, next(starts), valid, reverse=direction == 1)
+                y, state = fold(cell, x, next(starts), valid, reverse=direction == 1)
                 outputs.append(y)
                 ends.append(state)
             x = outputs[0] if D == 1 else concatenate(outputs, axis=-1)

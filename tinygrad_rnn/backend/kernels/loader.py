@@ -39,13 +39,14 @@ def source(name: str) -> str:
 
 @dataclass
 class Here:
-    """What belongs to one thread and one stream: room by name, captured graphs by their place, and how often each kind
-    of graph was captured since one was replayed.
+    """What belongs to one thread and one stream: room by name, captured graphs by their place, how often each kind of
+    graph was captured since one was replayed, and the last column of ones, which is asked for at every step.
     """
 
     rooms: dict[Any, Any] = field(default_factory=dict)
     graphs: dict[Any, Any] = field(default_factory=dict)
     tries: dict[Any, int] = field(default_factory=dict)
+    ones: Any = None
 
 
 class Kernels:
@@ -62,7 +63,6 @@ class Kernels:
         self.modules: dict[Any, Any] = {}
         self.fits: dict[Any, bool] = {}  # of `sequence.plan`
         self._own = threading.local()
-        self.last_ones: tuple[Any, Any, Any] = (0, None, None)  # (length, dtype, column): it is asked for at every step
         self.gates, self.training = of_gates(self), of_training(self)
 
     dtypes = frozenset(REALS)
@@ -101,13 +101,25 @@ class Kernels:
             kept[place] = Here()
         return kept[place]
 
+    def tidy(self) -> None:
+        """Between two layers: forget the rooms if there are many; of so many shapes, most will not come again."""
+        here = self.here()
+        if max(len(here.rooms), len(here.tries)) >= ROOMS:
+            here.rooms.clear()
+            here.graphs.clear()  # they know the rooms by their addresses
+            here.tries.clear()
+
+    def ones(self, size: int, dtype: Any) -> Any:
+        """A column of ones (size, 1)."""
+        here = self.here()
+        if here.ones is None or len(here.ones) != size or here.ones.dtype != dtype:
+            here.ones = self.cupy.ones((size, 1), dtype)
+        return here.ones
+
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
         """Room that stays where it is from call to call, for what is used up before the next launch of its name."""
         here, key = self.here(), (name, shape, np.dtype(dtype))
         found = here.rooms.get(key)
         if found is None:
-            if len(here.rooms) >= ROOMS:  # of many shapes, most will not come again
-                here.rooms.clear()
-                here.graphs.clear()  # they know the rooms by their addresses
             found = here.rooms[key] = self.cupy.empty(shape, dtype)
         return found

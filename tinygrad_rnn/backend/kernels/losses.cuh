@@ -12,6 +12,13 @@ __device__ inline REAL sum_of_warp(REAL x)
     return x;
 }
 
+// An index past either end wraps around, as it does in CuPy.
+__device__ inline int wrapped(long long index, int V)
+{
+    long long rest = index % V;
+    return (int)(rest < 0 ? rest + V : rest);
+}
+
 // The largest logit of a row, and the sum of exp(logit - largest). A NaN anywhere makes the sum one.
 __device__ inline void row_of(const REAL* row, int V, int lane, REAL* top, REAL* total)
 {
@@ -31,7 +38,7 @@ extern "C" __global__ void softmax_cross_entropy(
         const REAL* row = logits + m * V;
         REAL top, total;
         row_of(row, V, lane, &top, &total);
-        if (lane == 0) loss[m] = log(total) - (row[targets[m]] - top);
+        if (lane == 0) loss[m] = log(total) - (row[wrapped(targets[m], V)] - top);
     }
 }
 
@@ -46,7 +53,8 @@ extern "C" __global__ void cross_entropy_slope(
         REAL top, total;
         row_of(row, V, lane, &top, &total);
         REAL share = scale[m] / total;
+        int target = wrapped(targets[m], V);
         for (int v = lane; v < V; v += 32)
-            slope[m * V + v] = exp(row[v] - top) * share - (v == targets[m] ? scale[m] : REAL(0));
+            slope[m * V + v] = exp(row[v] - top) * share - (v == target ? scale[m] : REAL(0));
     }
 }
