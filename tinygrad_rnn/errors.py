@@ -137,14 +137,14 @@ def explained(
 class memory_explained:
     """Inside, memory that runs out is said to be that of something, with the number of bytes and what to do.
 
-    what: says of what, when it is asked.
+    what: says of what, when it is asked. remedy: what to do, or says it.
 
     Raises: OutOfMemory.
     """
 
     __slots__ = ("remedy", "what")
 
-    def __init__(self, what: Callable[[], str], remedy: str) -> None:
+    def __init__(self, what: Callable[[], str], remedy: str | Callable[[], str]) -> None:
         self.what, self.remedy = what, remedy
 
     def __enter__(self) -> None:
@@ -152,7 +152,8 @@ class memory_explained:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, MemoryError) and not isinstance(error, OutOfMemory):  # its text has the bytes asked for
-            raise OutOfMemory(f"{self.what()}: {str(error) or 'the memory is full'}; {self.remedy}") from error
+            remedy = self.remedy if isinstance(self.remedy, str) else self.remedy()
+            raise OutOfMemory(f"{self.what()}: {str(error) or 'the memory is full'}; {remedy}") from error
 
 
 def mixed(name: str, arguments: Sequence[str], inputs: Sequence[Any], place: str) -> BackendError:

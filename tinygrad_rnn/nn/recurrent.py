@@ -111,7 +111,7 @@ class Recurrent(Module):
         x = self._checked_input(x)
         T, N = x.shape[:2]
         what = lambda: f"{type(self).__name__} over T = {T} steps of N = {N} sequences{place()}"  # noqa: E731
-        with memory_explained(what, self._remedy()):
+        with memory_explained(what, self._remedy):
             return self._over_time(x, initial, lengths)
 
     def _remedy(self) -> str:
