@@ -22,7 +22,7 @@ from tinygrad_rnn.backend import NAMESPACE_OF
 from tinygrad_rnn.core import autodiff
 from tinygrad_rnn.errors import BackendError, GraphError, ModifiedError, NumericalError, OptionError, OutOfMemory
 from tinygrad_rnn.nn import cells as cells_module
-from tinygrad_rnn.nn import folding, fused, gates, layouts, recurrent
+from tinygrad_rnn.nn import folding, fused, gates, layouts, recurrent, walk
 
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "rnn tanh": (nn.RNN, {}),
@@ -767,13 +767,13 @@ def test_a_gpu_gives_the_same_numbers(kind, gpu):
 @pytest.mark.parametrize(
     ("owner", "function", "old", "new", "check"),
     [
-        (fused.Sums, "__init__", "if self.wanted[name]", "if True",
+        (walk.Sums, "__init__", "if self.wanted[name]", "if True",
             partial(test_nothing_is_computed_for_what_needs_no_gradient, "gru after new, c")),
-        (fused.Sums, "__init__", 'if self.wanted["x"]', "if True",
+        (walk.Sums, "__init__", 'if self.wanted["x"]', "if True",
             partial(test_nothing_is_computed_for_what_needs_no_gradient, "lstm")),
-        (fused.Walk, "forward", "segment.gates = segment.cells = None", "pass",
+        (walk.Walk, "forward", "segment.gates = segment.cells = None", "pass",
             lambda patch: test_a_checkpoint_keeps_no_gates_and_gives_the_same("lstm", 5)),
-        (fused.Walk, "runner", "G + gates.extra", "G + gates.extra + 1",
+        (walk.Walk, "runner", "G + gates.extra", "G + gates.extra + 1",
             lambda patch: test_what_is_kept_is_what_the_documentation_says()),
         (autodiff, "pull", "node.saved = None", "pass",
             lambda patch: test_freeing_the_graph_lets_go_of_the_gates()),
@@ -781,9 +781,9 @@ def test_a_gpu_gives_the_same_numbers(kind, gpu):
             partial(test_the_usual_case_makes_no_gradient_of_the_whole_history, "gru before new", 1)),
         (fused, "fold", "history[0:T]", "history[:T]",
             partial(test_the_usual_case_makes_no_gradient_of_the_whole_history, "gru before new", 2)),
-        (fused.Walk, "backward", "max(each.last - each.first for each in segments)", "self.T",
+        (walk.Walk, "backward", "max(each.last - each.first for each in segments)", "self.T",
             lambda patch: test_a_checkpoint_bounds_the_memory_of_the_way_back("fakecupy")),
-        (fused.Walk, "backward", "max(H, self.x.shape[2])", "H",
+        (walk.Walk, "backward", "max(H, self.x.shape[2])", "H",
             lambda patch: test_wide_inputs_are_not_multiplied_all_at_once()),
         (gates.GRUGates, "slopes", "xp.subtract(1, r, dr)", "xp.subtract(1, r, r); dr[...] = r",
             lambda patch: test_a_second_backward_adds_the_same_once_more("gru before new", None)),

@@ -12,7 +12,7 @@ from mutants import mutated
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from tinygrad_rnn.nn import equations, folding, fused, gates, layouts
+from tinygrad_rnn.nn import equations, folding, fused, gates, layouts, walk
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "recurrent.json").read_text(encoding="utf-8"))
 LENGTHS = [4, 2, 3]
@@ -142,7 +142,7 @@ WRONG_FOLDS = {
         lambda fold: lambda *a, reverse, **o: (
             lambda y, s: (tg.flip(y, 0) if reverse else y, s))(*fold(*a, reverse=reverse, **o))),
 }  # fmt: skip
-Walk, Sums, Blocks, Gathered = fused.Walk, fused.Sums, layouts.Blocks, layouts.GatheredBlocks
+Walk, Sums, Blocks, Gathered = walk.Walk, walk.Sums, layouts.Blocks, layouts.GatheredBlocks
 RNN, GRU, After, LSTM = gates.RNNGates, gates.GRUGates, gates.GRUAfterGates, gates.LSTMGates
 MINIMAL = "minimal"
 WRONG_ARITHMETIC = {
