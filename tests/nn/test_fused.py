@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kinds import KINDS
 from mutants import mutated
 
 import tinygrad_rnn as tg
@@ -24,18 +25,6 @@ from tinygrad_rnn.errors import BackendError, GraphError, ModifiedError, Numeric
 from tinygrad_rnn.nn import cells as cells_module
 from tinygrad_rnn.nn import folding, fused, gates, layouts, recurrent, walk
 
-KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "rnn tanh": (nn.RNN, {}),
-    "rnn relu": (nn.RNN, {"activation": "relu"}),
-    "minimal": (nn.MinimalGRU, {}),
-    "gru before new": (nn.GRU, {}),
-    "gru before old": (nn.GRU, {"update": "old"}),
-    "gru after new": (nn.GRU, {"reset": "after"}),
-    "gru after old": (nn.GRU, {"reset": "after", "update": "old"}),
-    "gru after new, c": (nn.GRU, {"reset": "after", "recurrent_bias": True}),
-    "gru after old, c": (nn.GRU, {"reset": "after", "update": "old", "recurrent_bias": True}),
-    "lstm": (nn.LSTM, {}),
-}
 VIEWS = {
     "plain": lambda a: a,
     "read-only": lambda a: a,
@@ -471,15 +460,19 @@ def test_any_use_of_the_history_brings_its_gradient_home():
 # -- when it is not fused ------------------------------------------------------------------------------------
 
 
+class Halved(nn.GRUCell):
+    """A cell with an equation of its own."""
+
+    def equation(self, x, state, weights):
+        step = super().equation(x, state, weights)
+        return step._replace(h=step.h * 0.5)
+
+
+class HalvedGRU(nn.GRU):
+    cell_type = Halved
+
+
 def test_a_cell_with_another_equation_goes_step_by_step():
-    class Halved(nn.GRUCell):
-        def equation(self, x, state, weights):
-            step = super().equation(x, state, weights)
-            return step._replace(h=step.h * 0.5)
-
-    class HalvedGRU(nn.GRU):
-        cell_type = Halved
-
     class OnlyRenamed(nn.GRUCell):
         pass
 
@@ -559,11 +552,6 @@ def test_an_activation_of_your_own(monkeypatch):
 
 
 def test_cells_of_one_layer_may_differ():
-    class Halved(nn.GRUCell):
-        def equation(self, x, state, weights):
-            step = super().equation(x, state, weights)
-            return step._replace(h=step.h * 0.5)
-
     layer, x = layer_of("gru before new", bidirectional=True), given_x()
     layer.cells[1] = Halved(I, H, dtype="float64")
     output, _ = layer(x)
@@ -650,14 +638,6 @@ def test_memory_that_runs_out_in_a_second_derivative_is_explained_too(monkeypatc
 
 
 def test_the_advice_is_one_that_can_be_followed(monkeypatch):
-    class Halved(nn.GRUCell):
-        def equation(self, x, state, weights):
-            step = super().equation(x, state, weights)
-            return step._replace(h=step.h * 0.5)
-
-    class HalvedGRU(nn.GRU):
-        cell_type = Halved
-
     with pytest.raises(OptionError, match="checkpoint= is an option of the fused layers, and there is none of Halved"):
         HalvedGRU(I, H, checkpoint=2)
     monkeypatch.setattr(folding, "stack", too_much)

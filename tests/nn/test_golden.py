@@ -8,24 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from golden.loops import H, I, N, T, filled
+from kinds import KINDS
 from mutants import mutated
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import nn
 from tinygrad_rnn.nn import equations, folding, fused, gates, layouts, walk
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "recurrent.json").read_text(encoding="utf-8"))
 LENGTHS = [4, 2, 3]
-KINDS = {
-    "rnn tanh": (nn.RNN, {}),
-    "rnn relu": (nn.RNN, {"activation": "relu"}),
-    "minimal": (nn.MinimalGRU, {}),
-    "gru before new": (nn.GRU, {}),
-    "gru before old": (nn.GRU, {"update": "old"}),
-    "gru after new": (nn.GRU, {"reset": "after"}),
-    "gru after old": (nn.GRU, {"reset": "after", "update": "old"}),
-    "lstm": (nn.LSTM, {}),
-}
 WAYS = {"fused": {}, "in segments": {"checkpoint": 3}, "by steps": {"fused": False}}
 
 
