@@ -21,7 +21,8 @@ from tinygrad_rnn.core.primitive import PRIMITIVES, Primitive
 from tinygrad_rnn.nn import GRUCell, LSTMCell, MinimalGRUCell, RNNCell, compare
 from tinygrad_rnn.nn import equations as cells_as_equations
 from tinygrad_rnn.nn.cells import Cell
-from tinygrad_rnn.see.formula import Formula, derivative_formulas, equations, identifier, symbol
+from tinygrad_rnn.see.formula import Formula, derivative_formulas, equations, symbol
+from tinygrad_rnn.see.notation import identifier
 
 HERE = Path(__file__).parent
 MATRIX, COLUMN, PAIR = (2, 3), (2, 1), (2, 2)

@@ -450,25 +450,25 @@ def test_a_backward_pass_that_is_not_linear_or_keeps_from_call_to_call_is_found(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "check"),
+    ("function", "old", "new", "check"),
     [
-        ("at not in wanted and not debug", "not debug", test_a_target_gets_its_whole_gradient),
-        ("and not debug", "", test_parts_become_whole_under_debug),
-        ("node.saved = None", "pass", test_what_is_saved_stays_until_the_graph_is_freed),
-        ("_wants(x, age, useful) for x in inputs", "True for x in inputs",
+        ("pull", "at not in wanted and watch is None", "watch is None", test_a_target_gets_its_whole_gradient),
+        ("pull", "and watch is None)", ")", test_parts_become_whole_under_debug),
+        ("pull", "node.saved = None", "pass", test_what_is_saved_stays_until_the_graph_is_freed),
+        ("pull", "_wants(x, age, useful) for x in inputs", "True for x in inputs",
             test_numbers_and_what_became_a_parameter_later_are_not_wanted),
-        ("_wants(x, age, useful) for x in inputs", "_wants(x, age, None) for x in inputs",
+        ("pull", "_wants(x, age, useful) for x in inputs", "_wants(x, age, None) for x in inputs",
             test_what_a_pullback_does_not_ask_for_is_not_wanted),
-        ("by_reference if recorded else", "by_reference if False else",
+        ("_jointly", "by_reference if recorded else", "by_reference if False else",
             test_first_derivatives_take_the_fast_path_and_recorded_ones_the_reference),
     ],
 )  # fmt: skip
 def test_an_engine_that_breaks_a_promise_is_caught(
-    old: str, new: str, check: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    function: str, old: str, new: str, check: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check()
     seen.clear()
-    mutated(monkeypatch, autodiff, "pull", old, new)
+    mutated(monkeypatch, autodiff, function, old, new)
     with pytest.raises((AssertionError, AttributeError, TypeError, KeyError, pytest.fail.Exception)):
         check()
 

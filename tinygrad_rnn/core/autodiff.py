@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from heapq import heappop, heappush, heappushpop
 from threading import Lock
 from typing import Any
@@ -20,6 +21,11 @@ from .primitive import Pull, primitive, read, unchanged
 from .tensor import Tensor, keep, next_age
 
 Sink = Callable[[Tensor, Any, bool], None]
+Watch = Callable[[Pull, Any, Tensor, Tensor | None], Any]
+"""(rule, g, node, x) -> the contribution of a node to the gradient of its input x, or None for no contribution.
+
+It calls `rule(g, node)`, or `rule(g)` if the rule is `unchanged`. If x is None, the rule gives one for each input.
+"""
 _adding = Lock()  # two threads may add into one leaf
 
 
@@ -122,6 +128,7 @@ def pull(
     since: int = 0,
     recorded: bool = False,
     retain: bool = True,
+    watch: Watch | None = None,
 ) -> None:
     """Reverse mode. Hands each leaf (or each target) its whole gradient, and whether that array is nobody else's.
 
@@ -129,6 +136,7 @@ def pull(
     targets: the tensors whose gradients are wanted; () is every leaf that requires one. Nothing else is visited.
     since: results no younger than this age count as leaves.
     retain: False frees every node once it has passed its gradient on.
+    watch: runs the rules in the engine's place, as `Watch` says, and so sees every contribution to every gradient.
     """
     wanted = {x.age for x in targets}
     useful = concerned([y for y, _ in seeds], targets, since) if targets else None
@@ -136,6 +144,7 @@ def pull(
     queue: list[tuple[int, Tensor]] = []  # those tensors by negative age: a heap with the youngest on top
     ours: set[int] = set()  # the gradients that were summed here, so that we may add to them in place
     bounded, debug = bool(targets or since), current().debug
+    watch = watch or (_inspected if debug else None)
 
     for y, g in seeds:
         if y.age in pending:
@@ -164,13 +173,12 @@ def pull(
         rules = op.recorded_pulls if recorded else op.pulls
         inputs = living_inputs(node) if node.inputs is None else node.inputs
         if op.variadic or op.vjp:
-            if op.vjp:
-                wanted_here = [_wants(x, age, useful) for x in inputs]
-                each = (by_reference if recorded else _by_hand)(g, node, wanted_here)
-                if not recorded:
-                    ours.update([age for age in _fresh(node, g, inputs, each) if age not in pending])
-            else:
-                each = rules[0](g, node)  # type: ignore[misc]
+            joint = partial(_jointly, wanted=[_wants(x, age, useful) for x in inputs], recorded=recorded)
+            each = joint(g, node) if watch is None else watch(joint, g, node, None)
+            if each is None:
+                each = (None,) * len(inputs)
+            elif op.vjp and not recorded:
+                ours.update([age for age in _fresh(node, g, inputs, each) if age not in pending])
             if len(each) != len(inputs):
                 raise PrimitiveError(f"the rule of {op.name} gave {len(each)} gradients for {len(inputs)} arrays")
             rules = tuple([d if d is None else lambda g, node, d=d: d for d in each])
@@ -180,13 +188,16 @@ def pull(
             at = x.age
             if at > age or (useful is not None and at not in useful):  # younger: it was a constant when it was read
                 continue
-            d = g if rule is unchanged else _inspected(rule, g, node, x) if debug else rule(g, node)
+            if watch is None:
+                d = g if rule is unchanged else rule(g, node)
+            elif (d := watch(rule, g, node, x)) is None:
+                continue
             if at not in pending:
                 if entry is None:
                     entry = (-at, x)
                 else:
                     heappush(queue, (-at, x))
-                if type(d) is Part and not (_takes_parts(x, d) and at > since and at not in wanted and not debug):
+                if type(d) is Part and not (_takes_parts(x, d) and at > since and at not in wanted and watch is None):
                     d = d.whole()
                     ours.add(at)
                 pending[at] = d
@@ -224,6 +235,16 @@ def _takes_parts(x: Tensor, part: Part) -> bool:
 def _wants(x: Any, age: int, useful: dict[int, Tensor] | None) -> bool:
     """Whether a gradient for this input has somewhere to go."""
     return type(x) is Tensor and x._requires_grad and x.age < age and (useful is None or x.age in useful)
+
+
+def _jointly(g: Any, node: Tensor, *, wanted: Sequence[bool], recorded: bool) -> Sequence[Any]:
+    """The gradients of all arrays at once, of a primitive that has one rule for a list of them, or a `vjp`."""
+    op = node.op
+    assert op is not None
+    if op.vjp:
+        return (by_reference if recorded else _by_hand)(g, node, wanted)
+    rules = op.recorded_pulls if recorded else op.pulls
+    return rules[0](g, node)  # type: ignore[misc, no-any-return]
 
 
 def _by_hand(g: Any, node: Tensor, wanted: Sequence[bool]) -> Sequence[Any]:
@@ -280,8 +301,10 @@ def concerned(results: Sequence[Tensor], targets: Sequence[Tensor] = (), since: 
     return kept
 
 
-def _inspected(rule: Pull, g: Any, node: Tensor, x: Tensor) -> Any:
+def _inspected(rule: Pull, g: Any, node: Tensor, x: Tensor | None) -> Any:
     """What a rule gives, under `debug()`: a NaN or an infinity is blamed on it, though made by an operation inside."""
+    if rule is unchanged or x is None:  # what a joint rule gives is looked at one by one
+        return rule(g) if rule is unchanged else rule(g, node)
     what = f"the derivative of {node.op.name if node.op else ''} for {x.label}"
     try:
         d = rule(g, node)
@@ -303,7 +326,7 @@ def _hooked(node: Tensor, g: Any, recorded: bool, keeping: bool) -> Any:
     return g
 
 
-def _seed(y: Tensor, grad: Any) -> Tensor:
+def seed_for(y: Tensor, grad: Any) -> Tensor:
     """The gradient that comes in for y: `grad`, or 1 if y is a scalar."""
     if not y._requires_grad:
         raise GraphError(
@@ -347,7 +370,7 @@ def backward(y: Tensor, grad: Any = None, retain_graph: bool = True) -> None:
     """
     complete: list[tuple[Tensor, Any, bool]] = []  # so that a pass that fails half-way leaves no half gradients
     with memory_explained(lambda: f"the way back from {y.label}", REMEDY):
-        pull([(y, _seed(y, grad)._array)], lambda *leaf: complete.append(leaf), retain=retain_graph)
+        pull([(y, seed_for(y, grad)._array)], lambda *leaf: complete.append(leaf), retain=retain_graph)
     with _adding:
         for leaf in complete:
             _accumulate(*leaf)
@@ -369,7 +392,7 @@ def pullback(
         if not isinstance(x, Tensor) or not x._requires_grad:
             raise GraphError(f"{operands([x])} does not require a gradient; make it with requires_grad=True")
     found: dict[int, Any] = {}
-    seed = _seed(y, grad)
+    seed = seed_for(y, grad)
     with enable_grad() if create_graph else no_grad(), memory_explained(lambda: f"the way back from {y.label}", REMEDY):
         pull(
             [(y, seed if create_graph else seed._array)],

@@ -58,7 +58,7 @@ current = _mode.get
 
 
 @contextmanager
-def _changed(**changes: bool | Scope) -> Iterator[None]:
+def changed(**changes: bool | Scope) -> Iterator[None]:
     token = _mode.set(replace(current(), **changes))  # type: ignore[arg-type]
     try:
         yield
@@ -68,12 +68,12 @@ def _changed(**changes: bool | Scope) -> Iterator[None]:
 
 def no_grad() -> Switch[None]:
     """Record nothing inside the `with` (or inside the function that it decorates): results have no graph."""
-    return _changed(recording=False)
+    return changed(recording=False)
 
 
 def enable_grad() -> Switch[None]:
     """Record again, inside a `no_grad()`."""
-    return _changed(recording=True)
+    return changed(recording=True)
 
 
 def debug() -> Switch[None]:
@@ -83,7 +83,7 @@ def debug() -> Switch[None]:
 
     Raises: NumericalError, from the operation or from `backward()`, with the line and the operands.
     """
-    return _changed(debug=True)
+    return changed(debug=True)
 
 
 class scope:

@@ -91,6 +91,8 @@ def _binary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any, Any], 
             out._requires_grad, out.op, out.inputs = True, op, (a, b)
         else:
             out._requires_grad, out.op, out.inputs = False, None, ()
+            if needed:
+                out.stop = op
         out.age, out.scope = next_age(), mode.scope
         out.modified, out.hooks = 0, None
         return out
@@ -112,10 +114,13 @@ def _unary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any], Any]:
             return general(x)
         out = _new(Tensor)
         out._array = result
-        if x._requires_grad and mode.recording and has_rules:
+        needed = x._requires_grad
+        if needed and mode.recording and has_rules:
             out._requires_grad, out.op, out.inputs = True, op, (x,)
         else:
             out._requires_grad, out.op, out.inputs = False, None, ()
+            if needed:
+                out.stop = op
         out.age, out.scope = next_age(), mode.scope
         out.modified, out.hooks = 0, None
         return out
@@ -131,6 +136,8 @@ def _born(op: Primitive, result: Array, inputs: tuple[Any, ...], options: dict[s
         out._requires_grad, out.op, out.inputs, out.options = True, op, inputs, options
     else:
         out._requires_grad, out.op, out.inputs = False, None, ()
+        if needed or (mode.debug and any([x.stop for x in inputs if type(x) is Tensor])):
+            out.stop = op
     out.age, out.scope = next_age(), mode.scope
     out.modified, out.hooks = 0, None
     if mode.debug:

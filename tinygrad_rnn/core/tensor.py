@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from ..backend import Array, as_array, backend_of
 from ..errors import BackendError, DtypeError, GraphError, ShapeError
-from .modes import Scope
+from .modes import Scope, current, source_line
 
 if TYPE_CHECKING:
     from .operators import Operators
@@ -23,7 +23,7 @@ else:
 next_age: Callable[[], int] = itertools.count(1).__next__
 
 
-_RARE: dict[str, Any] = {"options": {}, "source": None, "_grad": None, "name": None, "saved": None}
+_RARE: dict[str, Any] = {"options": {}, "source": None, "_grad": None, "name": None, "saved": None, "stop": None}
 """What most tensors never have: the slots stay empty, which saves time in every operation, and read like this."""
 
 
@@ -38,12 +38,13 @@ class Tensor(Operators):
     The result of an operation on something that requires a gradient also knows `op`, `inputs` and `options`; a leaf
     has op None. `age` counts births, so that larger is younger, and a result is younger than all that it was made
     from: a topological order. `scope` is the module call and time step that it was born in, `source` its line of code
-    (recorded under `debug()`).
+    (recorded under `debug()`). `stop` says of a leaf why gradients end there: the primitive that made it without being
+    recorded, or "detach"; None of a leaf that was none of that.
     """
 
     __slots__ = (
         "__weakref__", "_array", "_grad", "_requires_grad", "age", "hooks", "inputs", "modified", "name", "op",
-        "options", "saved", "scope", "source",
+        "options", "saved", "scope", "source", "stop",
     )  # fmt: skip
     __array_ufunc__ = None  # so that ndarray * tensor is ours
 
@@ -51,6 +52,7 @@ class Tensor(Operators):
     saved: Any  # what a fused primitive wants to see again in its backward pass
     source: str | None
     name: str | None
+    stop: Primitive | str | None
     _grad: Tensor | None
 
     def __init__(self, array: Array, requires_grad: bool = False, name: str | None = None) -> None:
@@ -138,7 +140,12 @@ class Tensor(Operators):
 
     def detach(self) -> Tensor:
         """The same array as a leaf without history: gradients stop here."""
-        return Tensor(self._array, name=self.name)
+        out = Tensor(self._array, name=self.name)
+        if self._requires_grad or self.stop:
+            out.stop, out.scope = "detach", current().scope
+            if current().debug:
+                out.source = source_line()
+        return out
 
     def assign_(self, value: Any) -> Self:
         """Give this leaf new numbers, broadcast and cast to its shape and dtype; what was read from it stays as read.

@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.primitive import Primitive
+from ..core.tensor import Tensor
 from ..functions.methods import operators
+from .notation import identifier
 
 RELATION, SUM, MINUS, BIG, PRODUCT, POWER, ATOM = range(7)
 """How tightly the parts of a formula hold together, from loose to tight; BIG is a sign in front, such as a sum's."""
@@ -33,7 +35,6 @@ SLOT, GROUP = "\ue000", "\ue001"
 
 NUMBERS = {r"\frac{2}{\sqrt{\pi}}": 2 / math.sqrt(math.pi), r"\frac{1}{\sqrt{2}}": math.sqrt(0.5),
            r"\frac{1}{\sqrt{2 \pi}}": 1 / math.sqrt(2 * math.pi), r"\infty": math.inf}  # fmt: skip
-GREEK = frozenset({"alpha", "beta", "gamma", "delta", "epsilon", "mu", "sigma", "rho", "tau"})
 
 
 class Formula:
@@ -86,13 +87,6 @@ def symbol(name: str, value: Any) -> Formula:
     return Formula(identifier(name), value if isinstance(value, np.ndarray) else np.asarray(value))
 
 
-def identifier(name: str) -> str:
-    """An identifier in LaTeX: single letters and Greek ones as they are, words upright."""
-    if name in GREEK:
-        return f"\\{name}"
-    return name if len(name) == 1 or not name.isidentifier() or "_" in name else rf"\mathrm{{{name}}}"
-
-
 def derivative_formulas(
     op: Primitive, args: Sequence[Any], options: Mapping[str, Any] | None = None, *, seed: int = 0
 ) -> tuple[Formula, Formula, dict[str, Any]]:
@@ -110,13 +104,59 @@ def derivative_formulas(
     result = symbols[0].__apply_primitive__(op, symbols, shown)
     y = symbol("y", result.value)
     g = symbol(r"\bar{y}", np.random.default_rng(seed).standard_normal(y.shape).astype(y.dtype))
-    known = {"g": g, "y": y, **shown, **({op.arrays[-1]: symbols} if op.variadic else dict(zip(names, symbols)))}
-    found = {}
-    for name, rule in op.rules.items():
-        needs = list(inspect.signature(rule).parameters)
-        made = rule(g, *[known[need] for need in needs[1:]])
-        found[name] = list(made) if isinstance(made, tuple) else made
-    return result, g, found
+    return result, g, {name: _applied(op, name, g, y, symbols, shown) for name in op.rules}
+
+
+def _applied(
+    op: Primitive, name: str, g: Formula, y: Formula, symbols: Sequence[Any], options: Mapping[str, Any]
+) -> Any:  # fmt: skip
+    """What the rule of one array makes of the gradient g, on symbols; for a list of arrays a list."""
+    known = {"g": g, "y": y, **options}
+    known |= {op.arrays[-1]: list(symbols)} if op.variadic else dict(zip(op.arrays, symbols))
+    rule = op.rules[name]
+    made = rule(g, *[known[need] for need in list(inspect.signature(rule).parameters)[1:]])
+    return list(made) if isinstance(made, tuple) else made
+
+
+class Local(NamedTuple):
+    """What one node of a tape computes, and what it makes of its gradient, as LaTeX.
+
+    result: the formula of its value. slopes: by the place of an argument, the contribution to its gradient, as a
+    formula of the node's own gradient, which has a bar over its name.
+    """
+
+    result: str
+    slopes: dict[int, str]
+
+
+def local(node: Tensor, names: Mapping[int, str] | None = None, name: str = "y") -> Local:
+    """The formulas of one node: its primitive and its rules, run on symbols.
+
+    names: LaTeX for its arguments by their place; those left out have the name of the argument. name: of the node.
+    A fused primitive has no formula but its name. Nor has a rule of a user's that takes no symbols.
+    """
+    op, inputs = node.op, node.inputs or ()
+    assert op is not None
+    given = names or {}
+    if op.vjp:
+        return Local(rf"{identifier(op.name.replace('_', ' '))}", {})
+    symbols: list[Any] = []
+    for i, x in enumerate(inputs):
+        argument = f"{op.arrays[-1][0]}_{i + 1}" if op.variadic else identifier(op.arrays[i])
+        symbols.append(Formula(given.get(i, argument), np.ones(x.shape, x.dtype)) if hasattr(x, "shape") else x)
+    y = Formula(name, np.ones(node.shape, node.dtype))
+    g = Formula(rf"\bar{{{name}}}", np.ones(node.shape, node.dtype))
+    slopes: dict[int, str] = {}
+    for argument in op.rules:
+        try:
+            with np.errstate(all="ignore"):
+                made = _applied(op, argument, g, y, symbols, node.options)
+        except Exception:  # a rule of a user's may do what only arrays can
+            continue
+        places = range(len(inputs)) if op.variadic else [op.arrays.index(argument)]
+        each = zip(places, made if op.variadic else [made])
+        slopes |= {i: _written(slope, {}).text for i, slope in each if isinstance(inputs[i], Tensor)}
+    return Local(Formula("", y.value, op, symbols, node.options).latex, slopes)
 
 
 def equations(step: Callable[..., Any], *args: Any, index: str = "t", **options: Any) -> dict[str, str]:

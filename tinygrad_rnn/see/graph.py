@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..core.autodiff import tape
-from ..core.modes import Scope, _changed
+from ..core.modes import Scope, changed
 from ..core.tensor import Tensor
 from ..errors import GraphError
 
@@ -150,7 +150,7 @@ def unfolded(results: Sequence[Tensor]) -> list[Tensor]:
         op, inputs = node.op, [found.get(x.age, x) if type(x) is Tensor else x for x in node.inputs or ()]
         if op is None or not (op.vjp or any(new is not old for new, old in zip(inputs, node.inputs or ()))):
             continue
-        with _changed(recording=True, debug=False, scope=node.scope):
+        with changed(recording=True, debug=False, scope=node.scope):
             again: Tensor = (op.reference or op.function)(*([inputs] if op.variadic else inputs), **node.options)
         again.name = node.name or again.name
         found[node.age] = again

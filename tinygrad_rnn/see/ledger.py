@@ -1,0 +1,163 @@
+"""The ledger of a backward pass: every contribution to every gradient, written down while the engine adds them up.
+
+It is the engine's own pass, over the same rules in the same order; nobody's `.grad` is touched. Where a value was
+overwritten after the tape read it, what needs the old one is lost; the ledger says so, and keeps what is still true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..backend import NAMESPACE_OF
+from ..core.autodiff import Part, pull, seed_for, tape
+from ..core.broadcasting import fitted
+from ..core.modes import changed
+from ..core.primitive import unchanged
+from ..core.tensor import Tensor
+from ..errors import ModifiedError
+
+
+@dataclass(slots=True, eq=False)
+class Contribution:
+    """What one use of x adds to the gradient of x.
+
+    consumer: the result of the operation that used x, whose rule gave this. place: which argument of it x was.
+    upstream: the gradient of the consumer, complete by then, as a bare array.
+    product: what the rule made of it: upstream times the local derivative, before it is summed to the shape of x.
+    """
+
+    x: Tensor
+    consumer: Tensor
+    place: int
+    upstream: Any
+    product: Any
+
+    @property
+    def argument(self) -> str:
+        """The name of the argument that x was: "a", or "arrays[2]"."""
+        return argument(self.consumer, self.place)
+
+    @property
+    def rows(self) -> Any:
+        """The product as a bare array."""
+        return self.product.whole() if type(self.product) is Part else self.product
+
+    @property
+    def added(self) -> Any:
+        """What is added: the product, summed over the axes along which x was broadcast, in the dtype of x."""
+        return fitted(self.rows, self.x)
+
+    @property
+    def broadcast(self) -> bool:
+        """Whether x was broadcast, so that the product had to be summed."""
+        return tuple(self.product.shape) != tuple(self.x.shape)
+
+
+class Ledger:
+    """What `ledger` wrote down.
+
+    results: what was differentiated; together they are one function, the sum of everything in them.
+    tensors: the tape, youngest first. gradients: by age, the whole gradient as a bare array.
+    contributions: by age of x, in the order in which they were added.
+    lost: by age, why a gradient (and all that would have been computed from it) cannot be known any more.
+    """
+
+    def __init__(self, results: Sequence[Tensor]) -> None:
+        self.results = list(results)
+        self.tensors = tape(*results)
+        self.gradients: dict[int, Any] = {}
+        self.contributions: dict[int, list[Contribution]] = {}
+        self.lost: dict[int, str] = {}
+        self.missing: dict[tuple[int, int], str] = {}
+        """By age of the consumer and place: why there is no contribution of this use."""
+
+    def state(self, t: Tensor) -> str:
+        """Why a tensor has no gradient here: "constant", "not reached" or "lost: ..."; "" if it has one."""
+        if not t.requires_grad:
+            return "constant"
+        if t.age in self.lost:
+            return f"lost: {self.lost[t.age]}"
+        return "" if t.age in self.gradients else "not reached"
+
+    def running(self, x: Tensor) -> list[tuple[Contribution, Any, Any]]:
+        """Each contribution to the gradient of x with the sum before it (None for the first) and after it."""
+        found: list[tuple[Contribution, Any, Any]] = []
+        before = None
+        for each in self.contributions.get(x.age, []):
+            added = each.added
+            after = added if before is None else before + added
+            found.append((each, before, after))
+            before = after
+        return found
+
+
+def ledger(results: Sequence[Tensor], grad: Any = None) -> Ledger:
+    """Go back from some results and write everything down.
+
+    grad: the gradient that comes in for each result; ones if left out, which differentiates the sum of its elements.
+
+    Raises: GraphError, if nothing that a result was made from requires a gradient, or if the graph was freed.
+    """
+    book = Ledger(results)
+    taken: dict[tuple[int, int], int] = {}  # by ages of node and input: how many of its places are written down
+
+    def place_of(x: Tensor, node: Tensor) -> int:
+        assert node.op is not None
+        places = [i for i, other in enumerate(node.inputs or ()) if other is x and node.op.has_rule(i)]
+        taken[node.age, x.age] = at = taken.get((node.age, x.age), -1) + 1
+        return places[at]
+
+    def watch(rule: Callable[..., Any], g: Any, node: Tensor, x: Tensor | None) -> Any:
+        place = None if x is None else place_of(x, node)
+        try:
+            if node.age in book.lost:
+                raise ModifiedError(book.lost[node.age])
+            d = rule(g) if rule is unchanged else rule(g, node)
+        except ModifiedError as error:
+            for at, other in enumerate(node.inputs or ()) if place is None else [(place, x)]:
+                if isinstance(other, Tensor) and other.requires_grad:
+                    book.lost[other.age] = book.missing[node.age, at] = str(error)
+            return None
+        if x is not None and place is not None:
+            own = (
+                d.copy() if node.op and node.op.vjp and type(d) is not Part else d
+            )  # the engine may add to such in place
+            book.contributions.setdefault(x.age, []).append(Contribution(x, node, place, g, own))
+        return d
+
+    useful = [t for t in book.tensors if t.requires_grad]
+    seeds = [(y, seed_for(y, grad if grad is not None else NAMESPACE_OF[type(y._array)].ones(y.shape, y.dtype))._array)
+             for y in results if y.requires_grad or len(results) == 1]  # fmt: skip
+    with changed(debug=False, recording=False), np.errstate(all="ignore"):
+        pull(seeds, lambda t, g, ours: book.gradients.update({t.age: g}), targets=useful, watch=watch)
+    for t in book.tensors:  # what is lost stays lost further down, whether or not anything else arrived there
+        if t.age in book.lost:
+            book.gradients.pop(t.age, None)
+            for place, x in enumerate(t.inputs or ()):
+                if isinstance(x, Tensor) and x.requires_grad and x.age < t.age and t.op and t.op.has_rule(place):
+                    book.lost.setdefault(x.age, book.lost[t.age])
+                    book.missing.setdefault((t.age, place), book.lost[t.age])
+    return book
+
+
+def stopped(t: Tensor) -> str:
+    """Why gradients do not pass from a leaf to what it was made from, in words; "" if it was made from nothing."""
+    if t.op is not None or not t.stop:
+        return ""
+    if isinstance(t.stop, str):
+        return "detached"
+    if t.stop.differentiable and t.dtype.kind in "fc":
+        return f"{t.stop.name} under no_grad()"
+    return f"{t.stop.name} has no derivative"
+
+
+def argument(node: Tensor, place: int) -> str:
+    """The name of an argument of an operation: "a", or "arrays[2]" for one of a list."""
+    op = node.op
+    assert op is not None
+    at = min(place, len(op.arrays) - 1) if op.variadic else place
+    return f"{op.arrays[at]}[{place - at}]" if op.variadic else op.arrays[at]
