@@ -9,31 +9,29 @@ from __future__ import annotations
 from typing import Any
 
 from .graph import Edge, Graph, Group, Node
+from .look import TINTS, legend, lines, tint
 from .words import printable
 
 INK = "#222222"
-# Tints and lines after the palette of Okabe and Ito, which colour-blind readers can tell apart; text stays above 4.5:1.
-TINTS = {
-    "blue": ("#d3e9f8", "#0072b2"), "orange": ("#fde6c4", "#a85a00"), "green": ("#d0efe4", "#00735a"),
-    "violet": ("#f1dbe9", "#96497c"), "yellow": ("#f8f3bf", "#7d7100"), "red": ("#fadccc", "#b14700"),
-}  # fmt: skip
-QUANTITIES = {
-    "z": "blue", "r": "orange", "n": "green", "h": "violet",
-    "f": "blue", "i": "orange", "g": "green", "o": "yellow", "c": "red",
-}  # fmt: skip
+BAD = "#b00020"
+LEGEND = "legend"
 ROLES: dict[str, dict[str, str]] = {
     "operation": {"shape": "box", "style": "rounded,filled", "fillcolor": "#f4f4f4", "color": "#777777"},
     "parameter": {"shape": "box", "style": "dashed,filled", "fillcolor": "#ffffff", "color": INK},
     "input": {"shape": "cds", "style": "filled", "fillcolor": "#e4e4e4", "color": INK, "margin": "0.16,0.12"},
     "constant": {"shape": "ellipse", "style": "filled", "fillcolor": "#ffffff", "color": "#777777", "margin": "0.02"},
+    "step": {"shape": "box3d", "style": "filled", "fillcolor": "#f4f4f4", "color": INK},
+    "module": {"shape": "box3d", "style": "filled", "fillcolor": "#f4f4f4", "color": INK},
 }
 
 
-def write(graph: Graph, *, title: str = "", direction: str = "LR") -> str:
-    """The picture as DOT text. direction: "LR" for time from left to right, "TB" from top to bottom."""
+def write(graph: Graph, *, title: str = "", direction: str = "LR", explained: bool = True) -> str:
+    """The picture as DOT text.
+
+    direction: "LR" for time from left to right, "TB" from top to bottom. explained: with a legend.
+    """
     from graphviz import Digraph  # type: ignore[import-untyped]  # a text builder, loaded only when somebody draws
 
-    usual = _usual_dtype(graph)
     top = Digraph(
         "picture",
         graph_attr={
@@ -47,18 +45,19 @@ def write(graph: Graph, *, title: str = "", direction: str = "LR") -> str:
     carried = carries(graph)
     states = {edge.source for edge in carried}
     lanes = _lanes([node for node in graph.nodes if node.id in states])
-    stubs = graph.shared
     children: dict[str, list[Group | Node]] = {}
     for group in graph.groups:
         children.setdefault(group.parent, []).append(group)
     for node in graph.nodes:
-        if node.role == "operation" or node.id not in stubs:  # a leaf with stubs is listed below
+        if not node.listed:
             children.setdefault(node.group, []).append(node)
 
     def fill(into: Any, group: str) -> None:
         for child in children.get(group, []):
             if isinstance(child, Node):
-                into.node(child.id, _label(child, usual), **_look(child), **lanes.get(child.id, {}))
+                into.node(
+                    child.id, text(*[line.text for line in lines(child)]), **_look(child), **lanes.get(child.id, {})
+                )
             elif children.get(child.id):
                 inner = Digraph(f"cluster_{child.id}", graph_attr=_frame(child))
                 fill(inner, child.id)
@@ -69,6 +68,9 @@ def write(graph: Graph, *, title: str = "", direction: str = "LR") -> str:
         top.edge(edge.source, edge.target, **_arrow(edge))
     for source, target in _starts(graph, carried):
         top.edge(source, target, style="invis", weight="0")
+    if explained and (entries := legend(graph)):
+        words = text(*[f"    {entry.text}" for entry in entries], justified="l")
+        top.node(LEGEND, words, id=LEGEND, shape="note", style="filled", fillcolor="#ffffff", color="#bbbbbb")
     return str(top.source)
 
 
@@ -77,13 +79,16 @@ def carries(graph: Graph) -> list[Edge]:
     inside = {node.id: node for node in graph.nodes}
     groups = {group.id: group for group in graph.groups}
 
-    def step(node: str) -> Group | None:
-        return next((groups[g] for g in graph.within(inside[node].group) if groups[g].step is not None), None)
+    def step(node: Node) -> tuple[str, str] | None:
+        """The time step around a box, and what is around that."""
+        if node.role == "step":
+            return node.id, node.group
+        return next(((g, groups[g].parent) for g in graph.within(node.group) if groups[g].step is not None), None)
 
     found = []
     for edge in graph.edges:
-        one, other = step(edge.source), step(edge.target)
-        if one and other and one.id != other.id and one.parent == other.parent:
+        one, other = step(inside[edge.source]), step(inside[edge.target])
+        if one and other and one[0] != other[0] and one[1] == other[1]:
             found.append(edge)
     return found
 
@@ -109,7 +114,7 @@ def _starts(graph: Graph, carried: list[Edge]) -> list[tuple[str, str]]:
             parameters.setdefault(node.group, []).append(node.id)
     pairs: dict[tuple[str, str], None] = {}
     for edge in carried:
-        step = next(g for g in inside[edge.target] if g in steps)
+        step = next((g for g in inside[edge.target] if g in steps), "")
         pairs.update({(edge.source, start): None for start in members.get(step, [])})
     for edge in graph.edges:
         if nodes[edge.source].role == "input" and nodes[edge.target].group:
@@ -119,65 +124,65 @@ def _starts(graph: Graph, carried: list[Edge]) -> list[tuple[str, str]]:
 
 def _look(node: Node) -> dict[str, str]:
     look = {**ROLES[node.role], "id": node.id}
-    if node.role == "operation":
-        if node.part:
-            look["fillcolor"], look["color"] = TINTS[tint(node.part)]
-        if node.of:
-            look["style"] = "rounded,dashed,filled"
-        elif node.name:
-            look["penwidth"] = "1.6"
+    if node.part and node.role in ("operation", "module", "step"):
+        look["fillcolor"], look["color"] = TINTS[tint(node.part)][:2]
+    if node.of:
+        look["style"] = "rounded,dashed,filled" if node.op else "dashed,filled"
+    elif node.name and node.role == "operation":
+        look["penwidth"] = "1.6"
+    if any(line.kind == "bad" for line in lines(node)):
+        look.update(color=BAD, fontcolor=BAD)
     if node.result:
         look.update(peripheries="2", penwidth="1.6")
     return look
 
 
-def tint(part: str) -> str:
-    """The colour of a named quantity: gates and their weights (W_z) have fixed ones, others one for their name."""
-    part = part.rpartition("_")[2] or part
-    return QUANTITIES.get(part) or list(TINTS)[sum(map(ord, part)) % len(TINTS)]
-
-
 def _frame(group: Group) -> dict[str, Any]:
     step = group.step is not None
-    name = "" if group.name == group.kind.lower() else group.name
-    words = [name, f"t = {group.step}"] if step else [group.kind, name]
     return {
-        "label": text(" ".join(w for w in words if w)), "id": group.id, "labeljust": "r", "margin": "10",
+        "label": text(frame_name(group)), "id": group.id, "labeljust": "r", "margin": "10",
         "style": "rounded,filled" if step else "rounded", "color": "#bbbbbb" if step else "#555555",
         "fillcolor": "#fafafa",
     }  # fmt: skip
 
 
+def frame_name(group: Group) -> str:
+    """What stands in the corner of a frame."""
+    name = "" if group.name == group.kind.lower() else group.name
+    if group.step is None:
+        return f"{group.kind} {name}".strip()
+    equal = "" if group.last is None else f" \u2026 {group.last}, equal steps drawn as one"
+    return f"{name} t = {group.step}{equal}".strip()
+
+
 def _arrow(edge: Edge) -> dict[str, str]:
     look = {"id": edge.id}
-    if edge.ordered:
-        look["headlabel"] = text(edge.name[edge.name.find("[") :] if "[" in edge.name else edge.name)
+    if words := said(edge):
+        look["headlabel"] = text(words)
     if not edge.differentiable:
         look.update(style="dashed", color="#777777")
+    if edge.loop:
+        look.update(constraint="false", penwidth="1.6")
+    if edge.lost:
+        look["color"] = BAD
     return look
 
 
-def _label(node: Node, usual: str) -> Any:
-    """Name, operation, shape; the dtype where it is not the usual one of the picture."""
-    if node.role == "constant" and node.text:
-        return text(node.text)
-    facts = "\u00d7".join(map(str, node.shape)) or "scalar"
-    lines = [node.name, node.text if node.role == "operation" else ""]
-    lines = lines if any(lines) else [node.role]
-    return text(*lines, facts if node.dtype == usual else f"{facts} {node.dtype}")
+def said(edge: Edge) -> str:
+    """What stands at the head of an arrow: the argument's name, a sum if the gradient is summed, a count."""
+    name = edge.name[edge.name.find("[") :] if "[" in edge.name else edge.name
+    words = [name, "\u2211" if edge.broadcast else "", f"\u00d7{edge.count}" if edge.loop else ""]
+    return " ".join(word for word in words if word)
 
 
-def _usual_dtype(graph: Graph) -> str:
-    kinds = [node.dtype for node in graph.nodes]
-    return max(dict.fromkeys(kinds), key=kinds.count)
-
-
-def text(*lines: str) -> Any:
+def text(*lines: str, justified: str = "n") -> Any:
     """A label of these lines, those without a letter left out, of which Graphviz interprets nothing.
 
     It is plain text: not every Graphviz, and not the one in WebAssembly, knows HTML-like labels.
+    justified: "n" puts the lines into the middle, "l" to the left.
     """
     from graphviz import nohtml
 
     shown = (printable(line) for line in lines if line)
-    return nohtml("\\n".join(line.replace("&", "&amp;").replace("\\", "\\\\") for line in shown) or " ")
+    written = [line.replace("&", "&amp;").replace("\\", "\\\\") for line in shown] or [" "]
+    return nohtml("\\n".join(written) if justified == "n" else "".join(f"{line}\\l" for line in written))

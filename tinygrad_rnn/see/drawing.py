@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
+import json
 from collections.abc import Iterable
 from functools import cached_property
-from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from ..core.tensor import Tensor
 from ..errors import DrawError, GraphError, OptionError, OutputError
-from .dot import write
-from .graph import Graph, Node, graph, unfolded
+from . import dot, svg
+from .graph import Graph, graph, unfolded
 from .layout import LESS, check, render, system_dot, write_atomically
-from .words import printable
+from .look import headline
+from .svg import FONTS
+from .view import Collapse, Steps, View
 
-FONTS = "Menlo,Consolas,DejaVu Sans Mono,monospace"
 MONOSPACED = ("DejaVu Sans Mono", "Liberation Mono", "Menlo", "Consolas", "Noto Sans Mono", "Courier New", "FreeMono")
 SUFFIXES = (".svg", ".dot", ".gv", ".json", ".png", ".pdf")
-PIXELS_PER_POINT = 4 / 3
 
 
 class Drawing:
@@ -29,14 +29,19 @@ class Drawing:
     graph: the model, whose boxes, arrows and groups can be asked by a program.
     """
 
-    def __init__(self, graph: Graph, *, title: str, direction: str, engine: str, timeout: float | None) -> None:
+    def __init__(
+        self, graph: Graph, *, title: str = "", direction: str = "LR", legend: bool = True, engine: str = "auto",
+        timeout: float | None = 10.0,
+    ) -> None:  # fmt: skip
         self.graph, self.title, self.engine, self.timeout = graph, title, engine, timeout
-        self._direction = direction
+        self._direction, self._legend = direction, legend
 
     @cached_property
     def dot(self) -> str:
         """The picture in Graphviz' language; the same computation always gives the same text."""
-        return write(self.graph, title=self.title, direction=self._direction)
+        return dot.write(
+            self.graph, title=headline(self.graph, self.title), direction=self._direction, explained=self._legend
+        )
 
     @cached_property
     def svg(self) -> str:
@@ -44,7 +49,17 @@ class Drawing:
 
         Raises: DrawError, if no engine can lay it out; DrawTimeout, if that takes longer than `timeout`.
         """
-        return finished(self._laid_out("svg", self.engine).decode(), self.graph, self.title)
+        return svg.write(self.graph, self._laid_out, title=self.title, prefix=self.prefix)
+
+    @cached_property
+    def prefix(self) -> str:
+        """What stands before the ids in the SVG, so that two pictures can stand in one page."""
+        return f"p{hashlib.sha256(self.dot.encode()).hexdigest()[:6]}-"
+
+    @cached_property
+    def _laid_out(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._rendered("json0", self.engine))
+        return found
 
     @property
     def json(self) -> str:
@@ -81,20 +96,20 @@ class Drawing:
             raise OutputError(f"cannot write {target}: {reason}; choose another folder or name") from error
         return target
 
-    def _laid_out(self, form: str, engine: str) -> bytes:
+    def _rendered(self, form: str, engine: str) -> bytes:
         return render(self.dot, form, engine=engine, timeout=self.timeout, size=size(self.graph))
 
     def _pdf(self) -> bytes:
         if not system_dot():
             raise DrawError("PDF needs the system's dot (apt install graphviz); SVG, DOT and JSON work without it")
-        return self._laid_out("pdf", "dot")
+        return self._rendered("pdf", "dot")
 
     def _pixels(self) -> bytes:
-        if self.engine != "wasm" and system_dot():
-            return self._laid_out("png", "dot")
         try:
             import resvg_py
         except ImportError:
+            if self.engine != "wasm" and system_dot():
+                return self._rendered("png", "dot")
             raise DrawError(
                 "PNG needs the system's dot (apt install graphviz) or resvg-py (pip install resvg-py); "
                 "SVG, DOT and JSON work without them"
@@ -107,20 +122,38 @@ def draw(
     *,
     title: str = "",
     direction: str = "LR",
+    depth: int | None = None,
+    collapse: Collapse = "auto",
+    steps: Steps = "auto",
+    roll: bool = False,
     expand: bool = False,
+    values: bool = True,
+    grads: bool = True,
+    grad: Any = None,
+    legend: bool = True,
     engine: str = "auto",
     timeout: float | None = 10.0,
     max_nodes: int = 2000,
 ) -> Drawing:
     """The picture of everything that had a part in making y: a box for each operation, a frame for each module call.
 
-    It can be drawn before and after `backward()`, which it neither needs nor disturbs.
+    Each box shows the value, and the gradient of y for it; for that the engine goes back once more, without touching
+    anybody's `.grad`. So a picture can be drawn before and after `backward()`, which it neither needs nor disturbs.
 
     y: a tensor, or several in a tuple or list, however nested, such as what an LSTM returns.
-    direction: "LR" (time from left to right) or "TB".
-    title: stands above the picture.
+    title: stands above the picture. direction: "LR" (time from left to right) or "TB".
+    depth: how many modules deep to go; what is deeper is one box for each call.
+    collapse: what is one box besides: a list of names, kinds ("GRUCell") or paths of modules, or a function of a
+        `see.graph.Group`; True closes every module, False none; "auto" closes all time steps of a loop but the first
+        where there are too many boxes to read.
+    steps: which time steps are shown: "all", a number, a slice or a list of numbers; "auto" shows all up to 6, else
+        the first two and the last two.
+    roll: draw equal time steps as one, with a loop.
     expand: unfold every fused operation, such as a whole recurrent layer, into the operations that it stands for; they
         are computed once more for it.
+    values, grads: whether boxes show their value, and the gradient for it.
+    grad: the gradient that comes in for y, as in `backward`; ones if left out, which differentiates the sum of y.
+    legend: explain shapes, colours and marks.
     engine: "auto" (the system's `dot`, else Graphviz in WebAssembly), "dot" or "wasm".
     timeout: how many seconds laying it out may take; None or infinity for no limit.
     max_nodes: a graph with more boxes is refused, as nobody could read it.
@@ -130,13 +163,14 @@ def draw(
     check(engine, timeout)
     if direction not in ("LR", "TB"):
         raise OptionError(f"direction is 'LR' or 'TB', not {direction!r}")
+    view = View(depth, collapse, steps, roll)
     results = list(_results(y))
-    model = graph(unfolded(results) if expand else results)
+    model = graph(unfolded(results) if expand else results, view, values=values, grads=grads, grad=grad)
     if len(model.nodes) > max_nodes:
         raise DrawError(
             f"{size(model)} are more than anybody can read (max_nodes={max_nodes}). {LESS}, or raise max_nodes="
         )
-    return Drawing(model, title=str(title), direction=direction, engine=engine, timeout=timeout)
+    return Drawing(model, title=str(title), direction=direction, legend=legend, engine=engine, timeout=timeout)
 
 
 def size(graph: Graph) -> str:
@@ -152,66 +186,6 @@ def _results(y: Any) -> Iterable[Tensor]:
             yield from _results(each)
     elif y is not None:
         raise GraphError(f"draw takes a tensor or a tuple of tensors, not {type(y).__name__}")
-
-
-def finished(svg: str, graph: Graph, title: str) -> str:
-    """Graphviz' SVG made fit for a page: no prolog, fonts that every machine has, sizes in pixels, our own tooltips."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.S)
-    svg = re.sub(r'font-family="[^"]*"', f'font-family="{FONTS}"', svg)
-    box = re.search(r'viewBox="([-\d. ]+)"', svg)
-    if box is None:
-        raise DrawError("Graphviz returned a picture without a size")
-    width, height = (round(float(n) * PIXELS_PER_POINT) for n in box[1].split()[2:])
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
-        f'width="{width}" height="{height}" viewBox="{box[1]}" style="max-width:100%;height:auto">'
-    )
-    tips = _tooltips(graph)
-    tips["picture"] = title or f"Computation graph: {size(graph)}"
-    body = svg[svg.index(">") + 1 :]
-    body = re.sub(r"<title>(.*?)</title>", lambda m: _title(tips.get(m[1].replace("&#45;", "-"), "")), body, flags=re.S)
-    named = {node.id: node for node in graph.nodes}
-    body = re.sub(r'<g id="(\w+)" class="node">.*?</g>', lambda m: _weighted(m[0], named[m[1]]), body, flags=re.S)
-    return head + body.rstrip() + "\n"
-
-
-def _weighted(box: str, node: Node) -> str:
-    """A box with its name in bold and its shape in grey: plain labels know only one kind of text."""
-    first, last = box.find("<text "), box.rfind("<text ")
-    if first < last:
-        box = box[:last] + box[last:].replace('fill="#222222"', 'fill="#595959"')
-    if node.name:
-        box = box[:first] + '<text font-weight="bold" ' + box[first + 6 :]
-    return box
-
-
-def _title(text: str) -> str:
-    return f"<title>{escape(printable(text), quote=False)}</title>" if text else ""
-
-
-def _tooltips(graph: Graph) -> dict[str, str]:
-    """What the mouse tells, by the name that Graphviz gives to a box, a frame or an arrow."""
-    nodes = {node.id: node for node in graph.nodes}
-    tips = {node.id: describe(node) for node in graph.nodes}
-    tips |= {f"cluster_{g.id}": f"{g.path} ({g.kind})" if g.kind else g.path for g in graph.groups}
-    for edge in graph.edges:
-        source, target = nodes[edge.source], nodes[edge.target]
-        key = f"{edge.source}-&gt;{edge.target}"
-        tip = f"{source.name or source.text or source.role} is {edge.name} of {target.text}"
-        tip += "" if edge.differentiable else ", without a gradient"
-        tips[key] = f"{tips[key]}; {tip}" if key in tips else tip
-    return tips
-
-
-def describe(node: Node) -> str:
-    """A box in words: its role, name, operation, shape and dtype."""
-    shape = f"({', '.join(map(str, node.shape))}{',' if len(node.shape) == 1 else ''})"
-    made = f"= {node.text}" if node.name and node.text else node.text
-    words = [node.name, made, f"{node.role}, {shape} {node.dtype}"]
-    facts = ["requires a gradient"] if node.requires_grad and node.role == "parameter" else []
-    facts += [f"the same tensor as {node.of}"] if node.of else []
-    return ", ".join([" ".join(word for word in words if word), *facts])
 
 
 def _rasterised(resvg: Any, svg: str, zoom: int = 2) -> bytes:

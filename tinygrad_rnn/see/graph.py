@@ -7,17 +7,29 @@ and laying it out takes minutes.
 
 from __future__ import annotations
 
+import inspect
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
+import numpy as np
+
+from ..backend import backend_of
 from ..core.autodiff import tape
 from ..core.modes import Scope, changed
+from ..core.primitive import Primitive
 from ..core.tensor import Tensor
-from ..errors import GraphError
+from ..errors import GraphError, TinygradError
+from .formula import Local, local
+from .ledger import Contribution, Ledger, argument, ledger, stopped
+from .summary import Summary, summary
+from .view import Box, View, boxes, rolled
 
-FORMAT = 1
+FORMAT = 2
 PLAIN = (type(None), bool, int, float, str)
 SYMMETRIC = frozenset({"add", "mul", "maximum", "minimum", "equal", "not_equal"})
 """Operations whose arguments may change places, so that their arrows need no names."""
@@ -29,13 +41,22 @@ MANY = 6
 class Node:
     """One box.
 
-    id: "n" and the place in the tape, oldest first; a stub adds the place that it stands in.
-    role: "operation", "parameter" (a leaf with a gradient), "input" (one without) or "constant".
-    op: the primitive's name; text: the same with its numbers and options, such as "sub(1, ·)".
+    id: "n" and the place in the tape, oldest first; a stub adds the place that it stands in; "b..." for closed groups.
+    role: "operation", "parameter" (a leaf with a gradient), "input" (one without), "constant"; of what is not shown in
+        detail: "module", or "step" for one or several time steps.
+    op: the primitive's name; text: the same with its numbers and options, such as "sub(1, ·)"; formula: in LaTeX.
     group: the id of the innermost group around it, "" for none.
     part: the named quantity of its group that it helps to complete, such as "z"; its own name if it has one.
     result: whether it is what the picture was asked for.
     of: for a stub, the id of the box that it stands for.
+    value, gradient: the numbers in a few words; for a module, of the last result that leaves it.
+    state: why there is no gradient: "constant", "not reached", "lost: ..." or "not run"; "" if there is one.
+    grad: for a parameter, the words for what `backward()` has left in its `.grad`; "not run" if nothing.
+    stop: of a leaf, why gradients end there, such as "detached" or "mul under no_grad()".
+    saved: whether the way back reads its value again. stale: whether it has another value now than the tape read.
+    uses: how many arguments of operations it is. count: how many operations, or equal time steps, this box stands for.
+    listed: whether it is not drawn itself, but only listed, as parameters that have stubs everywhere are.
+    source: the line of code, where `debug()` kept it.
     """
 
     id: str
@@ -46,10 +67,22 @@ class Node:
     requires_grad: bool
     op: str = ""
     text: str = ""
+    formula: str = ""
     group: str = ""
     part: str = ""
     result: bool = False
     of: str = ""
+    value: Summary | None = None
+    gradient: Summary | None = None
+    state: str = ""
+    grad: str = ""
+    stop: str = ""
+    saved: bool = False
+    stale: bool = False
+    uses: int = 0
+    count: int = 1
+    listed: bool = False
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +91,10 @@ class Edge:
 
     ordered: whether the name matters: the arguments cannot change places, and their shapes do not tell them apart.
     differentiable: whether a gradient comes back along it.
+    slope: the contribution to the gradient of the source, in LaTeX; y with a bar is that of the target.
+    contribution: its numbers. broadcast: whether it was summed, because the source was broadcast.
+    lost: why there is no contribution, where a value was overwritten.
+    loop: whether it leads from one time step into the next of the same box; count: how often, there or elsewhere.
     """
 
     id: str
@@ -67,11 +104,20 @@ class Edge:
     name: str
     ordered: bool
     differentiable: bool
+    slope: str = ""
+    contribution: Summary | None = None
+    broadcast: bool = False
+    lost: str = ""
+    loop: bool = False
+    count: int = 1
 
 
 @dataclass(frozen=True)
 class Group:
-    """One call of a module, or one time step (`step` is its number, else None); `parent` is "" at the top."""
+    """One call of a module, or one time step (`step` is its number, else None); `parent` is "" at the top.
+
+    last: the last of the equal time steps that it stands for, where they are rolled into one.
+    """
 
     id: str
     parent: str
@@ -79,19 +125,25 @@ class Group:
     kind: str
     step: int | None
     path: str
+    last: int | None = None
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The whole picture: boxes in tape order, oldest first (a stub comes before its first use), arrows, groups."""
+    """The whole picture: boxes in tape order, oldest first (a stub comes before its first use), arrows, groups.
+
+    of: what the gradients are those of, in words, such as "loss" or "the sum of h".
+    """
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     groups: tuple[Group, ...]
+    of: str = ""
 
     def to_json(self) -> str:
         """The model as JSON text, which `from_json` reads back."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False)
+        data = _spelled({"format": FORMAT, **asdict(self)})
+        text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
         return text.encode(errors="backslashreplace").decode()  # half a pair of UTF-16 is \ud800 in JSON too
 
     @classmethod
@@ -103,8 +155,12 @@ class Graph:
         data = json.loads(text)
         if data.pop("format", None) != FORMAT:
             raise GraphError(f"this is no picture of format {FORMAT}; draw it again with this version")
-        nodes = tuple(Node(**{**each, "shape": tuple(each["shape"])}) for each in data["nodes"])
-        return cls(nodes, tuple(Edge(**e) for e in data["edges"]), tuple(Group(**g) for g in data["groups"]))
+        nodes = tuple(
+            Node(**{**n, "shape": tuple(n["shape"]), "value": _read(n["value"]), "gradient": _read(n["gradient"])})
+            for n in data["nodes"]
+        )
+        edges = tuple(Edge(**{**e, "contribution": _read(e["contribution"])}) for e in data["edges"])
+        return cls(nodes, edges, tuple(Group(**g) for g in data["groups"]), data["of"])
 
     @property
     def shared(self) -> dict[str, list[Node]]:
@@ -115,18 +171,46 @@ class Graph:
                 found.setdefault(node.of, []).append(node)
         return found
 
+    @cached_property
+    def _parents(self) -> dict[str, str]:
+        return {group.id: group.parent for group in self.groups}
+
     def within(self, group: str) -> tuple[str, ...]:
         """The ids of a group and of all groups around it, the innermost first."""
-        parents = {g.id: g.parent for g in self.groups}
         found = []
         while group:
             found.append(group)
-            group = parents[group]
+            group = self._parents[group]
         return tuple(found)
 
 
-def graph(results: Sequence[Tensor]) -> Graph:
+def _spelled(data: Any) -> Any:
+    """The same with numbers that JSON does not know as text: "nan", "inf", "-inf"."""
+    if isinstance(data, dict):
+        return {key: _spelled(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_spelled(value) for value in data]
+    odd = (isinstance(data, float) and not math.isfinite(data)) or isinstance(data, complex)
+    return str(data) if odd else data
+
+
+def _read(data: Any) -> Summary | None:
+    if data is None:
+        return None
+    numbers = tuple(
+        complex(n) if data["kind"] == "c" else float(n) if isinstance(n, str) else n for n in data["numbers"]
+    )
+    ends = {key: float(data[key]) for key in ("low", "high", "norm")}
+    return Summary(**{**data, **ends, "numbers": numbers})
+
+
+def graph(
+    results: Sequence[Tensor], view: View | None = None, *, values: bool = True, grads: bool = True, grad: Any = None
+) -> Graph:  # fmt: skip
     """The model of everything that had a part in making some results.
+
+    view: what is shown of it; without one, everything. values, grads: whether the numbers are wanted.
+    grad: the gradient that comes in for each result; ones if left out.
 
     Raises: GraphError, if there is nothing to draw, or if the graph was freed.
     """
@@ -135,7 +219,15 @@ def graph(results: Sequence[Tensor]) -> Graph:
             f"{results[0].label if results else 'nothing'} has no graph to draw: nothing that it was made from "
             "requires a gradient, or it was made under no_grad(); set requires_grad=True on the tensors to learn"
         )
-    return _Builder(results).graph()
+    book, problem = None, ""
+    if grads:
+        try:
+            book = ledger(results, grad)
+        except TinygradError as error:
+            if isinstance(error, GraphError):
+                raise
+            problem = str(error)
+    return _Builder(results, view or View(steps="all", collapse=False), values, book, problem).graph()
 
 
 def unfolded(results: Sequence[Tensor]) -> list[Tensor]:
@@ -160,9 +252,13 @@ def unfolded(results: Sequence[Tensor]) -> list[Tensor]:
 class _Builder:
     """What is known of one tape while its model is made."""
 
-    def __init__(self, results: Sequence[Tensor]) -> None:
+    def __init__(
+        self, results: Sequence[Tensor], view: View, values: bool, book: Ledger | None, problem: str
+    ) -> None:  # fmt: skip
+        self.view, self.values, self.book, self.problem = view, values, book, problem
+        self.formulas: dict[Any, Local] = {}
         self.tensors = tape(*results)[::-1]
-        self.results = {y.age for y in results}
+        self.results = {y.age: y for y in results}
         self.ids = {t.age: f"n{i}" for i, t in enumerate(self.tensors)}
         self.names = {t.age: _word(t.name) for t in self.tensors}
         self.groups: dict[Scope, Group] = {}
@@ -171,14 +267,25 @@ class _Builder:
             if t.op is not None and t.scope is not None:
                 self._group(t.scope)
         self.users: dict[int, list[Tensor]] = {t.age: [] for t in self.tensors}
+        self.uses = dict.fromkeys(self.users, 0)
         for t in self.tensors:
-            for age in dict.fromkeys(x.age for x in t.inputs or () if type(x) is Tensor):
-                self.users[age].append(t)
-        self.gathering: set[int] = set()  # by age, what is made from the results of many time steps, such as a stack
-        for t in self.tensors:
-            steps = {self.steps[self._home(x)] for x in t.inputs or () if type(x) is Tensor}
-            if not self.steps[self._home(t)] and len(steps) > MANY:
-                self.gathering.add(t.age)
+            for x in t.inputs or ():
+                if type(x) is Tensor:
+                    self.uses[x.age] += 1
+                    if not (users := self.users[x.age]) or users[-1] is not t:
+                        users.append(t)
+        self._fold()
+        self.saved = {
+            x.age
+            for t in self.tensors
+            if t.op
+            for x, name in [*((x, argument(t, i).partition("[")[0]) for i, x in enumerate(t.inputs or ())), (t, "y")]
+            if type(x) is Tensor and name in _read_again(t.op)
+        }
+        self.contributions: dict[tuple[int, int], Contribution] = {}
+        if book:
+            for each in book.contributions.values():
+                self.contributions |= {(c.consumer.age, c.place): c for c in each}
 
     def _group(self, scope: Scope) -> Group:
         chain: list[Scope] = []
@@ -198,6 +305,72 @@ class _Builder:
         """The group that a tensor was born in; leaves are drawn where they are used instead."""
         return self.groups[t.scope].id if t.op is not None and t.scope is not None else ""
 
+    def _fold(self) -> None:
+        """Decide which box or which counterpart stands for a tensor, and which are drawn at all."""
+        sizes: dict[str, int] = {}
+        for t in self.tensors:
+            if t.op is not None:
+                sizes[self._home(t)] = sizes.get(self._home(t), 0) + 1
+        self.boxes = boxes(list(self.groups.values()), sizes, self.view)
+        self.beside = self._beside_steps()
+        self.models: dict[int, Tensor] = {}  # by age, what stands for a tensor of a rolled loop
+        if self.view.roll:
+            loops: dict[str, dict[str, list[Tensor]]] = {}
+            parents = {g.id: g.parent for g in self.groups.values()}
+            for t in self.tensors:
+                if step := self.beside.get(t.age) or self.steps[self._home(t)]:
+                    loops.setdefault(parents[step], {}).setdefault(step, []).append(t)
+            for loop in loops.values():
+                self.models |= rolled(loop.values())
+        number = {g.id: g.step for g in self.groups.values()}
+        pairs = [(self.models[t.age], t) for t in self.tensors if t.op and t.age in self.models]
+        self._last = {self._step(model): number[self._step(t)] for model, t in pairs}
+        self._rolled = {*self.models, *(t.age for t in self.models.values())}
+        self.members: dict[int, list[Tensor]] = {}
+        for t in self.tensors:
+            if t.age in self.models:
+                self.members.setdefault(self.models[t.age].age, []).append(t)
+        self.box_of = {
+            t.age: box.id
+            for t in self.tensors
+            if t.op is not None and (box := self.boxes.get(self.beside.get(t.age) or self._home(t)))
+        }
+        for t in self.tensors:
+            if t.age in self.box_of:
+                self.boxes[self.beside.get(t.age) or self._home(t)].tensors.append(t)
+        self.by_id = {box.id: box for box in self.boxes.values() if box.tensors}
+        self.gathering: set[int] = set()  # by age, what is made from the results of many time steps, such as a stack
+        for t in self.tensors:
+            shown = {self._step_shown(x) for x in t.inputs or () if type(x) is Tensor}
+            if not self._step_shown(t) and len(shown) > MANY:
+                self.gathering.add(t.age)
+
+    def _beside_steps(self) -> dict[int, str]:
+        """By age, the time step whose own preparation or finish an operation is, though it stands outside of it.
+
+        Such as one slice of x, or the masked output of one step: it lies in the loop's own frame and touches one step.
+        """
+        around = {g.parent for g in self.groups.values() if g.step is not None}
+        found: dict[int, str] = {}
+        for t in self.tensors:
+            if t.op is None or self._home(t) not in around or t.age in self.results:
+                continue
+            before = {self.steps[self._home(x)] for x in t.inputs or () if type(x) is Tensor and x.op}
+            after = {self.steps[self._home(user)] for user in self.users[t.age]}
+            if before <= {""} and len(after) == 1:
+                found[t.age] = after.pop()
+            elif len(before - {""}) == 1 and after <= {""}:
+                found[t.age] = (before - {""}).pop()
+        return {age: step for age, step in found.items() if step}
+
+    def _step_shown(self, t: Tensor) -> str:
+        """The time step that a tensor was born in, or the box that hides it."""
+        return self.box_of.get(t.age) or self.steps[self._home(self.models.get(t.age, t))]
+
+    def _shown(self, t: Tensor) -> str:
+        """The id of the box that stands for a tensor."""
+        return self.box_of.get(t.age) or self.ids[self.models.get(t.age, t).age]
+
     def _role(self, t: Tensor) -> str:
         if t.op is not None:
             return "operation"
@@ -205,52 +378,98 @@ class _Builder:
             return "parameter"
         return "constant" if not self.names[t.age] and (t.size == 1 or t.dtype.kind == "b") else "input"
 
-    def _places(self, t: Tensor) -> dict[int, str]:
+    def _places(self, t: Tensor) -> dict[int, str | None]:
         """Where to draw what the users (by age) of a tensor see of it: the name of a place, "" for where it is itself.
 
         Parameters stand in the innermost group of their user, inputs in its time step. The result of an operation
         stays where it was born, unless it is used in several other time steps, or by something that gathers many steps.
+        None: nothing is drawn, because the user is hidden in a box with all that it needs.
         """
         role, users = self._role(t), self.users[t.age]
-        homes = {user.age: self._home(user) for user in users}
+        inside = {user.age: self.box_of[user.age] for user in users if user.age in self.box_of}
+        homes = {user.age: self._home(self.models.get(user.age, user)) for user in users if user.age not in inside}
         if role != "parameter":
             homes = {age: self.steps[home] for age, home in homes.items()}
+        shown = {user.age: self._shown(user) for user in users}
+        found: dict[int, str | None] = {}
         if role == "operation":
-            own = self.steps[self._home(t)]
-            others = {home for home in homes.values() if home not in ("", own)}
-            found = {age: home if len(others) > 1 and home in others else "" for age, home in homes.items()}
-            return found | {age: self.ids[age] for age in homes if own and age in self.gathering}
-        counts = [list(homes.values()).count(home) for home in set(homes.values())]
-        if len(counts) == 1 and counts[0] <= MANY:
-            return dict.fromkeys(homes, "")
-        crowded = {home for home in homes.values() if list(homes.values()).count(home) > MANY}
-        return {age: self.ids[age] if home in crowded else home or "top" for age, home in homes.items()}
+            own = self._step_shown(t)
+            steps = homes | {user.age: self._step_shown(user) for user in users if user.age in inside}
+            others = {step for step in steps.values() if step not in ("", own)}
+            found |= {age: home if len(others) > 1 and home in others else "" for age, home in homes.items()}
+            found |= {age: shown[age] for age in homes if own and age in self.gathering}
+            return found | {age: None if len(others) > 1 and steps[age] in others else "" for age in inside}
+        counts = Counter(dict(zip((shown[age] for age in homes), homes.values())).values())
+        if len(counts) == 1 and max(counts.values()) <= MANY and not (inside and role == "parameter"):
+            found |= dict.fromkeys(homes, "")
+        else:
+            found |= {age: shown[age] if counts[home] > MANY else home or "top" for age, home in homes.items()}
+        alone = role == "input" and len(set(inside.values())) == 1 and self.names[t.age]
+        several = alone and len(self.by_id[next(iter(inside.values()))].groups) > 1
+        return found | dict.fromkeys(inside, "" if alone and not several else None)
 
     def graph(self) -> Graph:
         nodes: list[Node] = []
-        edges: list[Edge] = []
+        edges: dict[str, Edge] = {}
         drawn: set[str] = set()
-        places = {t.age: self._places(t) for t in self.tensors}
+        self.places: dict[int, dict[int, str | None]] = {}
         parts = self._parts()
+        last = {box.id: box.tensors[-1].age for box in self.by_id.values()}
         for t in self.tensors:
+            op, target, hidden = t.op, self._shown(t), t.age in self.box_of
             for place, x in enumerate(t.inputs or ()):
-                if type(x) is Tensor:
-                    stub = places[x.age][t.age]
-                    if stub and (name := f"{self.ids[x.age]}_{stub}") not in drawn:
-                        drawn.add(name)
-                        group = stub if stub in self.steps else self._home(t) if stub != "top" else ""
-                        nodes.append(self._node(x, parts, id=name, group=group, of=self.ids[x.age]))
-                    edges.append(self._edge(x, t, place, f"{self.ids[x.age]}_{stub}" if stub else self.ids[x.age]))
-            nodes.append(self._node(t, parts, id=self.ids[t.age], group=self._own_group(t, places[t.age])))
-        return Graph(tuple(nodes), tuple(edges), tuple(self.groups.values()))
+                if type(x) is not Tensor or (hidden and self._shown(x) == target):
+                    continue
+                if op is None or (where := self._placed(x)[t.age]) is None:
+                    continue
+                source = self._shown(x)
+                if where:
+                    of, source = source, f"{source}_{where}"
+                    if source not in drawn:
+                        drawn.add(source)
+                        home = self._home(self.models.get(t.age, t))
+                        group = where if where in self.steps else home if where != "top" else ""
+                        nodes.append(self._node(self.models.get(x.age, x), parts, id=source, group=group, of=of))
+                many = op.variadic and (x.age in self.box_of or x.age in self._rolled)
+                name = f"e{source}_{target}_{self.ids[x.age] if hidden else 'all' if many else place}"
+                if known := edges.get(name):
+                    edges[name] = replace(known, count=known.count + 1, loop=known.loop or self._in_loop(x, t))
+                else:
+                    edges[name] = self._edge(x, t, place, many, name, source, target)
+            if hidden:
+                if last[target] == t.age:
+                    nodes.append(self._module(self.by_id[target]))
+            elif t.age not in self.models and (t.op or t.requires_grad or set(self._placed(t).values()) != {None}):
+                nodes.append(self._node(t, parts, id=target, group=self._own_group(t, self._placed(t))))
+        nodes, kept = _tidied(nodes, list(edges.values()))
+        shown = {name for node in nodes if not node.listed for name in self._around(node.group)}
+        groups = [replace(g, last=self._last.get(g.id)) for g in self.groups.values() if g.id in shown]
+        return Graph(tuple(nodes), tuple(kept), tuple(groups), self._of())
 
-    def _own_group(self, t: Tensor, places: Mapping[int, str]) -> str:
+    def _placed(self, t: Tensor) -> dict[int, str | None]:
+        if t.age not in self.places:
+            self.places[t.age] = self._places(t)
+        return self.places[t.age]
+
+    def _around(self, group: str) -> Iterable[str]:
+        parents = {g.id: g.parent for g in self.groups.values()}
+        while group:
+            yield group
+            group = parents[group]
+
+    def _of(self) -> str:
+        """What the gradients are those of, in words."""
+        names = [self.names[y.age] or (y.op.name if y.op else "result") for y in self.results.values()]
+        words = " and ".join(dict.fromkeys(names))
+        return words if len(names) == 1 and next(iter(self.results.values())).size == 1 else f"the sum of {words}"
+
+    def _own_group(self, t: Tensor, places: Mapping[int, str | None]) -> str:
         """Where a tensor itself is drawn; a leaf with stubs everywhere is only listed, outside of all groups."""
         if t.op is not None:
             return self._home(t)
-        if not places or any(places.values()):
+        if not places or any(places.values()) or None in places.values():
             return ""
-        home = self._home(self.users[t.age][0])
+        home = next((self._home(user) for user in self.users[t.age] if user.age not in self.box_of), "")
         return home if self._role(t) == "parameter" else self.steps[home]
 
     def _parts(self) -> dict[int, str]:
@@ -263,29 +482,143 @@ class _Builder:
         return parts
 
     def _node(self, t: Tensor, parts: Mapping[int, str], *, id: str, group: str, of: str = "") -> Node:
-        role = self._role(t)
+        role, members = self._role(t), [t, *self.members.get(t.age, [])]
         said = _text(t) if t.op else _number(t) if role == "constant" else ""
         if of and t.op:  # a stub does not repeat the operation; it says which step its value comes from
             step = next((g.step for g in self.groups.values() if g.id == self.steps[self._home(t)]), None)
             said = ", ".join(([] if self.names[t.age] else [said]) + ([] if step is None else [f"t = {step}"]))
+        kept = t._grad
         return Node(
             id=id, role=role, name=self.names[t.age], shape=tuple(t.shape), dtype=str(t.dtype),
             requires_grad=t.requires_grad, op=t.op.name if t.op else "", text=said,
-            group=group, part=parts.get(t.age, ""), result=t.age in self.results and not of, of=of,
+            formula=self._formulas(t).result if t.op and not of else "", group=group, part=parts.get(t.age, ""),
+            result=t.age in self.results and not of, of=of, **self._numbers(members),
+            grad="" if role != "parameter" else "not run" if kept is None else str(summary(kept._array)),
+            stop=stopped(t), saved=t.age in self.saved, uses=self.uses[t.age], count=len(members),
+            source=t.source or "", stale=t.op is None and any(t.modified > user.age for user in self.users[t.age]),
         )  # fmt: skip
 
-    def _edge(self, x: Tensor, t: Tensor, place: int, source: str) -> Edge:
+    def _numbers(self, tensors: Sequence[Tensor]) -> dict[str, Any]:
+        """The numbers of one value, or of all that one box stands for."""
+        found: dict[str, Any] = {"value": _together([t._array for t in tensors]) if self.values else None}
+        if self.problem:
+            return found | {"state": f"not run: {self.problem}"}
+        if self.book is None:
+            return found
+        state = self.book.state(tensors[-1])
+        gradients = [self.book.gradients[t.age] for t in tensors if t.age in self.book.gradients]
+        return found | {"gradient": _together(gradients) if gradients and not state else None, "state": state}
+
+    def _module(self, box: Box) -> Node:
+        """The box of one or several calls or time steps; it shows the last value that leaves it."""
+        inside = {t.age for t in box.tensors}
+        leaving = [
+            t for t in box.tensors if t.age in self.results or any(u.age not in inside for u in self.users[t.age])
+        ]
+        out = (leaving or box.tensors)[-1]
+        first, last = box.groups[0], box.groups[-1]
+        if first.step is None:
+            text = first.kind or first.name
+        elif first is last:
+            text = f"t = {first.step}"
+        else:
+            text = f"\u2026 {len(box.groups)} more steps \u2026"
+        return Node(
+            id=box.id, role="module" if first.step is None else "step", name=self.names[out.age],
+            shape=tuple(out.shape), dtype=str(out.dtype), requires_grad=out.requires_grad, text=text,
+            group=first.parent, part=self.names[out.age], result=any(t.age in self.results for t in box.tensors),
+            count=len(box.tensors), **self._numbers([out]),
+        )  # fmt: skip
+
+    def _edge(self, x: Tensor, t: Tensor, place: int, many: bool, id: str, source: str, target: str) -> Edge:
         op = t.op
         assert op is not None
+        hidden = t.age in self.box_of
         at = min(place, len(op.arrays) - 1) if op.variadic else place
-        name = f"{op.arrays[at]}[{place - at}]" if op.variadic else op.arrays[at]
         shapes = [other.shape for other in t.inputs or () if type(other) is Tensor]
         told = op.kind == "bilinear" and len(set(shapes)) > 1  # by the shapes, as in x @ W
+        given = None if hidden else self.contributions.get((t.age, place))
+        lost = "" if hidden or self.book is None else self.book.missing.get((t.age, place), "")
         return Edge(
-            id=f"e{source}_{self.ids[t.age]}_{place}", source=source, target=self.ids[t.age], place=place, name=name,
-            ordered=len(shapes) > 1 and not told and op.name not in SYMMETRIC,
+            id=id, source=source, target=target, place=place,
+            name=self.names[x.age] if hidden else op.arrays[-1] if many else argument(t, place),
+            ordered=len(shapes) > 1 and not told and op.name not in SYMMETRIC and not hidden and not many,
             differentiable=x.requires_grad and op.has_rule(at),
+            slope="" if hidden or not x.requires_grad else self._formulas(t).slopes.get(place, ""),
+            contribution=summary(given.rows) if given else None,
+            broadcast=given is not None and given.broadcast, lost=lost,
+            loop=self._in_loop(x, t),
         )  # fmt: skip
+
+    def _in_loop(self, x: Tensor, t: Tensor) -> bool:
+        """Whether a value goes from one time step into another that is drawn as the same."""
+        step = self._step_shown(t)
+        return (
+            bool(step) and t.age not in self.box_of and step == self._step_shown(x) and self._step(x) != self._step(t)
+        )
+
+    def _step(self, t: Tensor) -> str:
+        return self.beside.get(t.age) or self.steps[self._home(t)]
+
+    def _formulas(self, t: Tensor) -> Local:
+        """The formulas of an operation; equal ones are worked out once."""
+        if t in self.formulas:
+            return self.formulas[t]
+        known = tuple(x.shape if type(x) is Tensor else x for x in t.inputs or ())
+        key = (_text(t), known, t.shape)
+        if key not in self.formulas:
+            self.formulas[key] = local(t)
+        self.formulas[t] = self.formulas[key]
+        return self.formulas[t]
+
+
+def _tidied(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[list[Node], list[Edge]]:
+    """Without what leads only to hidden things; parameters of that kind, and leaves with stubs, are listed."""
+    leaving = Counter(edge.source for edge in edges)
+    entering: dict[str, list[Edge]] = {}
+    for edge in edges:
+        entering.setdefault(edge.target, []).append(edge)
+    stubs = Counter(node.of for node in nodes if node.of)
+    idle = [
+        n for n in nodes if not (n.result or leaving[n.id] or stubs[n.id] or n.role in ("parameter", "module", "step"))
+    ]
+    gone: set[str] = set()
+    by_id = {node.id: node for node in nodes}
+    while idle:
+        node = idle.pop()
+        gone.add(node.id)
+        for edge in entering.get(node.id, []):
+            leaving[edge.source] -= 1
+            source = by_id[edge.source]
+            if not leaving[source.id]:
+                stubs[source.of] -= 1
+                if source.of or not (source.role == "parameter" or source.result or stubs[source.id]):
+                    idle.append(source)
+    found = []
+    for node in nodes:
+        if node.id in gone:
+            continue
+        leaf = not node.op and not node.of and node.role not in ("module", "step")
+        listed = leaf and not node.result and (stubs[node.id] > 0 or not leaving[node.id])
+        found.append(replace(node, listed=True, group="") if listed else node)
+    return found, [edge for edge in edges if edge.target not in gone]
+
+
+@lru_cache
+def _read_again(op: Primitive) -> frozenset[str]:
+    """Which arguments, and "y" for the result, the way back through a primitive reads again."""
+    if op.vjp:
+        return frozenset({*op.arrays, "y"})
+    needs = {need for rule in op.rules.values() for need in inspect.signature(rule).parameters}
+    shapes = op.rules.keys() if op.kind == "linear" else set()  # it only looks at the shape of such
+    return frozenset(needs & {*op.arrays, "y"} - shapes)
+
+
+def _together(arrays: Sequence[Any]) -> Summary:
+    """The summary of all numbers of some arrays."""
+    if len(arrays) == 1:
+        return summary(arrays[0])
+    return summary(np.concatenate([np.ravel(backend_of(array).to_host(array)) for array in arrays]))
 
 
 def _word(name: Any) -> str:

@@ -103,13 +103,18 @@ def ledger(results: Sequence[Tensor], grad: Any = None) -> Ledger:
     Raises: GraphError, if nothing that a result was made from requires a gradient, or if the graph was freed.
     """
     book = Ledger(results)
-    taken: dict[tuple[int, int], int] = {}  # by ages of node and input: how many of its places are written down
+    latest: dict[
+        int, int
+    ] = {}  # by age of the node, the place that was written down last: the engine takes them in order
 
     def place_of(x: Tensor, node: Tensor) -> int:
-        assert node.op is not None
-        places = [i for i, other in enumerate(node.inputs or ()) if other is x and node.op.has_rule(i)]
-        taken[node.age, x.age] = at = taken.get((node.age, x.age), -1) + 1
-        return places[at]
+        inputs, op = node.inputs or (), node.op
+        assert op is not None
+        at = latest.get(node.age, -1) + 1
+        while inputs[at] is not x or not op.has_rule(at):
+            at += 1
+        latest[node.age] = at
+        return at
 
     def watch(rule: Callable[..., Any], g: Any, node: Tensor, x: Tensor | None) -> Any:
         place = None if x is None else place_of(x, node)

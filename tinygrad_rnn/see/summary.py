@@ -71,8 +71,8 @@ def summary(array: Any) -> Summary:
     return Summary(numbers, low, high, norm, nan, inf, size, kind)
 
 
-def number(x: Any, digits: int = 4) -> str:
+def number(x: Any, digits: int = 3) -> str:
     """A number in few characters; whole ones as they are."""
     if isinstance(x, bool) or not isinstance(x, (int, float)):
         return str(x)
-    return str(x) if isinstance(x, int) else f"{x:.{digits}g}"
+    return str(x) if isinstance(x, int) else f"{x + 0.0:.{digits}g}"  # there is no need to tell -0 from 0

@@ -1,0 +1,166 @@
+"""How boxes look: the lines in them, their shapes and their colours, in light and in dark, for every writer.
+
+Nothing is told by colour alone: roles differ in shape and line, named quantities carry their name in the box.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from .graph import Graph, Node
+from .notation import plain
+from .summary import Summary, number
+
+
+class Tint(NamedTuple):
+    """A fill and a line, for a light page and for a dark one."""
+
+    fill: str
+    line: str
+    dark_fill: str
+    dark_line: str
+
+
+TINTS = {
+    "blue": Tint("#d3e9f8", "#0072b2", "#12354a", "#6bb8e8"),
+    "orange": Tint("#fde6c4", "#a85a00", "#4a3109", "#f0ac4e"),
+    "green": Tint("#d0efe4", "#00735a", "#0f3d32", "#4cc9a5"),
+    "violet": Tint("#f1dbe9", "#96497c", "#46233a", "#dd9bc4"),
+    "yellow": Tint("#f8f3bf", "#7d7100", "#413c0a", "#d8cb45"),
+    "red": Tint("#fadccc", "#b14700", "#4b2413", "#f19a6d"),
+}
+"""After the palette of Okabe and Ito, which colour-blind readers can tell apart; text stays above 4.5:1."""
+
+QUANTITIES = {
+    "z": ("blue", "update gate"), "r": ("orange", "reset gate"), "n": ("green", "candidate"), "h": ("violet", "state"),
+    "f": ("blue", "forget gate"), "i": ("orange", "input gate"), "g": ("green", "candidate"),
+    "o": ("yellow", "output gate"), "c": ("red", "cell state"),
+}  # fmt: skip
+"""Colour and meaning of what cells name."""
+
+ROLES = {
+    "operation": "operation, with its result",
+    "parameter": "parameter: has a gradient",
+    "input": "input: has none",
+    "constant": "constant",
+    "module": "call of a module, closed",
+    "step": "time step, closed",
+}
+
+
+LONG = 24
+"""Formulas with more letters than this stay out of the boxes; the mouse tells them."""
+
+
+class Line(NamedTuple):
+    """A line of a box; kind: "name", "op", "facts", "value", "grad", "bad" (not finite, or lost) or "mark"."""
+
+    text: str
+    kind: str
+
+
+def lines(node: Node) -> list[Line]:
+    """What stands in a box: name, operation and formula, shape and dtype, value, gradient, marks."""
+    if node.role == "constant" and node.text and not node.name:
+        return [Line(node.text, "op")]
+    found = [Line(node.name, "name")] if node.name and node.role not in ("module", "step") else []
+    closed = node.role in ("module", "step")
+    if closed:
+        found.append(Line(node.text, "name"))
+        found.append(Line(f"{node.count} operations", "facts"))
+    elif node.of and node.text:
+        found.append(Line(node.text, "op"))
+    elif node.role == "operation":
+        formula, options = plain(node.formula), "=" in node.text or "[" in node.text
+        told = options or formula.partition("(")[0].replace(" ", "_") == node.op or len(formula) > LONG
+        found.append(Line(node.text if told else f"{node.op}  {formula}", "op"))
+    elif not node.name:
+        found.append(Line(node.role, "op"))
+    out = f"{node.name}: " if closed and node.name else ""
+    found.append(Line(f"{out}{size(node)} {node.dtype}", "facts"))
+    if node.of:
+        return found
+    if node.value:
+        found += _numbers("=", node.value, "value")
+    if node.gradient:
+        found += _numbers("\u2207", node.gradient, "grad")
+    elif node.state and node.state != "constant":
+        found.append(Line(f"\u2207 {node.state.partition(':')[0]}", "bad" if node.state.startswith("lost") else "grad"))
+    if node.stale:
+        found.append(Line("changed since it was read", "bad"))
+    if node.stop:
+        found.append(Line(f"\u2225 {node.stop}", "mark"))
+    return found
+
+
+def _numbers(sign: str, found: Summary, kind: str) -> list[Line]:
+    """The lines of a summary; what is not finite stands in the last one."""
+    *others, last = found.lines
+    return [*[Line(f"{sign} {text}", kind) for text in others], Line(f"{sign} {last}", "bad" if found.broken else kind)]
+
+
+def size(node: Node) -> str:
+    """A shape as people write it."""
+    return "\u00d7".join(map(str, node.shape)) or "scalar"
+
+
+def tint(part: str) -> str:
+    """The colour of a named quantity: gates and their weights (W_z) have fixed ones, others one for their name."""
+    part = part.rpartition("_")[2] or part
+    return QUANTITIES[part][0] if part in QUANTITIES else list(TINTS)[sum(map(ord, part)) % len(TINTS)]
+
+
+class Entry(NamedTuple):
+    """A line of the legend: what its swatch shows ("role:input", "tint:blue", "mark", ""), and the words."""
+
+    swatch: str
+    text: str
+
+
+def legend(graph: Graph) -> list[Entry]:
+    """What has to be explained in this picture: roles, gates, marks; and the parameters that are not drawn."""
+    drawn = [node for node in graph.nodes if not node.listed]
+    roles = {node.role for node in drawn if not node.of}
+    found = [Entry(f"role:{role}", words) for role, words in ROLES.items() if role in roles]
+    if any(node.of for node in drawn):
+        found.append(Entry("role:stub", "a value from elsewhere, once more"))
+    cells = [group.id for group in graph.groups if group.kind.endswith("Cell")]
+    inside = {node.part.rpartition("_")[2] for node in drawn if any(g in cells for g in graph.within(node.group))}
+    found += [Entry(f"tint:{colour}", f"{name}: {words}") for name, (colour, words) in QUANTITIES.items()
+              if name in inside]  # fmt: skip
+    if any(node.value for node in drawn):
+        found.append(Entry("", "=  value, or least \u2026 largest \u2016norm\u2016"))
+    if any(node.gradient for node in drawn):
+        found.append(Entry("", f"\u2207  gradient of {graph.of}"))
+    if any(not edge.differentiable for edge in graph.edges):
+        found.append(Entry("dashed", "no gradient comes back along it"))
+    if any(edge.broadcast for edge in graph.edges):
+        found.append(Entry("", "\u2211  its gradient is summed: it was broadcast"))
+    if any(node.saved for node in drawn):
+        found.append(Entry("saved", "its value is read on the way back"))
+    if any(node.stop for node in drawn):
+        found.append(Entry("", "\u2225  gradients stop here"))
+    listed = [node for node in graph.nodes if node.listed]
+    return [*found, *[Entry(f"role:{node.role}", _listed(node)) for node in listed]]
+
+
+def _listed(node: Node) -> str:
+    words = f"{node.name or node.role} {size(node)}" + (f", used {node.uses} times" if node.uses > 1 else "")
+    if node.gradient:
+        words += f", \u2207 \u2016{number(node.gradient.norm)}\u2016"
+    elif node.state not in ("", "constant"):
+        words += f", \u2207 {node.state.partition(':')[0]}"
+    return words + (", changed since it was read" if node.stale else "")
+
+
+def headline(graph: Graph, title: str) -> str:
+    """The title with counts."""
+    closed = sum(node.count for node in graph.nodes if node.role in ("module", "step"))
+    operations = closed + sum(node.count for node in graph.nodes if node.role == "operation" and not node.of)
+    parameters = [node for node in graph.nodes if node.role == "parameter" and not node.of]
+    numbers = sum(math.prod(node.shape) for node in parameters)
+    counts = [f"{operations:,} operations" if operations != 1 else "1 operation"]
+    if parameters:
+        counts.append(f"{len(parameters)} parameters ({numbers:,} numbers)")
+    return f"{title}: {', '.join(counts)}" if title else ", ".join(counts)
