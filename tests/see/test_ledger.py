@@ -181,10 +181,13 @@ def test_under_debug_a_stop_is_handed_on_with_its_line():
     x = drawn(3, name="x")
     with tg.debug():
         with tg.no_grad():
-            y = (x * 2.0) + 1.0
-        z = y.detach() * 3.0
-    assert stopped(y) == "add under no_grad()" and y.source.startswith("test_ledger.py:")
-    assert z.stop is not None
+            first = x * 2.0
+            y = first + 1.0
+        z = y.sum() * 3.0
+    assert first.source.startswith("test_ledger.py:")
+    for later in (y, z):
+        assert stopped(later) == "mul under no_grad()" and later.source == first.source
+    assert stopped(x.detach()[0]) == stopped(x.detach().reshape(1, 3)) == "detached"
 
 
 @pytest.mark.parametrize(

@@ -136,12 +136,15 @@ def _born(op: Primitive, result: Array, inputs: tuple[Any, ...], options: dict[s
         out._requires_grad, out.op, out.inputs, out.options = True, op, inputs, options
     else:
         out._requires_grad, out.op, out.inputs = False, None, ()
-        if needed or (mode.debug and any([x.stop for x in inputs if type(x) is Tensor])):
+        if needed:
             out.stop = op
+        elif stops := [x for x in inputs if type(x) is Tensor and x.stop]:
+            out.stop, out.source = stops[0].stop, stops[0].source  # what is made from it, such as a slice, knows it too
     out.age, out.scope = next_age(), mode.scope
     out.modified, out.hooks = 0, None
     if mode.debug:
-        out.source = inspect_result(result, f"{op.name} of {operands(inputs)}")
+        line = inspect_result(result, f"{op.name} of {operands(inputs)}")
+        out.source = out.source or line
     return out
 
 

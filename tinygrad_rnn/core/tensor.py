@@ -39,7 +39,7 @@ class Tensor(Operators):
     has op None. `age` counts births, so that larger is younger, and a result is younger than all that it was made
     from: a topological order. `scope` is the module call and time step that it was born in, `source` its line of code
     (recorded under `debug()`). `stop` says of a leaf why gradients end there: the primitive that made it without being
-    recorded, or "detach"; None of a leaf that was none of that.
+    recorded, or "detach", and `source` where; None of a leaf that was none of that.
     """
 
     __slots__ = (

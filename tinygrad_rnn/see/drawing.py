@@ -58,7 +58,11 @@ class Drawing:
 
     @cached_property
     def _laid_out(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._rendered("json0", self.engine))
+        answer = self._rendered("json0", self.engine)
+        try:
+            found: dict[str, Any] = json.loads(answer)
+        except ValueError:
+            raise DrawError(f"Graphviz broke off while it laid out {size(self.graph)}. Draw it again") from None
         return found
 
     @property

@@ -274,6 +274,11 @@ class _Builder:
                     self.uses[x.age] += 1
                     if not (users := self.users[x.age]) or users[-1] is not t:
                         users.append(t)
+        self.weights: set[int] = set()  # by age, what is made of parameters alone, such as the slice of a weight
+        for t in self.tensors:
+            if t.op and all(x.age in self.weights or self._role(x) == "parameter" for x in t.inputs or ()
+                            if type(x) is Tensor):  # fmt: skip
+                self.weights.add(t.age)
         self._fold()
         self.saved = {
             x.age
@@ -383,7 +388,7 @@ class _Builder:
 
         Parameters stand in the innermost group of their user, inputs in its time step. The result of an operation
         stays where it was born, unless it is used in several other time steps, or by something that gathers many steps.
-        None: nothing is drawn, because the user is hidden in a box with all that it needs.
+        None: nothing is drawn, because the user is hidden in a box, for which weights are taken for granted.
         """
         role, users = self._role(t), self.users[t.age]
         inside = {user.age: self.box_of[user.age] for user in users if user.age in self.box_of}
@@ -394,11 +399,12 @@ class _Builder:
         found: dict[int, str | None] = {}
         if role == "operation":
             own = self._step_shown(t)
-            steps = homes | {user.age: self._step_shown(user) for user in users if user.age in inside}
-            others = {step for step in steps.values() if step not in ("", own)}
+            others = {step for step in [*homes.values(), *inside.values()] if step not in ("", own)}
             found |= {age: home if len(others) > 1 and home in others else "" for age, home in homes.items()}
             found |= {age: shown[age] for age in homes if own and age in self.gathering}
-            return found | {age: None if len(others) > 1 and steps[age] in others else "" for age in inside}
+            boxes = {inside[age] for age in inside}
+            granted = t.age in self.weights or len(boxes) > MANY
+            return found | dict.fromkeys(inside, None if granted else "")
         counts = Counter(dict(zip((shown[age] for age in homes), homes.values())).values())
         if len(counts) == 1 and max(counts.values()) <= MANY and not (inside and role == "parameter"):
             found |= dict.fromkeys(homes, "")
@@ -433,7 +439,7 @@ class _Builder:
                 many = op.variadic and (x.age in self.box_of or x.age in self._rolled)
                 name = f"e{source}_{target}_{self.ids[x.age] if hidden else 'all' if many else place}"
                 if known := edges.get(name):
-                    edges[name] = replace(known, count=known.count + 1, loop=known.loop or self._in_loop(x, t))
+                    edges[name] = replace(known, count=known.count + 1)
                 else:
                     edges[name] = self._edge(x, t, place, many, name, source, target)
             if hidden:

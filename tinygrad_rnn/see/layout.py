@@ -25,6 +25,8 @@ from ..errors import DrawError, DrawTimeout, OptionError
 if TYPE_CHECKING:
     import wasmtime
 
+MARKS = {"svg": b"<svg", "json0": b'"objects"', "png": b"PNG", "pdf": b"%PDF"}
+"""What has to occur in an answer in these forms."""
 ENGINES = ("auto", "dot", "wasm")
 OLDEST = (2, 40)
 LESS = "Draw fewer time steps or a smaller part"
@@ -39,7 +41,8 @@ def render(
 ) -> bytes:
     """Lay out DOT text and return the picture.
 
-    form: "svg", "json", "plain", ... as Graphviz names them; "png" and "pdf" are known to the system's `dot` alone.
+    form: "svg", "json0" (the places of everything), "plain", ... as Graphviz names them; "png" and "pdf" are known to
+        the system's `dot` alone.
     engine: "dot", "wasm", or "auto": the system's `dot` if it is at least 2.40, else WebAssembly.
     timeout: seconds, None or infinity for no limit; size: how messages call the graph: "33 boxes and 38 arrows".
 
@@ -99,8 +102,8 @@ def _by_dot(path: str, version: str, dot: str, form: str, limit: float, size: st
     if done.returncode or not done.stdout:
         cause = " / ".join(done.stderr.decode(errors="replace").splitlines()[:2]) or f"exit status {done.returncode}"
         raise DrawError(f"{name} failed on {size}: {cause}. engine='wasm' is the other way")
-    if form == "svg" and b"<svg" not in done.stdout:
-        raise DrawError(f"{name} wrote something else than an SVG for {size}. engine='wasm' is the other way")
+    if MARKS.get(form, b"") not in done.stdout:
+        raise DrawError(f"{name} wrote something else than {form} for {size}. engine='wasm' is the other way")
     return done.stdout
 
 

@@ -6,6 +6,7 @@ So a name can be bold, a NaN red, an arrow easy to hit with a mouse, and the pag
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from functools import cache
 from html import escape
@@ -246,5 +247,4 @@ def about_edge(edge: Edge, nodes: Mapping[str, Node]) -> str:
 def style() -> str:
     """The style sheet of a picture, without what only people read."""
     text = (files(__package__) / "page" / "picture.css").read_text("utf-8")
-    text = "".join(part.partition("*/")[2] for part in f"*/{text}".split("/*"))
-    return "".join(line.strip() for line in text.splitlines()).replace(": ", ":").replace(" {", "{").replace("; }", "}")
+    return re.sub(r"\s*([{};:,>])\s*", r"\1", re.sub(r"/\*.*?\*/|;(?=\s*\})", "", text, flags=re.S)).strip()
