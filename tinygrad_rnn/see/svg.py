@@ -237,7 +237,7 @@ def about_edge(edge: Edge, nodes: Mapping[str, Node]) -> str:
     if not edge.differentiable:
         return f"{tip}, without a gradient"
     if edge.slope:
-        tip += f"; adds {plain(edge.slope)}, with y\u0304 the gradient of {target.name or target.text}"
+        tip += f"; adds {plain(edge.slope)}, with \u0233 the gradient of {target.name or target.text}"
     if edge.contribution:
         tip += f": {edge.contribution}"
     return tip + (f", summed to {size(source)}" if edge.broadcast else "")
