@@ -711,7 +711,7 @@ def test_the_suffix_decides_what_is_written(without_dot, tmp_path, suffix, start
 
 def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path):
     for name in ("picture.jpg", "picture"):
-        with pytest.raises(OptionError, match=r"known suffixes are \.svg, \.dot, \.gv, \.json, \.png, \.pdf"):
+        with pytest.raises(OptionError, match=r"known suffixes are \.svg, \.html, \.dot, \.gv, \.json, \.png, \.pdf"):
             tg.draw(simple()).save(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -728,7 +728,9 @@ def test_a_failed_save_leaves_the_old_file(without_dot, tmp_path, monkeypatch):
 
 
 def test_pdf_without_dot_names_the_ways(without_dot, tmp_path):
-    with pytest.raises(DrawError, match=r"PDF needs the system's dot \(apt install graphviz\); SVG, DOT and JSON work"):
+    with pytest.raises(
+        DrawError, match=r"PDF needs the system's dot \(apt install graphviz\); SVG, HTML, DOT and JSON work"
+    ):
         tg.draw(simple()).save(tmp_path / "picture.pdf")
     assert list(tmp_path.iterdir()) == []
 

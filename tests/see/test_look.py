@@ -19,7 +19,7 @@ from tinygrad_rnn.see import look
 from tinygrad_rnn.see.graph import Graph
 from tinygrad_rnn.see.look import legend, lines
 from tinygrad_rnn.see.notation import plain
-from tinygrad_rnn.see.svg import style
+from tinygrad_rnn.see.publishing import asset
 
 SPACE = "{http://www.w3.org/2000/svg}"
 
@@ -290,7 +290,7 @@ def fills(css: str, pattern: str) -> set[str]:
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_text_can_be_read_on_every_box(dark):
     """At least 4.5 to 1, in light and in dark."""
-    light, _, night = style().partition("@media")
+    light, _, night = asset("picture.css").partition("@media")
     css = night.partition("{")[2] if dark else light
     texts = fills(css, r"text|\.facts|\.value|\.grad|\.bad")
     papers = fills(css, r"\.box|\.paper|\.frame\.step")

@@ -1,4 +1,4 @@
-"""`draw`: the picture of how a result was computed, as SVG, DOT or JSON, and as PNG or PDF where the machine can."""
+"""`draw`: the picture of how a result was computed, as SVG, HTML, DOT or JSON, or as PNG or PDF where it can be."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from ..core.tensor import Tensor
-from ..errors import DrawError, GraphError, OptionError, OutputError
+from ..errors import DrawError, GraphError, OptionError
 from . import dot, svg
 from .graph import Graph, graph, unfolded
-from .layout import LESS, check, render, system_dot, write_atomically
+from .layout import LESS, check, render, system_dot
 from .look import headline
+from .publishing import page, save
 from .svg import FONTS
 from .view import Collapse, Steps, View
 
 MONOSPACED = ("DejaVu Sans Mono", "Liberation Mono", "Menlo", "Consolas", "Noto Sans Mono", "Courier New", "FreeMono")
-SUFFIXES = (".svg", ".dot", ".gv", ".json", ".png", ".pdf")
+
+
+WIDE = '<svg style="max-width:none" '
+"""A picture that is not squeezed into the width of the page, which scrolls instead."""
 
 
 class Drawing:
-    """A picture. A notebook shows it by itself; `.save(path)` writes it; `.svg`, `.dot` and `.json` are its texts.
+    """A picture. A notebook shows it by itself; `.save(path)` writes it; `.svg`, `.html`, `.dot` and `.json` are texts.
 
     graph: the model, whose boxes, arrows and groups can be asked by a program.
     """
@@ -70,8 +74,20 @@ class Drawing:
         """The model as JSON text; `see.graph.Graph.from_json` reads it."""
         return self.graph.to_json()
 
+    @property
+    def html(self) -> str:
+        """The picture as a page of its own: it scrolls, tells more under the mouse, and lights up what belongs.
+
+        Raises: as `svg`.
+        """
+        heading = headline(self.graph, self.title)
+        return page(heading, f'<main class="picture">\n{self.svg}</main>', scripts=["picture.js"])
+
     def _repr_svg_(self) -> str:
         return self.svg
+
+    def _repr_html_(self) -> str:
+        return f'<div style="overflow-x:auto">{self.svg.replace("<svg ", WIDE, 1)}</div>'
 
     def __repr__(self) -> str:
         return f"<Drawing of {size(self.graph)}>"
@@ -79,33 +95,25 @@ class Drawing:
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the picture to a file, whole or not at all; the suffix says how.
 
-        .svg, .dot (or .gv) and .json always work; .png needs the system's dot or resvg-py; .pdf the system's dot.
+        .svg, .html, .dot (or .gv) and .json always work; .png needs resvg-py or the system's dot; .pdf the latter.
 
         Raises: OptionError for another suffix; OutputError, if the file cannot be written; DrawError; DrawTimeout.
         """
-        target = Path(path)
-        suffix = target.suffix.lower()
-        if suffix not in SUFFIXES:
-            known = ", ".join(SUFFIXES)
-            raise OptionError(f"cannot tell from {target.name!r} what to write; known suffixes are {known}")
-        if suffix in (".dot", ".gv", ".json", ".svg"):
-            data = {".svg": "svg", ".json": "json"}.get(suffix, "dot")
-            content = str(getattr(self, data)).encode()
-        else:
-            content = self._pixels() if suffix == ".png" else self._pdf()
-        try:
-            write_atomically(target, content)
-        except OSError as error:
-            reason = error.strerror or error
-            raise OutputError(f"cannot write {target}: {reason}; choose another folder or name") from error
-        return target
+        forms = {
+            ".svg": lambda: self.svg.encode(), ".html": lambda: self.html.encode(), ".dot": lambda: self.dot.encode(),
+            ".gv": lambda: self.dot.encode(), ".json": lambda: self.json.encode(), ".png": self._pixels,
+            ".pdf": self._pdf,
+        }  # fmt: skip
+        return save(path, forms)
 
     def _rendered(self, form: str, engine: str) -> bytes:
         return render(self.dot, form, engine=engine, timeout=self.timeout, size=size(self.graph))
 
     def _pdf(self) -> bytes:
         if not system_dot():
-            raise DrawError("PDF needs the system's dot (apt install graphviz); SVG, DOT and JSON work without it")
+            raise DrawError(
+                "PDF needs the system's dot (apt install graphviz); SVG, HTML, DOT and JSON work without it"
+            )
         return self._rendered("pdf", "dot")
 
     def _pixels(self) -> bytes:
@@ -116,7 +124,7 @@ class Drawing:
                 return self._rendered("png", "dot")
             raise DrawError(
                 "PNG needs the system's dot (apt install graphviz) or resvg-py (pip install resvg-py); "
-                "SVG, DOT and JSON work without them"
+                "SVG, HTML, DOT and JSON work without them"
             ) from None
         return _rasterised(resvg_py, self.svg)
 

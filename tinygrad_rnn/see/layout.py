@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DrawError, DrawTimeout, OptionError
+from .publishing import write_atomically
 
 if TYPE_CHECKING:
     import wasmtime
@@ -218,13 +219,3 @@ def cache_folder() -> Path | None:
     if hasattr(os, "getuid") and (facts.st_uid != os.getuid() or facts.st_mode & 0o022):
         return None
     return folder
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name beside it and rename it: readers see the old one or the new one, whole."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-    try:
-        fresh.write_bytes(data)
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)

@@ -6,17 +6,15 @@ So a name can be bold, a NaN red, an arrow easy to hit with a mouse, and the pag
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
-from functools import cache
 from html import escape
-from importlib.resources import files
 from typing import Any
 
 from .dot import LEGEND, frame_name, said
 from .graph import Edge, Graph, Group, Node
 from .look import Entry, Line, headline, legend, lines, size, tint
 from .notation import plain
+from .publishing import asset
 from .words import printable
 
 FONTS = "Menlo,Consolas,DejaVu Sans Mono,monospace"
@@ -54,9 +52,9 @@ class _Writer:
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" role="img" class="tg" width="{width * PIXELS_PER_POINT:.0f}" '
             f'height="{height * PIXELS_PER_POINT:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" '
-            f'font-family="{FONTS}" style="max-width:100%;height:auto">',
+            f'font-family="{FONTS}">',
             f"<title>{_shown(headline)}</title>",
-            f"<style>{style()}</style>",
+            f"<style>{asset('picture.css')}</style>",
             '<rect class="paper" width="100%" height="100%"/>',
             f'<text class="title" x="{width / 2:.1f}" y="18">{_shown(headline)}</text>',
         ]
@@ -241,10 +239,3 @@ def about_edge(edge: Edge, nodes: Mapping[str, Node]) -> str:
     if edge.contribution:
         tip += f": {edge.contribution}"
     return tip + (f", summed to {size(source)}" if edge.broadcast else "")
-
-
-@cache
-def style() -> str:
-    """The style sheet of a picture, without what only people read."""
-    text = (files(__package__) / "page" / "picture.css").read_text("utf-8")
-    return re.sub(r"\s*([{};:,>])\s*", r"\1", re.sub(r"/\*.*?\*/|;(?=\s*\})", "", text, flags=re.S)).strip()

@@ -1,0 +1,106 @@
+"""Files that stand alone: pages of one file that load nothing and let nothing else run, and every file whole or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from hashlib import sha256
+from html import escape
+from importlib.resources import files
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from ..errors import OptionError, OutputError
+from .words import printable
+
+
+def page(
+    title: str, body: str, *, styles: Sequence[str] = (), scripts: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
+) -> str:  # fmt: skip
+    """A whole page of HTML in one file: it needs no network, and its own policy forbids everything else.
+
+    body: HTML. styles, scripts: names of files in `see/page/`, after the style sheet that all pages share.
+    data: what the scripts read, by the id of the element that it stands in.
+    """
+    sheets = "".join(f"<style>{asset(name)}</style>\n" for name in ("page.css", *styles))
+    stored = "".join(f'<script type="application/json" id="{name}">{_spelled(each)}</script>\n'
+                     for name, each in (data or {}).items())  # fmt: skip
+    code = "".join(f"<script>{asset(name)}</script>\n" for name in scripts)
+    policy = "; ".join([
+        "default-src 'none'",
+        f"style-src {_hashes('style', sheets + body)}",
+        f"script-src {_hashes('script', code) or chr(39) + 'none' + chr(39)}",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ])  # fmt: skip
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(printable(title))}</title>\n{sheets}</head>\n<body>\n{body}\n{stored}{code}</body>\n</html>\n"
+    )
+
+
+def framed(document: str, title: str, height: str = "32rem") -> str:
+    """A page inside of another one, such as a notebook, in a frame of its own that cannot reach out."""
+    return (
+        f'<iframe title="{escape(printable(title))}" sandbox="allow-scripts" '
+        f'style="width:100%;height:{height};border:0" srcdoc="{escape(document)}"></iframe>'
+    )
+
+
+@cache
+def asset(name: str) -> str:
+    """A style sheet or a script of the package, without the comments and spaces that only people read in a sheet."""
+    text = (files(__package__) / "page" / name).read_text("utf-8")
+    if name.endswith(".css"):
+        text = re.sub(r"\s*([{};:,>])\s*", r"\1", re.sub(r"/\*.*?\*/|;(?=\s*\})", "", text, flags=re.S))
+    return text.strip()
+
+
+def _hashes(tag: str, text: str) -> str:
+    """What a policy calls the inline elements of one kind, so that these and no others may act."""
+    found = re.findall(rf"<{tag}>(.*?)</{tag}>", text, flags=re.S)
+    return " ".join(dict.fromkeys(f"'sha256-{b64encode(sha256(each.encode()).digest()).decode()}'" for each in found))
+
+
+def _spelled(data: Any) -> str:
+    """JSON that can stand in an element of a page: no "<" ends it early."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode(errors="backslashreplace").decode().replace("<", "\\u003c")
+
+
+def save(path: str | PathLike[str], forms: Mapping[str, Callable[[], bytes]]) -> Path:
+    """Write one of several forms of something, by the file's suffix; the file is there whole or not at all.
+
+    Raises: OptionError for a suffix that is not among them; OutputError, if the file cannot be written.
+    """
+    target = Path(path)
+    form = forms.get(target.suffix.lower())
+    if form is None:
+        raise OptionError(f"cannot tell from {target.name!r} what to write; known suffixes are {', '.join(forms)}")
+    content = form()
+    try:
+        write_atomically(target, content)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write {target}: {reason}; choose another folder or name") from error
+    return target
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name beside it and rename it: readers see the old one or the new one, whole."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        fresh.write_bytes(data)
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
