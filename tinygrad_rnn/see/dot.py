@@ -15,6 +15,8 @@ from .words import printable
 INK = "#222222"
 BAD = "#b00020"
 LEGEND = "legend"
+ALIGNED = 800
+"""Up to this many boxes, states stand in one line and inputs beside their step: that costs Graphviz most of its time."""
 ROLES: dict[str, dict[str, str]] = {
     "operation": {"shape": "box", "style": "rounded,filled", "fillcolor": "#f4f4f4", "color": "#777777"},
     "parameter": {"shape": "box", "style": "dashed,filled", "fillcolor": "#ffffff", "color": INK},
@@ -25,10 +27,14 @@ ROLES: dict[str, dict[str, str]] = {
 }
 
 
-def write(graph: Graph, *, title: str = "", direction: str = "LR", explained: bool = True) -> str:
+def write(
+    graph: Graph, *, title: str = "", direction: str = "LR", explained: bool = True, named: bool = True
+) -> str:  # fmt: skip
     """The picture as DOT text.
 
     direction: "LR" for time from left to right, "TB" from top to bottom. explained: with a legend.
+    named: with the names of arguments at the arrows. Graphviz takes long to place these, so that who only asks for a
+        layout leaves them out.
     """
     from graphviz import Digraph  # type: ignore[import-untyped]  # a text builder, loaded only when somebody draws
 
@@ -42,7 +48,7 @@ def write(graph: Graph, *, title: str = "", direction: str = "LR", explained: bo
         node_attr={"fontname": "Courier", "fontsize": "11", "fontcolor": INK, "margin": "0.09,0.05", "height": "0.3"},
         edge_attr={"fontname": "Courier", "fontsize": "9", "fontcolor": "#555555", "color": INK, "arrowsize": "0.55"},
     )  # fmt: skip
-    carried = carries(graph)
+    carried = carries(graph) if len(graph.nodes) <= ALIGNED else []
     states = {edge.source for edge in carried}
     lanes = _lanes([node for node in graph.nodes if node.id in states])
     children: dict[str, list[Group | Node]] = {}
@@ -65,7 +71,7 @@ def write(graph: Graph, *, title: str = "", direction: str = "LR", explained: bo
 
     fill(top, "")
     for edge in graph.edges:
-        top.edge(edge.source, edge.target, **_arrow(edge))
+        top.edge(edge.source, edge.target, **_arrow(edge, named))
     for source, target in _starts(graph, carried):
         top.edge(source, target, style="invis", weight="0")
     if explained and (entries := legend(graph)):
@@ -140,7 +146,7 @@ def _look(node: Node) -> dict[str, str]:
 def _frame(group: Group) -> dict[str, Any]:
     step = group.step is not None
     return {
-        "label": text(frame_name(group)), "id": group.id, "labeljust": "r", "margin": "10",
+        "label": text(frame_name(group)), "id": group.id, "labeljust": "l", "margin": "10",
         "style": "rounded,filled" if step else "rounded", "color": "#bbbbbb" if step else "#555555",
         "fillcolor": "#fafafa",
     }  # fmt: skip
@@ -155,9 +161,9 @@ def frame_name(group: Group) -> str:
     return f"{name} t = {group.step}{equal}".strip()
 
 
-def _arrow(edge: Edge) -> dict[str, str]:
+def _arrow(edge: Edge, named: bool) -> dict[str, str]:
     look = {"id": edge.id}
-    if words := said(edge):
+    if named and (words := said(edge)):
         look["headlabel"] = text(words)
     if not edge.differentiable:
         look.update(style="dashed", color="#777777")

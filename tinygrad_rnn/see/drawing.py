@@ -43,9 +43,11 @@ class Drawing:
     @cached_property
     def dot(self) -> str:
         """The picture in Graphviz' language; the same computation always gives the same text."""
-        return dot.write(
-            self.graph, title=headline(self.graph, self.title), direction=self._direction, explained=self._legend
-        )
+        return self._written(named=True)
+
+    def _written(self, named: bool) -> str:
+        heading = headline(self.graph, self.title)
+        return dot.write(self.graph, title=heading, direction=self._direction, explained=self._legend, named=named)
 
     @cached_property
     def svg(self) -> str:
@@ -62,7 +64,7 @@ class Drawing:
 
     @cached_property
     def _laid_out(self) -> dict[str, Any]:
-        answer = self._rendered("json0", self.engine)
+        answer = self._rendered(self._written(named=False), "json0", self.engine)
         try:
             found: dict[str, Any] = json.loads(answer)
         except ValueError:
@@ -106,22 +108,22 @@ class Drawing:
         }  # fmt: skip
         return save(path, forms)
 
-    def _rendered(self, form: str, engine: str) -> bytes:
-        return render(self.dot, form, engine=engine, timeout=self.timeout, size=size(self.graph))
+    def _rendered(self, text: str, form: str, engine: str) -> bytes:
+        return render(text, form, engine=engine, timeout=self.timeout, size=size(self.graph))
 
     def _pdf(self) -> bytes:
         if not system_dot():
             raise DrawError(
                 "PDF needs the system's dot (apt install graphviz); SVG, HTML, DOT and JSON work without it"
             )
-        return self._rendered("pdf", "dot")
+        return self._rendered(self.dot, "pdf", "dot")
 
     def _pixels(self) -> bytes:
         try:
             import resvg_py
         except ImportError:
             if self.engine != "wasm" and system_dot():
-                return self._rendered("png", "dot")
+                return self._rendered(self.dot, "png", "dot")
             raise DrawError(
                 "PNG needs the system's dot (apt install graphviz) or resvg-py (pip install resvg-py); "
                 "SVG, HTML, DOT and JSON work without them"

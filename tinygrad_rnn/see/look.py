@@ -73,7 +73,12 @@ def lines(node: Node) -> list[Line]:
         found.append(Line(node.text, "op"))
     elif node.role == "operation":
         formula, options = plain(node.formula), "=" in node.text or "[" in node.text
-        told = options or formula.partition("(")[0].replace(" ", "_") == node.op or len(formula) > LONG
+        told = (
+            options
+            or not any(map(str.isalpha, formula))
+            or formula.partition("(")[0].replace(" ", "_") == node.op
+            or len(formula) > LONG
+        )
         found.append(Line(node.text if told else f"{node.op}  {formula}", "op"))
     elif not node.name:
         found.append(Line(node.role, "op"))
@@ -160,7 +165,11 @@ def headline(graph: Graph, title: str) -> str:
     operations = closed + sum(node.count for node in graph.nodes if node.role == "operation" and not node.of)
     parameters = [node for node in graph.nodes if node.role == "parameter" and not node.of]
     numbers = sum(math.prod(node.shape) for node in parameters)
-    counts = [f"{operations:,} operations" if operations != 1 else "1 operation"]
+    counts = [_counted(operations, "operation")]
     if parameters:
-        counts.append(f"{len(parameters)} parameters ({numbers:,} numbers)")
+        counts.append(f"{_counted(len(parameters), 'parameter')} ({_counted(numbers, 'number')})")
     return f"{title}: {', '.join(counts)}" if title else ", ".join(counts)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -21,8 +21,6 @@ FONTS = "Menlo,Consolas,DejaVu Sans Mono,monospace"
 PIXELS_PER_POINT = 4 / 3
 LINE = 13.2
 """The height of a line of text in points: 1.2 times the size of the font, as Graphviz has it."""
-TITLE = 26.0
-"""The height kept free for the title."""
 
 
 def write(graph: Graph, laid: Mapping[str, Any], *, title: str = "", prefix: str = "") -> str:
@@ -45,10 +43,10 @@ class _Writer:
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """From the coordinates of Graphviz, whose y grows upward, to ours."""
-        return x - self.left, self.top - y + TITLE
+        return x - self.left, self.top - y
 
     def picture(self, headline: str) -> str:
-        width, height = max(self.width, 7.9 * len(headline) + 20), self.height + TITLE
+        width, height = self.width, self.height
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" role="img" class="tg" width="{width * PIXELS_PER_POINT:.0f}" '
             f'height="{height * PIXELS_PER_POINT:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" '
@@ -56,7 +54,7 @@ class _Writer:
             f"<title>{_shown(headline)}</title>",
             f"<style>{asset('picture.css')}</style>",
             '<rect class="paper" width="100%" height="100%"/>',
-            f'<text class="title" x="{width / 2:.1f}" y="18">{_shown(headline)}</text>',
+            f'<text class="title" x="10" y="18">{_shown(headline)}</text>',
         ]
         parts += [self.frame(group) for group in self.graph.groups if f"cluster_{group.id}" in self.objects]
         nodes = {node.id: node for node in self.graph.nodes}
@@ -71,12 +69,11 @@ class _Writer:
         left, top = self.at(x_0, y_1)
         step = group.step is not None
         about = f"{group.path} ({group.kind})" if group.kind else group.path
-        right, middle = left + x_1 - x_0 - 8, top + 15
         return (
             f'<g class="group" id="{self.prefix}{group.id}"><title>{_shown(about)}</title>'
             f'<rect class="frame{" step" if step else ""}" x="{left:.1f}" y="{top:.1f}" width="{x_1 - x_0:.1f}" '
             f'height="{y_1 - y_0:.1f}" rx="8"/>'
-            f'<text class="frame-name" x="{right:.1f}" y="{middle:.1f}">{_shown(frame_name(group))}</text></g>'
+            f'<text class="frame-name" x="{left + 9:.1f}" y="{top + 15:.1f}">{_shown(frame_name(group))}</text></g>'
         )
 
     def arrow(self, edge: Edge, nodes: Mapping[str, Node]) -> str:
