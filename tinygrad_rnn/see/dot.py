@@ -16,7 +16,7 @@ INK = "#222222"
 BAD = "#b00020"
 LEGEND = "legend"
 ALIGNED = 800
-"""Up to this many boxes, states stand in one line and inputs beside their step: that costs Graphviz most of its time."""
+"""Up to this many boxes, states stand in one line and inputs beside their step, which takes Graphviz most time."""
 ROLES: dict[str, dict[str, str]] = {
     "operation": {"shape": "box", "style": "rounded,filled", "fillcolor": "#f4f4f4", "color": "#777777"},
     "parameter": {"shape": "box", "style": "dashed,filled", "fillcolor": "#ffffff", "color": INK},

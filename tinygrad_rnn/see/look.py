@@ -71,7 +71,7 @@ def lines(node: Node) -> list[Line]:
         found.append(Line(f"{node.count} operations", "facts"))
     elif node.of and node.text:
         found.append(Line(node.text, "op"))
-    elif node.role == "operation":
+    elif node.role == "operation" and not node.of:
         formula, options = plain(node.formula), "=" in node.text or "[" in node.text
         told = (
             options
