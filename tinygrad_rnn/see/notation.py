@@ -36,11 +36,16 @@ def identifier(name: str) -> str:
 
 
 def latex_name(name: str) -> str:
-    """Any name of a tensor in LaTeX: a letter or a word with a subscript if it looks like one, else its own letters."""
-    word = re.fullmatch(r"([A-Za-z]+)(?:_([A-Za-z0-9]+))?", name)
+    """Any name of a tensor in LaTeX: a letter or a word, with a subscript if it looks like one, else its own letters.
+
+    Subscripts are those of W_z, x1 and h[2], which is h at step 2.
+    """
+    word = re.fullmatch(r"([A-Za-z]+)(?:_([A-Za-z0-9]+)|([0-9]+))?(\[[0-9,]+\])?", name)
     if word is None:
         return rf"\text{{{''.join(SPECIAL.get(c, c) for c in printable(name))}}}"
-    return identifier(word[1]) + (f"_{{{word[2]}}}" if word[2] else "")
+    below, step = word[2] or word[3], word[4]
+    found = identifier(word[1]) + (f"_{{{below}}}" if below else "")
+    return found if not step else f"{{{found}}}_{{{step}}}" if below else f"{found}_{{{step}}}"
 
 
 @lru_cache(4096)
