@@ -114,7 +114,7 @@ def test_all_names_are_different_and_can_be_seen(given_names):
 @pytest.mark.parametrize(
     ("name", "latex"),
     [("x1", "x_{1}"), ("h[2]", "h_{[2]}"), ("h_0", "h_{0}"), ("W_z[3]", "{W_{z}}_{[3]}"), ("v12", "v_{12}"),
-     ("cells.0.h[2]", r"\text{cells.0.h[2]}"), ("net.a[0,1]", r"\text{net.a[0,1]}"), ("a[0,1]", "a_{[0,1]}"),
+     ("cells.0.h[2]", r"\text{cells.0.}h_{[2]}"), ("net.a[0,1]", r"\text{net.}a_{[0,1]}"), ("a[0,1]", "a_{[0,1]}"),
      ("a[", r"\text{a[}"), ("x1y", r"\text{x1y}")],
 )  # fmt: skip
 def test_numbered_names_have_subscripts_in_formulas(name, latex):

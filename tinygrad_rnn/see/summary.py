@@ -44,7 +44,9 @@ class Summary:
         if self.numbers or not self.size:
             return (", ".join(map(number, self.numbers)) or "empty",)
         first = f"{number(self.low)} \u2026 {number(self.high)}" if self.nan + self.inf < self.size else ""
-        if first and self.kind in "fc":
+        if first and self.low == self.high and self.kind != "c":
+            first = f"all {number(self.low)}" if not self.broken else number(self.low)
+        elif first and self.kind in "fc":
             first += f"  \u2016{number(self.norm)}\u2016"
         return tuple(line for line in (first, ", ".join(counted)) if line)
 
