@@ -71,11 +71,11 @@ def tangent(node: Any, moving: Sequence[tuple[int, Any]]) -> Any:
             rule = lambda g, node, i=i, only=only: by_reference(g, node, only)[i]  # noqa: E731
         if op.kind == "elementwise":  # its Jacobian is diagonal, hence its own transpose
             wide = t if t.shape == node.shape else broadcast_to(t, shape=node.shape)
-            parts.append(rule(wide, node))  # type: ignore[misc]
+            parts.append(rule(wide, node))
         else:  # g -> rule(g) is linear: transpose it once more, at any point, to have it the other way round
             with enable_grad():
                 g = Tensor(NAMESPACE_OF[type(node._array)].zeros(node.shape, node.dtype), requires_grad=True)
-                back = rule(g, node)  # type: ignore[misc]
+                back = rule(g, node)
                 back = fitted(back[i] if op.variadic else back, inputs[i])
             parts += pullback(back, [g], t, create_graph=current().recording)
     total = parts[0]

@@ -179,7 +179,8 @@ def test_many_contributions_are_shortened():
 
 
 HOSTILE = [
-    "<script>alert(1)</script>", 'say "hi" & bye', "back\\slash", "two\nlines", "重み🙂", "\u202eabc", "a|b", "{x}$#%~^_",
+    "<script>alert(1)</script>", 'say "hi" & bye', "back\\slash", "two\nlines", "重み🙂", "\u202eabc", "a|b",
+    "{x}$#%~^_",
     "`code`",
 ]  # fmt: skip
 

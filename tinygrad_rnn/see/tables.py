@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import NAMESPACE_OF, as_array, backend_of
+from ..core.autodiff import tape
 from ..core.modes import changed
 from ..core.tensor import Tensor, keep
 from ..errors import GraphError, ModifiedError, OptionError, OutputError, ShapeError
@@ -27,7 +28,7 @@ from ..transforms import tangents
 from .formula import Local, jacobian, local, moving
 from .graph import unfolded
 from .layout import write_atomically
-from .ledger import Ledger, ledger
+from .ledger import Ledger, ledger, overwritten
 from .naming import names
 from .notation import accented, escaped, latex_name, literal, mathml, plain
 from .page import fragment, page
@@ -165,13 +166,12 @@ class TraceTable:
     @property
     def markdown(self) -> str:
         """The table in Markdown, its formulas between dollar signs."""
-        cell = lambda words: words.replace("|", "\\|")  # noqa: E731
-        lines = [f"**{_markdown_text(self.title)}**", "", f"| {' | '.join(COLUMNS)} |", "|---|---|---|"]
+        lines = [f"**{markdown_text(self.title)}**", "", f"| {' | '.join(COLUMNS)} |", "|---|---|---|"]
         for i, row in enumerate(self.rows):
             if self.gap and i == self.gap[0]:
                 lines.append("| ⋮ | ⋮ | ⋮ |")
-            lines.append(f"| {' | '.join(cell(f'${_latex(each)}$') for each in row.cells)} |")
-        return "\n".join([*lines, "", *[f"{_markdown_text(note)}  " for note in self._notes()]]) + "\n"
+            lines.append(f"| {' | '.join(_within(f'${_latex(each)}$') for each in row.cells)} |")
+        return "\n".join([*lines, "", *[f"{markdown_text(note)}  " for note in self._notes()]]) + "\n"
 
     @property
     def latex(self) -> str:
@@ -263,11 +263,14 @@ def trace_table(
     max_rows: of a longer computation the first and last rows are shown.
 
     Raises: GraphError, if y has no graph, or one of `wrt` has no part in it; ShapeError for a tangent that does not
-        fit; OptionError for an index that no array has, or for fewer rows than 2.
+        fit; OptionError for an index that no array has, or for fewer rows than 2; ModifiedError with expand, if a
+        value was overwritten.
     """
     if max_rows < 2:
         raise OptionError(f"max_rows is at least 2, not {max_rows}")
     if expand:
+        if why := overwritten(tape(y)):
+            raise ModifiedError(f"what is fused cannot be computed once more: {why}")
         y = unfolded([y])[0]
     return _Builder(y, wrt, tangents, grad, index).table(title, max_rows)
 
@@ -475,7 +478,12 @@ def latex_number(words: str) -> str:
     return words.replace("…", r"\ldots").replace(": ", r":\; ")
 
 
-def _markdown_text(words: str) -> str:
+def _within(cell: str) -> str:
+    return cell.replace("|", "\\|")
+
+
+def markdown_text(words: str) -> str:
+    """Words for Markdown, in which no letter has a meaning."""
     return re.sub(r"([\\`*_{}\[\]<>#|$~&])", r"\\\1", words)
 
 
