@@ -13,7 +13,7 @@ from latex import evaluate
 from mutants import mutated
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import nn
+from tinygrad_rnn import nn, transforms
 from tinygrad_rnn.errors import GraphError, OptionError, OutputError, ShapeError
 from tinygrad_rnn.see import formula, tables
 from tinygrad_rnn.see.words import printable
@@ -34,8 +34,8 @@ Tangents: x1 moves with 1, all else stands still. Adjoint of y: 1.
 Both ways agree: adjoint times tangent is 5.5 at y, 5.5 at what moves."""
 
 
-def drawn(*shape, seed=0, name=None):
-    return tg.tensor(np.random.default_rng(seed).standard_normal(shape), requires_grad=True, name=name)
+def drawn(*shape, seed=0, name=None, grad=True):
+    return tg.tensor(np.random.default_rng(seed).standard_normal(shape), requires_grad=grad, name=name)
 
 
 def survey():
@@ -275,6 +275,33 @@ def test_a_tangent_formula_of_a_users_primitive_that_takes_no_symbols_is_its_jac
         del tg.core.primitive.PRIMITIVES["odd"]
 
 
+def test_what_stands_still_has_its_place_in_a_linear_tangent():
+    x, c = drawn(3, name="x"), drawn(3, seed=1, name="c", grad=False)
+    table = tables.trace_table(tg.concatenate([c, x]).sum() - tg.stack([x, c]).sum())
+    assert table["v1"].tangent.formula == "concatenate(0, ẋ)" and table["v3"].tangent.formula == "stack(ẋ, 0)"
+
+
+def test_what_was_a_constant_when_it_was_read_does_not_move_nor_does_what_has_no_rule():
+    x, w = drawn(3, name="x"), drawn(3, seed=1, name="w", grad=False)
+    y = (x * w).sum()
+    w.requires_grad = True
+    y = y + (w * 2.0).sum()
+    table = tables.trace_table(y, wrt=w)
+    assert table["v1"].tangent.formula == "0" and table["v5"].tangent.value.low == 6.0
+    assert any(note.startswith("Both ways agree") for note in table.notes)
+
+    @tg.primitive("elementwise", dx=lambda g, scale: g * scale)
+    def scaled_up(xp, x, scale):
+        return x * scale
+
+    try:
+        y = scaled_up(x, w).sum()
+        assert tables.trace_table(y, wrt=x)["v1"].tangent.formula == "ẋ ⊙ w"
+        assert tables.trace_table(y + w.sum(), wrt=w)["v1"].tangent.formula == "0"
+    finally:
+        del tg.core.primitive.PRIMITIVES["scaled_up"]
+
+
 @pytest.mark.parametrize(
     ("owner", "function", "old", "new", "check"),
     [
@@ -286,6 +313,8 @@ def test_a_tangent_formula_of_a_users_primitive_that_takes_no_symbols_is_its_jac
         (tables._Builder, "table", "max_rows - first", "max_rows",
          test_of_a_long_computation_the_ends_are_shown_and_the_gap_is_said),
         (formula, "moving", "in places}", "in places[:1]}", test_the_formulas_of_the_table_give_its_numbers),
+        (transforms, "_moves", "x.age < node.age", "True",
+         test_what_was_a_constant_when_it_was_read_does_not_move_nor_does_what_has_no_rule),
         (tables, "_has", "t.ndim == len(index) and ", "", test_arrays_are_summed_up_or_shown_at_one_index),
     ],
 )  # fmt: skip

@@ -167,10 +167,15 @@ def moving(node: Tensor, places: Sequence[int], names: Mapping[int, str] | None 
     assert op is not None
     dots = {i: Formula(accented("dot", symbols[i].symbol), symbols[i].value) for i in places}
     if op.kind != "general":
+        ways: dict[int, Formula] = dict(dots)
+        if op.kind == "linear":  # in all arrays together: what stands still has its place too
+            ways |= {
+                i: Formula("0", x.value * 0) for i, x in enumerate(symbols) if isinstance(x, Formula) and i not in dots
+            }
         stand_in = Formula(name, np.ones(node.shape, node.dtype), op, symbols, node.options)
         try:
             with np.errstate(all="ignore"):
-                return _written(tangent(stand_in, list(dots.items())), {id(stand_in): name}).text
+                return _written(tangent(stand_in, list(ways.items())), {id(stand_in): name}).text
         except Exception:  # as above
             pass
     return " + ".join(rf"{jacobian(node, i, symbols[i].symbol)} \cdot {dot.symbol}" for i, dot in dots.items())

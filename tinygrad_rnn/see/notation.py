@@ -106,7 +106,7 @@ def _plain(tokens: list[str]) -> str:
             out = out.rstrip() + (raised if "?" not in raised else f"^{_enclosed(power, tight=True)}")
         elif token == "_":
             below = _group(tokens)
-            out += f"_{below}" if re.fullmatch(r"\w+", below) else f"[{below}]"
+            out += f"_{below}" if re.fullmatch(r"\w+", below) else below if below[:1] == "[" else f"[{below}]"
         elif token == " ":
             out += "" if out.endswith((" ", "‖", "⌊", "∂")) and not out.endswith("∑ ") else " "
         else:

@@ -45,7 +45,7 @@ def missing(x: Tensor, of: Tensor | Ledger) -> str:
             return str(error)
     if not x.requires_grad:
         if x.dtype.kind not in "fc":
-            return f"{_label(x)} is {x.dtype}, and only floating tensors have gradients: x.astype('float32') has one"
+            return f"{_label(x)} holds no floating numbers, and only those have gradients: use x.astype('float32')"
         if why := stopped(x):
             return f"{_label(x)} is cut off from what it was made from: {why}{place_of(x)}"
         return f"{_label(x)} is a constant: set requires_grad=True before the computation"
