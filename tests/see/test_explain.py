@@ -235,7 +235,7 @@ def test_a_result_that_ran_under_no_grad_says_where():
     w = drawn(3, name="w")
     with tg.debug(), tg.no_grad():
         y = (w * 2.0).sum()
-    said = r"tensor \(\) float64 has no graph: it is cut off, sum under no_grad\(\) at test_explain\.py:\d+"
+    said = r"tensor \(\) float64 has no graph: it is cut off, mul under no_grad\(\) at test_explain\.py:\d+"
     assert re.fullmatch(said, explain(w, y).missing)
 
 

@@ -27,10 +27,10 @@ from .graph import unfolded
 from .ledger import Contribution, Ledger, ledger, overwritten
 from .naming import names
 from .notation import accented, latex_name, literal, mathml, plain
-from .page import fragment, page
+from .publishing import framed, page, save
 from .reasons import broken, faint, host, missing, moves, slopes, zero
 from .summary import FEW, Summary, number, summary
-from .tables import markdown_text, save, summed
+from .tables import DIGITS, encoded, markdown_text, summed
 from .words import printable
 
 VIEWS = frozenset({
@@ -43,28 +43,6 @@ ADD = "<mo>&#x0002B;</mo><mo>&#x0003D;</mo>", "<mo>+=</mo>"
 OPENING = ("the ", "no ", "nothing ", "a ", "lines ")
 LINES = 12
 """Up to this many contributions are shown one by one, unless asked for more."""
-
-STYLE = """
-.tg-explain { color: var(--ink); background: var(--sheet); font: 15px/1.45 system-ui, sans-serif; margin: 0; }
-.tg-explain h1 { font-size: 1.15rem; margin: 0 0 .3rem; }
-.tg-explain p { color: var(--soft); margin: .3rem 0; max-width: 60rem; }
-.tg-explain .why { color: var(--ink); }
-.tg-explain .bad { color: var(--bad); font-weight: 600; }
-.tg-explain ol { padding-left: 1.6rem; }
-.tg-explain li { margin: .9rem 0; }
-.tg-explain li div { overflow-x: auto; padding: .15rem 0; }
-.tg-explain dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; margin: 0; }
-.tg-explain dt, .tg-explain small { color: var(--soft); font-size: .9em; }
-.tg-explain dd { margin: 0; font-variant-numeric: tabular-nums; }
-.tg-explain math { font-size: 1.08em; math-style: normal; }
-.tg-explain .wide { overflow-x: auto; }
-.tg-explain table { border-collapse: collapse; margin: .6rem 0; }
-.tg-explain th, .tg-explain td { text-align: right; padding: .2rem .9rem .2rem 0; white-space: nowrap; }
-.tg-explain tr, .tg-explain th, .tg-explain td { background: none; font-variant-numeric: tabular-nums; }
-.tg-explain thead th { border-bottom: 2px solid var(--ink); }
-.tg-explain tbody tr { border-bottom: 1px solid var(--line); }
-.tg-explain .total { font-weight: 600; color: var(--ink); }
-"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +91,7 @@ class Line:
     def facts(self) -> list[tuple[str, str]]:
         """The numbers, each with what it is."""
         if self.terms or (isinstance(self.added, float) and self.slope is not None):
-            return [("contribution", self._products()), ("so far", str(self.so_far))]
+            return [("contribution", self._products()), ("so far", self.so_far.words(DIGITS))]
         found = [("upstream", _words(self.upstream))]
         if self.slope is not None:
             found.append(("local derivative", _words(self.slope)))
@@ -121,14 +99,14 @@ class Line:
             found.append(
                 ("summed over", f"{'axis' if len(self.axes) == 1 else 'axes'} {', '.join(map(str, self.axes))}")
             )
-        return [*found, ("contribution", _words(self.added)), ("so far", str(self.so_far))]
+        return [*found, ("contribution", _words(self.added)), ("so far", self.so_far.words(DIGITS))]
 
     def _products(self) -> str:
         if not self.terms:
-            return f"upstream times a local derivative of 0 = {number(self.added)}"
+            return f"upstream times a local derivative of 0 = {number(self.added, DIGITS)}"
         if len(self.terms) > FEW:
-            return f"the sum of {len(self.terms)} products upstream · local derivative = {number(self.added)}"
-        return f"{' + '.join(f'{_factor(g)} · {_factor(d)}' for g, d in self.terms)} = {number(self.added)}"
+            return f"the sum of {len(self.terms)} products upstream · local derivative = {number(self.added, DIGITS)}"
+        return f"{' + '.join(f'{_factor(g)} · {_factor(d)}' for g, d in self.terms)} = {number(self.added, DIGITS)}"
 
 
 class Explanation:
@@ -255,13 +233,13 @@ class Explanation:
     @property
     def html(self) -> str:
         """The explanation as a page of its own."""
-        return page(self.title, self._body(), STYLE)
+        return page(self.title, self._body(), styles=["tables.css"])
 
     def _repr_html_(self) -> str:
-        return fragment(self._body(), STYLE)
+        return framed(self.html, self.title)
 
     def _body(self) -> str:
-        out = [f'<section class="tg tg-explain"><h1>{escape(self.title)}</h1><p>{escape(self.about)}</p>']
+        out = [f'<main class="explain"><h1>{escape(self.title)}</h1><p class="note">{escape(self.about)}</p>']
         if self._all(LINES):
             out.append("<ol>")
             for line in self.lines:
@@ -272,8 +250,8 @@ class Explanation:
             out.append("</ol>")
         else:
             heads, rows = self.table
-            out.append(f"<p>{self._measure()} by time step:</p>")
-            out.append('<div class="wide"><table><thead><tr>')
+            out.append(f'<p class="note">{self._measure()} by time step:</p>')
+            out.append('<div class="wide"><table class="sums"><thead><tr>')
             out += [f'<th scope="col">{escape(head)}</th>' for head in heads]
             out.append("</tr></thead><tbody>")
             out += [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
@@ -281,8 +259,8 @@ class Explanation:
         bad = " bad" if self.total is not None and not np.isfinite(self.total).all() else ""
         out.append(f'<p class="total{bad}">{escape(self.answer)}</p>')
         out += [f'<p class="why">{escape(_sentence(each))}</p>' for each in self._said()]
-        out += [f"<p>{escape(_sentence(note))}</p>" for note in self.notes]
-        return "\n".join([*out, "</section>"])
+        out += [f'<p class="note">{escape(_sentence(note))}</p>' for note in self.notes]
+        return "\n".join([*out, "</main>"])
 
     def _said(self) -> list[str]:
         return [each for each in (self.missing, *self.reasons) if each]
@@ -292,9 +270,8 @@ class Explanation:
 
         Raises: OptionError for another suffix; OutputError, if the file cannot be written.
         """
-        return save(
-            path, {".txt": lambda: self.text(120) + "\n", ".md": lambda: self.markdown, ".html": lambda: self.html}
-        )
+        forms = {".txt": lambda: self.text(120) + "\n", ".md": lambda: self.markdown, ".html": lambda: self.html}
+        return save(path, {suffix: encoded(form) for suffix, form in forms.items()})
 
 
 def explain(
@@ -510,16 +487,16 @@ def _column(line: Line) -> str:
 
 def _words(array: Any) -> str:
     host_array = np.asarray(array)
-    said = str(summary(host_array))
+    said = summary(host_array).words(DIGITS)
     return said if host_array.size <= FEW else f"{host_array.shape}: {said}"
 
 
 def _size(added: Any) -> str:
-    return number(float(added)) if np.ndim(added) == 0 else number(summary(added).norm)
+    return number(float(added) if np.ndim(added) == 0 else summary(added).norm, DIGITS)
 
 
 def _factor(x: float) -> str:
-    return f"({number(x)})" if x < 0 else number(x)
+    return f"({number(x, DIGITS)})" if x < 0 else number(x, DIGITS)
 
 
 def _sentence(words: str) -> str:

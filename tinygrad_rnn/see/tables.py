@@ -23,45 +23,22 @@ from ..backend import NAMESPACE_OF, as_array, backend_of
 from ..core.autodiff import tape
 from ..core.modes import changed
 from ..core.tensor import Tensor, keep
-from ..errors import GraphError, ModifiedError, OptionError, OutputError, ShapeError
+from ..errors import GraphError, ModifiedError, OptionError, ShapeError
 from ..transforms import tangents
 from .formula import Local, jacobian, local, moving
 from .graph import unfolded
-from .layout import write_atomically
 from .ledger import Ledger, ledger, overwritten
 from .naming import names
 from .notation import accented, escaped, latex_name, literal, mathml, plain
-from .page import fragment, page
+from .publishing import framed, page, save
 from .summary import Summary, number, summary
 from .words import printable
 
 TERMS = 4
 """Up to this many contributions to one adjoint are written out."""
-SUFFIXES = (".txt", ".md", ".tex", ".html")
+DIGITS = 4
+"""Of each number in a table."""
 COLUMNS = ("Forward primal trace ↓", "Forward tangent trace ↓", "Reverse adjoint trace ↑")
-
-STYLE = """
-.tg-trace { color: var(--ink); background: var(--sheet); font: 15px/1.45 system-ui, sans-serif; margin: 0; }
-.tg-trace figcaption { font-size: 1.15rem; font-weight: 600; margin-bottom: .3rem; }
-.tg-trace p { color: var(--soft); margin: .3rem 0; max-width: 60rem; }
-.tg-trace .wide { overflow-x: auto; margin: .8rem 0; }
-.tg-trace table { border-collapse: collapse; width: 100%; }
-.tg-trace th, .tg-trace td { text-align: left; vertical-align: top; padding: .4rem .8rem .4rem 0; background: none; }
-.tg-trace thead th { border-bottom: 2px solid var(--ink); font-weight: 600; white-space: nowrap; }
-.tg-trace tbody tr { border-bottom: 1px solid var(--line); background: none; }
-.tg-trace tbody tr:hover { background: var(--lit); }
-.tg-trace math { font-size: 1.08em; math-style: normal; }
-.tg-trace .number { display: inline-block; margin-left: .3em; font-variant-numeric: tabular-nums; }
-.tg-trace .where { display: block; }
-.tg-trace .soft { color: var(--soft); font-size: .85em; }
-.tg-trace .bad { color: var(--bad); font-weight: 600; }
-@media (max-width: 40rem) {
-  .tg-trace thead { display: none; }
-  .tg-trace tr, .tg-trace td { display: block; padding: .15rem 0; overflow-x: auto; }
-  .tg-trace tbody tr { padding: .5rem 0; }
-  .tg-trace td::before { content: attr(data-of); display: block; color: var(--soft); font-size: .75rem; }
-}
-"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +62,8 @@ class Cell:
         """The value in a few words."""
         if self.value is None:
             return self.why
-        return str(self.value) if self.value.numbers or not self.shape else f"{self.shape}: {self.value}"
+        words = self.value.words(DIGITS)
+        return words if self.value.numbers or not self.shape else f"{self.shape}: {words}"
 
 
 @dataclass(frozen=True)
@@ -190,21 +168,21 @@ class TraceTable:
     @property
     def html(self) -> str:
         """The table as a page of its own."""
-        return page(self.title, self._figure(), STYLE)
+        return page(self.title, self._body(), styles=["tables.css"])
 
     def _repr_html_(self) -> str:
-        return fragment(self._figure(), STYLE)
+        return framed(self.html, self.title)
 
-    def _figure(self) -> str:
+    def _body(self) -> str:
         heads = "".join(f'<th scope="col">{head}</th>' for head in COLUMNS)
-        lines = [f'<figure class="tg tg-trace"><figcaption>{escape(self.title)}</figcaption>']
+        lines = [f'<main class="trace"><h1>{escape(self.title)}</h1>']
         lines += [f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>']
         for i, row in enumerate(self.rows):
             if self.gap and i == self.gap[0]:
                 lines.append(f'<tr><td colspan="3" class="soft">⋮ {escape(self.gap[1])}</td></tr>')
             lines.append(f"<tr>{''.join(_html(row, cell, head) for cell, head in zip(row.cells, COLUMNS))}</tr>")
         lines.append("</tbody></table></div>")
-        return "\n".join([*lines, *[f"<p>{escape(note)}</p>" for note in self._notes()], "</figure>"])
+        return "\n".join([*lines, *[f'<p class="note">{escape(note)}</p>' for note in self._notes()], "</main>"])
 
     def _notes(self) -> list[str]:
         return [*self.notes, *([self.gap[1]] if self.gap else [])]
@@ -214,27 +192,14 @@ class TraceTable:
 
         Raises: OptionError for another suffix; OutputError, if the file cannot be written.
         """
-        forms: dict[str, Callable[[], str]] = {
-            ".txt": lambda: self.text(120) + "\n", ".md": lambda: self.markdown,
-            ".tex": lambda: self.latex, ".html": lambda: self.html,
-        }  # fmt: skip
-        return save(path, forms)
+        forms = {".txt": lambda: self.text(120) + "\n", ".md": lambda: self.markdown, ".tex": lambda: self.latex,
+                 ".html": lambda: self.html}  # fmt: skip
+        return save(path, {suffix: encoded(form) for suffix, form in forms.items()})
 
 
-def save(path: str | PathLike[str], forms: dict[str, Callable[[], str]]) -> Path:
-    """Write a text by the suffix of its file, whole or not at all.
-
-    Raises: OptionError for a suffix that is not among `forms`; OutputError, if the file cannot be written.
-    """
-    target = Path(path)
-    if (suffix := target.suffix.lower()) not in forms:
-        raise OptionError(f"cannot tell from {target.name!r} what to write; known suffixes are {', '.join(forms)}")
-    content = forms[suffix]().encode(errors="backslashreplace")
-    try:
-        write_atomically(target, content)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}; choose another folder or name") from error
-    return target
+def encoded(form: Callable[[], str]) -> Callable[[], bytes]:
+    """What makes a text, as what makes the bytes of its file."""
+    return lambda: form().encode(errors="backslashreplace")
 
 
 def trace_table(
@@ -415,7 +380,9 @@ class _Builder:
         listed = ", ".join(moved[:TERMS]) + (f" and {len(moved) - TERMS} more" if len(moved) > TERMS else "")
         how = f"move{'s' if len(moved) == 1 else ''} {'with 1' if ones else 'as given'}"
         seed, called = self.book.gradients[self.y.age], self.names[self.y.age]
-        start = number(float(seed)) if not seed.ndim else "1 in every element" if (seed == 1).all() else "as given"
+        start = (
+            number(float(seed), DIGITS) if not seed.ndim else "1 in every element" if (seed == 1).all() else "as given"
+        )
         notes = [f"Tangents: {listed} {how}, all else stands still." if moved else "Tangents: nothing moves."]
         notes[0] += f" Adjoint of {called}: {start}."
         if self.index:
@@ -433,7 +400,8 @@ class _Builder:
         back = float(sum(float((g * t).sum()) for g, t in ends))
         same = bool(np.isclose(forward, back, rtol=1e-3, atol=1e-6, equal_nan=True))
         said = "Both ways agree" if same else "The two ways differ, so that a rule, or a hook, is no derivative"
-        return [f"{said}: adjoint times tangent is {number(forward)} at {called}, {number(back)} at what moves."]
+        at_y, at_ends = (number(each, DIGITS) for each in (forward, back))
+        return [f"{said}: adjoint times tangent is {at_y} at {called}, {at_ends} at what moves."]
 
 
 def summed(wide: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
