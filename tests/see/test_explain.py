@@ -296,6 +296,7 @@ def zero_cases():
     E = drawn(4, 3, name="E")
     negative = tg.tensor([-1.0, -2.0], dtype="float64", requires_grad=True, name="x")
     tiny = tg.tensor([1e-30], requires_grad=True, name="x")
+    none = drawn(0, 3, name="x")
     picked = tg.tensor(np.array([1.0, 5.0, 2.0]), requires_grad=True, name="x")
     return {
         r"sigmoid in gru\[t=2\] is saturated: z is exactly 1": (*saturated(tg.sigmoid, 800.0), None),
@@ -312,6 +313,7 @@ def zero_cases():
         r"mul makes a contribution to x that is below the least number": (tiny, (tiny * 1e-30 * 1e-30).sum(), None),
         r"floor does not change with x": (x, tg.floor(x).sum(), None),
         r"the gradient that comes in for v\d is 0": (x, tg.tanh(x), None),
+        r"^x has no elements": (none, (none * 2.0).sum(), None),
         r"products to v1 that add up to 0": (
             x, (x.reshape((1, 3)) @ tg.tensor(np.array([[1.0, -1.0]] * 3))).sum() * 1.0, None),
     }  # fmt: skip

@@ -440,7 +440,7 @@ class _Builder:
         assert book is not None
         if y.size != 1:
             self.notes.append(
-                f"{self.names[y.age]} is no scalar, so backward() needs grad=; what is left out counts as 1"
+                f"{self.names[y.age]} is no scalar: backward() needs grad=; without it, this is about the sum"
             )
         if x.op is not None and keep not in (x.hooks or ()):
             self.notes.append(f"x.grad stays None, since x is the result of {x.op.name}: call x.retain_grad() before "
@@ -450,7 +450,7 @@ class _Builder:
         if any(hook is not keep for hook in x.hooks or ()):
             self.notes.append("a hook on x changes the sum of the contributions")
         if not any(t.source for t in book.tensors):
-            self.notes.append("lines of code are known of what ran under tg.debug()")
+            self.notes.append("lines of code are recorded under tg.debug() only")
         if self.index is None and np.isfinite(total).all():
             self.notes += faint(self.x, book)
 

@@ -101,6 +101,8 @@ def zero(x: Tensor, book: Ledger, chosen: Any = None) -> list[str]:
     chosen: a mask of the elements of x that are meant; all, if left out.
     """
     called = names(book.tensors)
+    if not x.size:
+        return [f"{called[x.age]} has no elements"]
     found: dict[str, None] = {}
     waiting = [(x, np.ones(x.shape, bool) if chosen is None else chosen)]
     seen = {x.age}
