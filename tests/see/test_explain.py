@@ -202,6 +202,28 @@ def test_lines_that_are_many_become_a_table_by_step_that_fits():
     assert "not all columns fit" in explain(cell.U, loss).text(40, lines=4)
 
 
+def test_lines_that_are_many_outside_of_any_step_are_cut_and_it_is_said():
+    x = number(1.0, "x")
+    y = x * 1.0
+    for _ in range(20):
+        y = y + x * 2.0
+    found = explain(x, y)
+    assert found.total == 41.0 and found.text().count("argument a") == 12
+    for text in (found.text(), found.markdown, found.html):
+        assert "9 more contributions are left out" in text
+    assert "more contributions" not in found.text(lines=30)
+
+
+def test_the_slices_of_a_sequence_share_a_column():
+    layer, x = nn.LSTM(3, 5, dtype=np.float64, rng=np.random.default_rng(2)), drawn(4, 2, 3, seed=1, name="x")
+    found = explain(x, (layer(x)[0] ** 2.0).sum())
+    heads, rows = found.table
+    assert heads == ["t", "x", "step", "so far"] and [row[0] for row in rows] == ["3", "2", "1", "0"]
+    assert all(row[1] == row[2] for row in rows)
+    assert float(rows[-1][3]) == pytest.approx(np.linalg.norm(found.total), rel=1e-3)
+    assert "| t | x |" in found.markdown and '<table class="sums">' in found.html
+
+
 # -- none ----------------------------------------------------------------------------------------------------------
 
 

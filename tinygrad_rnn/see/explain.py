@@ -5,6 +5,8 @@ The contributions are those that the engine's own pass wrote down; local derivat
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -122,7 +124,12 @@ class Explanation:
         missing: str, reasons: Sequence[str], notes: Sequence[str], embed: Callable[[int], Any],
     ) -> None:  # fmt: skip
         self.x, self.y, self.about, self.index, self.lines, self.total = x, y, about, index, tuple(lines), total
-        self.missing, self.reasons, self.notes, self._embed = missing, tuple(reasons), tuple(notes), embed
+        self.missing, self.reasons, self.notes, self._embed = (
+            missing,
+            tuple(reasons),
+            tuple(map(_sentence, notes)),
+            embed,
+        )
 
     def by_step(self) -> dict[int | None, Any]:
         """By time step (None: in none), the sum of the contributions: of the shape of x, or of one element a number."""
@@ -153,24 +160,35 @@ class Explanation:
         return f"{self.title} = {_words(self.total)}" + (f", the sum of {count}" if self.lines else "")
 
     def text(self, width: int = 80, lines: int = LINES) -> str:
-        """The explanation in plain text, folded to a width; of more contributions than `lines` a table by time step."""
+        """The explanation in plain text, folded to a width.
+
+        lines: if there are more contributions, they are shown as a table by time step, or as the first of them.
+        """
         out = [*wrap(f"{self.title}, {self.about}", width), ""]
-        for i, line in enumerate(self.lines[:lines] if self._all(lines) else ()):
+        for i, line in enumerate(self._shown(lines)):
             out += wrap(f"{i + 1}  {line.head}", width, subsequent_indent="   ")
             made = f"{plain(accented('bar', literal(line.read)))} += {line.formula}"
             out += wrap(made, width, initial_indent="     ", subsequent_indent="         ")
             for name, words in line.facts:
                 out += wrap(f"{name}: {words}", width, initial_indent="     ", subsequent_indent="       ")
-        if not self._all(lines):
+        if not self._shown(lines) and self.lines:
             out += self._columns(width)
-        out += ["", *wrap(self.answer, width), *self._wrapped([self.missing, *self.reasons, *self.notes], width)]
+        for sentence in (self._left_out(lines), "", self.answer, *self._said(), *self.notes):
+            out += wrap(sentence, width) or [""]
         return "\n".join(out).replace("\n\n\n", "\n\n")
 
-    def _all(self, lines: int) -> bool:
-        return len(self.lines) <= lines
+    def _shown(self, lines: int) -> tuple[Line, ...]:
+        """The contributions to show one by one: none of them, if there are many, in several time steps."""
+        many = len(self.lines) > lines
+        return () if many and len({line.step for line in self.lines}) > 1 else self.lines[:lines]
 
-    def _wrapped(self, sentences: Sequence[str], width: int) -> list[str]:
-        return [line for each in sentences if each for line in wrap(_sentence(each), width)]
+    def _left_out(self, lines: int) -> str:
+        count = len(self.lines) - len(self._shown(lines))
+        return f"{count} more contributions are left out: .lines has them all." if self._shown(lines) and count else ""
+
+    def _said(self) -> list[str]:
+        """Why there is no gradient, or one that is zero or not finite."""
+        return [_sentence(each) for each in (self.missing, *self.reasons) if each]
 
     @property
     def table(self) -> tuple[list[str], list[list[str]]]:
@@ -180,14 +198,14 @@ class Explanation:
         so far.
         """
         columns = list(dict.fromkeys(_column(line) for line in self.lines))
-        cells: dict[tuple[int | None, str], Any] = {}
+        parts: dict[tuple[int | None, str], dict[str, Any]] = {}  # by step and column: the sum for each slice of x
         for line in self.lines:
-            key = line.step, _column(line)
-            cells[key] = cells[key] + line.added if key in cells else line.added
+            sums = parts.setdefault((line.step, _column(line)), {})
+            sums[line.read] = sums[line.read] + line.added if line.read in sums else line.added
         heads, rows, so_far = ["t", *columns, "step", "so far"], [], None
         for step, whole in self.by_step().items():
             so_far = whole if so_far is None else so_far + whole
-            row = [_size(cells[step, column]) if (step, column) in cells else "" for column in columns]
+            row = [_size(*parts.get((step, column), {}).values()) for column in columns]
             rows.append(["" if step is None else str(step), *row, _size(whole), _size(so_far)])
         return heads, rows
 
@@ -195,6 +213,7 @@ class Explanation:
         return "Contributions" if self.index is not None else "Norms of the contributions"
 
     def _columns(self, width: int) -> list[str]:
+        """The table in plain text; what does not fit is left out, and said."""
         heads, rows = self.table
         if len(rows) > 2 * LINES:
             left_out = len(rows) - 2 * LINES
@@ -214,21 +233,17 @@ class Explanation:
     def markdown(self) -> str:
         """The explanation in Markdown, its formulas between dollar signs."""
         out = [f"**{markdown_text(self.title)}**, {markdown_text(self.about)}", ""]
-        for i, line in enumerate(self.lines if self._all(LINES) else ()):
+        for i, line in enumerate(self._shown(LINES)):
             bar = accented("bar", latex_name(line.read))
             out += [f"{i + 1}. {markdown_text(line.head)}", "", f"   ${bar} \\mathrel{{+}}= {line.latex}$", ""]
             out += [f"   - {name}: {markdown_text(words)}" for name, words in line.facts]
-        if not self._all(LINES):
+        if not self._shown(LINES) and self.lines:
             heads, rows = self.table
-            out += ["", *[f"| {' | '.join(map(markdown_text, row))} |" for row in [heads, ["---"] * len(heads), *rows]]]
-            out[-len(rows) - 1] = f"|{'---:|' * len(heads)}"
+            out += [f"{self._measure()} by time step:", "", f"| {' | '.join(map(markdown_text, heads))} |"]
+            out += [f"|{'---:|' * len(heads)}", *[f"| {' | '.join(map(markdown_text, row))} |" for row in rows]]
         out += ["", f"**{markdown_text(self.answer)}**", ""]
-        return (
-            "\n".join(
-                [*out, *[f"{markdown_text(_sentence(each))}  " for each in (self.missing, *self.reasons) if each]]
-            )
-            + "\n"
-        )
+        said = [self._left_out(LINES), *self._said(), *self.notes]
+        return "\n".join([*out, *[f"{markdown_text(each)}  " for each in said if each]]) + "\n"
 
     @property
     def html(self) -> str:
@@ -240,14 +255,14 @@ class Explanation:
 
     def _body(self) -> str:
         out = [f'<main class="explain"><h1>{escape(self.title)}</h1><p class="note">{escape(self.about)}</p>']
-        if self._all(LINES):
+        if self._shown(LINES) or not self.lines:
             out.append("<ol>")
-            for line in self.lines:
+            for line in self._shown(LINES):
                 formula = mathml(f"{accented('bar', latex_name(line.read))} += {line.latex}").replace(*ADD)
                 facts = "".join(f"<dt>{name}</dt><dd>{escape(words)}</dd>" for name, words in line.facts)
                 head = f"<small>{escape(line.head)}</small>"
                 out.append(f"<li>{head}<div>{formula}</div><dl>{facts}</dl></li>")
-            out.append("</ol>")
+            out.append(f'</ol><p class="note">{self._left_out(LINES)}</p>')
         else:
             heads, rows = self.table
             out.append(f'<p class="note">{self._measure()} by time step:</p>')
@@ -258,12 +273,9 @@ class Explanation:
             out.append("</tbody></table></div>")
         bad = " bad" if self.total is not None and not np.isfinite(self.total).all() else ""
         out.append(f'<p class="total{bad}">{escape(self.answer)}</p>')
-        out += [f'<p class="why">{escape(_sentence(each))}</p>' for each in self._said()]
-        out += [f'<p class="note">{escape(_sentence(note))}</p>' for note in self.notes]
+        out += [f"<p>{escape(each)}</p>" for each in self._said()]
+        out += [f'<p class="note">{escape(note)}</p>' for note in self.notes]
         return "\n".join([*out, "</main>"])
-
-    def _said(self) -> list[str]:
-        return [each for each in (self.missing, *self.reasons) if each]
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the explanation to a file, whole or not at all: .txt, .md or .html.
@@ -482,7 +494,8 @@ def _checked(x: Tensor, index: Any) -> tuple[int, ...] | None:
 
 
 def _column(line: Line) -> str:
-    return line.through[-1] if line.through else f"{line.op}.{line.argument}"
+    """The slice of x that was read, whatever its step; or the operation that read x itself."""
+    return re.sub(r"\[[\d,]+\]$", "", line.through[-1]) if line.through else f"{line.op}.{line.argument}"
 
 
 def _words(array: Any) -> str:
@@ -491,8 +504,13 @@ def _words(array: Any) -> str:
     return said if host_array.size <= FEW else f"{host_array.shape}: {said}"
 
 
-def _size(added: Any) -> str:
-    return number(float(added) if np.ndim(added) == 0 else summary(added).norm, DIGITS)
+def _size(*parts: Any) -> str:
+    """A number as it is; the norm of an array, or of several that are slices of one; "" of nothing."""
+    if not parts:
+        return ""
+    if np.ndim(parts[0]) == 0:
+        return number(float(sum(parts)), DIGITS)
+    return number(math.hypot(*[summary(part).norm for part in parts]), DIGITS)
 
 
 def _factor(x: float) -> str:
