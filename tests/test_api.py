@@ -56,6 +56,8 @@ Tensor.numpy()  Tensor.item()  Tensor.tolist()  Tensor.detach()  Tensor.to(backe
 Tensor.assign_(value)
 Tensor.backward(grad, retain_graph)  Tensor.retain_grad()  Tensor.register_hook(hook)
 draw(y, *, title, direction, expand, engine, timeout, max_nodes)
+explain(x, of, index, *, grad, expand)
+trace_table(y, *, wrt, tangents, grad, index, title, expand, max_rows)
 nn.Module()  nn.Module.parameters()  nn.Module.named_parameters()  nn.Module.state_dict()
 nn.Module.load_state_dict(state, strict)  nn.Module.train(training)  nn.Module.eval()  nn.Module.to(backend)
 nn.Module.zero_grad()

@@ -105,6 +105,8 @@ from .ops.shapes import (
     unstack,
 )
 from .see.drawing import Drawing, draw
+from .see.explain import Explanation, explain
+from .see.tables import TraceTable, trace_table
 from .testing import gradcheck
 from .transforms import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 

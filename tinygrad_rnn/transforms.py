@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,18 +24,34 @@ def recomputed(xp: Any, *xs: Array, value: Array, replay: Callable[..., list[Any
 
 
 def push(y: Tensor, starts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Forward mode: the tangent of y when each start moves with its tangent; the tape is walked oldest first."""
-    tangents = {x.age: t for x, t in starts}
+    """Forward mode: the tangent of y when each start moves with its tangent."""
+    moved = {x.age: t for x, t in starts} | {node.age: t for node, t in tangents(y, starts)}
+    return moved[y.age] if y.age in moved else _still(y)
+
+
+def tangents(y: Tensor, starts: Sequence[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each result that moves on the way from the starts to y, oldest first, with its tangent.
+
+    Raises: ModifiedError, at a node that needs a value which was overwritten.
+    """
+    known = {x.age: t for x, t in starts}
     for age, node in sorted(concerned([y], [x for x, _ in starts]).items()):
-        if age not in tangents:
-            inputs = enumerate(node.inputs or ())
-            moving = [(i, tangents[x.age]) for i, x in inputs if type(x) is Tensor and x.age in tangents]
-            tangents[age] = _tangent(node, moving)
-    return tangents[y.age] if y.age in tangents else _still(y)
+        moving = [(i, known[x.age]) for i, x in enumerate(node.inputs or ()) if _moves(node, i, x, known)]
+        if moving and age not in known:
+            known[age] = tangent(node, moving)
+            yield node, known[age]
 
 
-def _tangent(node: Tensor, moving: list[tuple[int, Tensor]]) -> Tensor:
-    """The tangent of one node, from the kind of its primitive; no primitive needs a second rule for it."""
+def _moves(node: Tensor, place: int, x: Any, known: Mapping[int, Tensor]) -> bool:
+    """Whether an input takes its node along: it moves, has a rule, and was no constant yet when it was read."""
+    return type(x) is Tensor and x.age in known and x.age < node.age and bool(node.op and node.op.has_rule(place))
+
+
+def tangent(node: Any, moving: Sequence[tuple[int, Any]]) -> Any:
+    """The tangent of one node, from the kind of its primitive; no primitive needs a second rule for it.
+
+    moving: the tangents of its inputs by their place. For formulas, too, unless the kind is "general".
+    """
     op, inputs = node.op, node.inputs
     assert op is not None and inputs is not None
     if op.kind == "linear":
@@ -54,11 +70,12 @@ def _tangent(node: Tensor, moving: list[tuple[int, Tensor]]) -> Tensor:
             only = [j == i for j in range(len(inputs))]
             rule = lambda g, node, i=i, only=only: by_reference(g, node, only)[i]  # noqa: E731
         if op.kind == "elementwise":  # its Jacobian is diagonal, hence its own transpose
-            parts.append(rule(broadcast_to(t, shape=node.shape), node))  # type: ignore[misc]
+            wide = t if t.shape == node.shape else broadcast_to(t, shape=node.shape)
+            parts.append(rule(wide, node))
         else:  # g -> rule(g) is linear: transpose it once more, at any point, to have it the other way round
             with enable_grad():
                 g = Tensor(NAMESPACE_OF[type(node._array)].zeros(node.shape, node.dtype), requires_grad=True)
-                back = rule(g, node)  # type: ignore[misc]
+                back = rule(g, node)
                 back = fitted(back[i] if op.variadic else back, inputs[i])
             parts += pullback(back, [g], t, create_graph=current().recording)
     total = parts[0]

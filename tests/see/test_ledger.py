@@ -187,6 +187,9 @@ def test_under_debug_a_stop_is_handed_on_with_its_line():
     assert first.source.startswith("test_ledger.py:")
     for later in (y, z):
         assert stopped(later) == "mul under no_grad()" and later.source == first.source
+    with tg.debug():
+        stairs = (x > 0.0).astype("float64") * 2.0
+    assert stopped(stairs) == "greater has no derivative"
     assert stopped(x.detach()[0]) == stopped(x.detach().reshape(1, 3)) == "detached"
 
 

@@ -46,6 +46,19 @@ def test_plain_text_keeps_the_meaning_of_a_formula():
         assert notation.plain(latex) == text
 
 
+@pytest.mark.parametrize(
+    ("latex", "marked", "text"),
+    [("x", r"\bar{x}", "x̄"), ("x_{1}", r"\bar{x}_{1}", "x̄_1"), (r"\alpha_{t}", r"\bar{\alpha}_{t}", "ᾱ_t"),
+     ("h_{[2]}", r"\bar{h}_{[2]}", "h̄[2]"), ("{W_{z}}_{[2]}", r"{\bar{W}_{z}}_{[2]}", "W̄_z[2]"),
+     (r"\mathrm{loss}", r"\bar{\mathrm{loss}}", "l̄oss"),
+     (r"\text{cells.0.}W", r"\text{cells.0.}\bar{W}", "cells.0.W̄"),
+     (r"\text{cells.0.W\_z}", r"\text{cells.0.}\bar{\text{W\_z}}", "cells.0.W̄_z"),
+     (r"\text{a.}", r"\bar{\text{a.}}", "ā.")],
+)  # fmt: skip
+def test_a_mark_stands_on_the_letter(latex, marked, text):
+    assert notation.accented("bar", latex) == marked and plain(marked) == normalize("NFC", text)
+
+
 NAMES = [
     "<script>alert(1)</script>", 'say "hi"', "back\\slash", "two\nlines", "重み🙂", "\u202eabc", "a_b_c", "{x}$",
     "x^2~", "&amp;", "%d#", "\\text{x}", "}{",
@@ -124,7 +137,7 @@ def test_a_few_numbers_are_shown_and_many_are_summed_up():
     assert str(summary(np.arange(9))) == "0 … 8"
     many = summary(np.array([3.0, -4.0, 0.0, 0.0, 0.0]))
     assert (many.low, many.high, many.norm, many.numbers) == (-4.0, 3.0, 5.0, ()) and str(many) == "-4 … 3  ‖5‖"
-    assert str(summary(np.zeros((0, 3)))) == "empty"
+    assert str(summary(np.zeros((0, 3)))) == "empty" and str(summary(np.full(7, 0.5))) == "all 0.5"
     assert len(summary(np.zeros(FEW)).numbers) == FEW and not summary(np.zeros(FEW + 1)).numbers
     assert str(summary(np.array([3 + 4j] * 5))) == "5 … 5  ‖11.2‖"
     assert summary(np.arange(7) > 3).high == 1.0

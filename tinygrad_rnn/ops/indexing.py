@@ -10,7 +10,7 @@ from ..core.tensor import Tensor
 from ..errors import BackendError, IndexOutOfRange
 
 
-@primitive("linear", latex=r"{x}[\cdot]", dx=lambda g, x, key: _embed(g, x, key))
+@primitive("linear", latex="{x}[{key}]", dx=lambda g, x, key: _embed(g, x, key))
 def index(xp, x, *, key):
     """x[key], as NumPy indexes: integers, slices, None, ..., a mask, arrays of integers."""
     if current().debug:

@@ -22,7 +22,8 @@ import numpy as np
 from ..core.primitive import Primitive
 from ..core.tensor import Tensor
 from ..functions.methods import operators
-from .notation import identifier
+from ..transforms import tangent
+from .notation import accented, identifier
 
 RELATION, SUM, MINUS, BIG, PRODUCT, POWER, ATOM = range(7)
 """How tightly the parts of a formula hold together, from loose to tight; BIG is a sign in front, such as a sum's."""
@@ -53,6 +54,7 @@ class Formula:
     ) -> None:  # fmt: skip
         self.symbol, self.value, self.op, self.args, self.options = symbol, value, op, tuple(args), dict(options or {})
 
+    inputs = property(lambda self: self.args, doc="As a node of the tape calls them.")
     shape = property(lambda self: self.value.shape, doc="That of the sample value.")
     dtype = property(lambda self: self.value.dtype, doc="That of the sample value.")
     ndim = property(lambda self: self.value.ndim, doc="That of the sample value.")
@@ -137,15 +139,11 @@ def local(node: Tensor, names: Mapping[int, str] | None = None, name: str = "y")
     """
     op, inputs = node.op, node.inputs or ()
     assert op is not None
-    given = names or {}
     if op.vjp:
-        return Local(rf"{identifier(op.name.replace('_', ' '))}", {})
-    symbols: list[Any] = []
-    for i, x in enumerate(inputs):
-        argument = f"{op.arrays[-1][0]}_{i + 1}" if op.variadic else identifier(op.arrays[i])
-        symbols.append(Formula(given.get(i, argument), np.ones(x.shape, x.dtype)) if hasattr(x, "shape") else x)
+        return Local(_named(op), {})
+    symbols = _symbols(node, names or {})
     y = Formula(name, np.ones(node.shape, node.dtype))
-    g = Formula(rf"\bar{{{name}}}", np.ones(node.shape, node.dtype))
+    g = Formula(accented("bar", name), y.value)
     slopes: dict[int, str] = {}
     for argument in op.rules:
         try:
@@ -157,6 +155,50 @@ def local(node: Tensor, names: Mapping[int, str] | None = None, name: str = "y")
         each = zip(places, made if op.variadic else [made])
         slopes |= {i: _written(slope, {}).text for i, slope in each if isinstance(inputs[i], Tensor)}
     return Local(Formula("", y.value, op, symbols, node.options).latex, slopes)
+
+
+def moving(node: Tensor, places: Sequence[int], names: Mapping[int, str] | None = None, name: str = "y") -> str:
+    """How the tangent of one node follows from those of its inputs: the law of forward mode, run on symbols.
+
+    places: of the inputs that move; the tangent of each is its name with a dot. names, name: as for `local`.
+    Of what is neither linear, bilinear nor elementwise, the Jacobian times the tangent.
+    """
+    op, symbols = node.op, _symbols(node, names or {})
+    assert op is not None
+    dots = {i: Formula(accented("dot", symbols[i].symbol), symbols[i].value) for i in places}
+    if op.kind != "general":
+        ways: dict[int, Formula] = dict(dots)
+        if op.kind == "linear":  # in all arrays together: what stands still has its place too
+            ways |= {
+                i: Formula("0", x.value * 0) for i, x in enumerate(symbols) if isinstance(x, Formula) and i not in dots
+            }
+        stand_in = Formula(name, np.ones(node.shape, node.dtype), op, symbols, node.options)
+        try:
+            with np.errstate(all="ignore"):
+                return _written(tangent(stand_in, list(ways.items())), {id(stand_in): name}).text
+        except Exception:  # as above
+            pass
+    return " + ".join(rf"{jacobian(node, i, symbols[i].symbol)} \cdot {dot.symbol}" for i, dot in dots.items())
+
+
+def jacobian(node: Tensor, place: int, argument: str) -> str:
+    """What stands for the partial derivatives of a node that has no formula. argument: the name of its input."""
+    assert node.op is not None
+    return rf"\frac{{\partial {_named(node.op)}}}{{\partial {argument}}}"
+
+
+def _named(op: Primitive) -> str:
+    return rf"\mathrm{{{op.name.replace('_', chr(92) + ' ')}}}"
+
+
+def _symbols(node: Tensor, names: Mapping[int, str]) -> list[Any]:
+    """What stands for the inputs of a node: a symbol of the name given for its place, or of the argument's name."""
+    op, symbols = node.op, []
+    assert op is not None
+    for i, x in enumerate(node.inputs or ()):
+        argument = f"{op.arrays[-1][0]}_{i + 1}" if op.variadic else identifier(op.arrays[i])
+        symbols.append(Formula(names.get(i, argument), np.ones(x.shape, x.dtype)) if hasattr(x, "shape") else x)
+    return symbols
 
 
 def equations(step: Callable[..., Any], *args: Any, index: str = "t", **options: Any) -> dict[str, str]:
@@ -177,7 +219,7 @@ def equations(step: Callable[..., Any], *args: Any, index: str = "t", **options:
 def template(op: Primitive) -> str:
     """The notation of a primitive: its own, or its name applied to its arrays."""
     arrays = ", ".join(f"{{{name}}}" for name in op.arrays)
-    return op.latex or rf"\mathrm{{{op.name.replace('_', chr(92) + ' ')}}}({arrays})"
+    return op.latex or rf"{_named(op)}({arrays})"
 
 
 def _value(x: Any) -> Any:
@@ -225,7 +267,14 @@ def _number(x: Any) -> str:
             if math.isclose(abs(x), value, rel_tol=1e-12):
                 return "-" * (x < 0) + text
         return f"{x:.4g}"
-    return str(int(x)) if isinstance(x, (bool, int, float)) else rf"\mathrm{{{x}}}"
+    if isinstance(x, tuple):
+        return ", ".join(map(_number, x))
+    if isinstance(x, slice):
+        ends = [x.start, x.stop] + ([x.step] if x.step not in (None, 1) else [])
+        return ":".join("" if end is None else str(end) for end in ends)
+    if hasattr(x, "shape"):
+        return r"\cdot"
+    return str(int(x)) if isinstance(x, (bool, int, float)) else r"\ldots" if x is ... else rf"\mathrm{{{x}}}"
 
 
 class _Slot(NamedTuple):

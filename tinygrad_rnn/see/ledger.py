@@ -6,7 +6,7 @@ overwritten after the tape read it, what needs the old one is lost; the ledger s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..backend import NAMESPACE_OF
 from ..core.autodiff import Part, pull, seed_for, tape
 from ..core.broadcasting import fitted
 from ..core.modes import changed
-from ..core.primitive import unchanged
+from ..core.primitive import read, unchanged
 from ..core.tensor import Tensor
 from ..errors import ModifiedError
 
@@ -158,6 +158,17 @@ def stopped(t: Tensor) -> str:
     if t.stop.differentiable and t.dtype.kind in "fc":
         return f"{t.stop.name} under no_grad()"
     return f"{t.stop.name} has no derivative"
+
+
+def overwritten(tensors: Iterable[Tensor]) -> str:
+    """Which operation of a tape could not be computed once more, since a value was overwritten; "" if all can be."""
+    for node in tensors:
+        for x in node.inputs or ():
+            try:
+                read(x, node, recorded=False)
+            except ModifiedError as error:
+                return str(error)
+    return ""
 
 
 def argument(node: Tensor, place: int) -> str:

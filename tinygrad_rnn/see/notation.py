@@ -20,9 +20,11 @@ LITERAL = {latex: c for c, latex in SPECIAL.items()}
 SIGNS = GREEK | {
     "odot": "⊙", "cdot": "·", "sum": "∑", "pi": "π", "infty": "∞", "Phi": "Φ", "neg": "¬", "neq": "≠", "leq": "≤",
     "geq": "≥", "lVert": "‖", "rVert": "‖", "lvert": "|", "rvert": "|", "lfloor": "⌊", "rfloor": "⌋", "top": "ᵀ",
-    "backslash": "\\", "sim": "~", "bar": "\u0304", "hat": "^",
+    "backslash": "\\", "sim": "~", "bar": "\u0304", "dot": "\u0307", "hat": "^", "partial": "∂", "ldots": "…",
 }  # fmt: skip
-TOKEN = re.compile(r"\\text\{(?:\\[^A-Za-z]|\\[a-z]+\{\}|[^{}\\])*\}|\\[A-Za-z]+|\\.|[\s\S]")
+LETTERS = r"\\text\{(?:\\[^A-Za-z]|\\[a-z]+\{\}|[^{}\\])*\}"
+"""Words as they are, as `literal` writes them."""
+TOKEN = re.compile(rf"{LETTERS}|\\[A-Za-z]+|\\.|[\s\S]")
 SPACED = {"⊙", "·", "≠", "≤", "≥", "=", "<", ">", "+"}
 HELD = "\ue000"
 RAISED = dict(zip("0123456789-ᵀ", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ᵀ"))
@@ -36,11 +38,40 @@ def identifier(name: str) -> str:
 
 
 def latex_name(name: str) -> str:
-    """Any name of a tensor in LaTeX: a letter or a word with a subscript if it looks like one, else its own letters."""
-    word = re.fullmatch(r"([A-Za-z]+)(?:_([A-Za-z0-9]+))?", name)
+    """Any name of a tensor in LaTeX: a letter or a word, with a subscript if it looks like one, else its own letters.
+
+    Subscripts are those of W_z, x1 and h[2], which is h at step 2; whatever stands before a dot is literal.
+    """
+    word = re.fullmatch(r"(.*\.)?([A-Za-z]+)(?:_([A-Za-z0-9]+)|([0-9]+))?(\[[0-9,]+\])?", name)
     if word is None:
-        return rf"\text{{{''.join(SPECIAL.get(c, c) for c in printable(name))}}}"
-    return identifier(word[1]) + (f"_{{{word[2]}}}" if word[2] else "")
+        return literal(name)
+    below, step = word[3] or word[4], word[5]
+    found = identifier(word[2]) + (f"_{{{below}}}" if below else "")
+    found = found if not step else f"{{{found}}}_{{{step}}}" if below else f"{found}_{{{step}}}"
+    return (literal(word[1]) if word[1] else "") + found
+
+
+def literal(name: str) -> str:
+    """The letters of a name in LaTeX, and nothing else: `plain` gives them back."""
+    return rf"\text{{{escaped(name)}}}"
+
+
+def escaped(words: str) -> str:
+    """Words for LaTeX, in which no letter has a meaning."""
+    return "".join(SPECIAL.get(c, c) for c in printable(words))
+
+
+def accented(mark: str, latex: str) -> str:
+    r"""A name with a mark such as \bar or \dot on its letter: not on its subscript, nor on what stands before a dot."""
+    prefix = ""
+    if words := re.fullmatch(LETTERS, latex):  # a literal name
+        before, dot, last = words[0][6:-1].rpartition(".")
+        prefix, latex = (rf"\text{{{before}.}}", rf"\text{{{last}}}") if dot and last else ("", latex)
+    elif words := re.match(LETTERS, latex):
+        prefix, latex = words[0], latex[words.end() :]
+    letter = re.match(r"\{?([A-Za-z]|\\[A-Za-z]+)(?=_|$)", latex)
+    marked = f"\\{mark}{{{latex}}}" if letter is None else latex.replace(letter[1], f"\\{mark}{{{letter[1]}}}", 1)
+    return prefix + marked
 
 
 @lru_cache(4096)
@@ -66,18 +97,18 @@ def _plain(tokens: list[str]) -> str:
             out += f"√{_enclosed(_group(tokens), tight=True)}"
         elif token == r"\mathrm":
             out += _group(tokens)
-        elif token == r"\bar":
+        elif token in (r"\bar", r"\dot"):
             over = _group(tokens)
-            out += over[:1] + SIGNS["bar"] + over[1:]
+            out += over[:1] + SIGNS[token[1:]] + over[1:]
         elif token == "^":
             power = _group(tokens)
             raised = "".join(RAISED.get(c, "?") for c in power)
             out = out.rstrip() + (raised if "?" not in raised else f"^{_enclosed(power, tight=True)}")
         elif token == "_":
             below = _group(tokens)
-            out += f"_{below}" if re.fullmatch(r"\w+", below) else f"[{below}]"
+            out += f"_{below}" if re.fullmatch(r"\w+", below) else below if below[:1] == "[" else f"[{below}]"
         elif token == " ":
-            out += "" if out.endswith((" ", "‖", "⌊")) and not out.endswith("∑ ") else " "
+            out += "" if out.endswith((" ", "‖", "⌊", "∂")) and not out.endswith("∑ ") else " "
         else:
             sign = token[1:] if token[0] == "\\" else token
             sign = SIGNS.get(sign, sign) if token[0] == "\\" else sign

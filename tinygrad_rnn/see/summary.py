@@ -40,16 +40,28 @@ class Summary:
     @property
     def lines(self) -> tuple[str, ...]:
         """The summary in a line, and in a second one what is not finite, if anything is."""
-        counted = [f"{count} {word}" for count, word in ((self.nan, "nan"), (self.inf, "inf")) if count]
-        if self.numbers or not self.size:
-            return (", ".join(map(number, self.numbers)) or "empty",)
-        first = f"{number(self.low)} \u2026 {number(self.high)}" if self.nan + self.inf < self.size else ""
-        if first and self.kind in "fc":
-            first += f"  \u2016{number(self.norm)}\u2016"
-        return tuple(line for line in (first, ", ".join(counted)) if line)
+        return self._lines(3)
+
+    def words(self, digits: int = 3) -> str:
+        """The summary in one line, its numbers with so many digits."""
+        return ", ".join(self._lines(digits))
 
     def __str__(self) -> str:
-        return ", ".join(self.lines)
+        return self.words()
+
+    def _lines(self, digits: int) -> tuple[str, ...]:
+        def short(x: Any) -> str:
+            return number(x, digits)
+
+        counted = [f"{count} {word}" for count, word in ((self.nan, "nan"), (self.inf, "inf")) if count]
+        if self.numbers or not self.size:
+            return (", ".join(map(short, self.numbers)) or "empty",)
+        first = f"{short(self.low)} \u2026 {short(self.high)}" if self.nan + self.inf < self.size else ""
+        if first and self.low == self.high and self.kind != "c":
+            first = f"all {short(self.low)}" if not self.broken else short(self.low)
+        elif first and self.kind in "fc":
+            first += f"  \u2016{short(self.norm)}\u2016"
+        return tuple(line for line in (first, ", ".join(counted)) if line)
 
 
 def summary(array: Any) -> Summary:

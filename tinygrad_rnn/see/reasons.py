@@ -1,0 +1,338 @@
+"""Why a gradient is missing, zero or not finite: sentences that name the operation, where it ran, and the numbers.
+
+Everything is read from the ledger of the pass, and asked of the operations' own rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..backend import NAMESPACE_OF, as_array, backend_of
+from ..core.autodiff import concerned
+from ..core.modes import changed
+from ..core.primitive import unchanged
+from ..core.tensor import Tensor, keep
+from ..errors import GraphError, ModifiedError, PrimitiveError
+from ..transforms import tangent
+from .ledger import Contribution, Ledger, argument, ledger, stopped
+from .naming import names
+from .summary import number
+from .words import printable
+
+REASONS = 4
+"""Up to this many reasons for one zero are told."""
+FAINT = 1e-3
+"""A gate whose slope is nowhere as large lets next to nothing through."""
+
+
+# -- none ----------------------------------------------------------------------------------------------------------
+
+
+def missing(x: Tensor, of: Tensor | Ledger) -> str:
+    """In one sentence, why x gets no gradient from a result (or from those of a ledger); "" if it gets one."""
+    if isinstance(of, Tensor):
+        if not of.requires_grad:
+            why = stopped(of)
+            return f"{_label(of)} has no graph: " + (
+                f"it is cut off, {why}{place_of(of)}" if why else "nothing that it was made from requires a gradient"
+            )
+        try:
+            of = ledger([of])
+        except GraphError as error:
+            return str(error)
+    if not x.requires_grad:
+        if x.dtype.kind not in "fc":
+            return f"{_label(x)} holds no floating numbers, and only those have gradients: use x.astype('float32')"
+        if why := stopped(x):
+            return f"{_label(x)} is cut off from what it was made from: {why}{place_of(x)}"
+        return f"{_label(x)} is a constant: set requires_grad=True before the computation"
+    state = of.state(x)
+    if state != "not reached":
+        return f"the gradient of {_label(x)} is {state}" if state else ""
+    if not any(x is t for t in of.tensors):
+        return _never_read(x, of)
+    return _dead_end(x, of)
+
+
+def _never_read(x: Tensor, book: Ledger) -> str:
+    """x requires a gradient, and nothing on the tape has read it: what may have come between?"""
+    result = _label(book.results[0])
+    if any(x.name and t.name == x.name for t in book.tensors):
+        return (
+            f"{_label(x)} is not on the tape of {result}, but another tensor of that name is: x was copied or replaced"
+        )
+    cut = [f"{_label(t)} is {why}{place_of(t)}" for t in book.tensors if (why := stopped(t)) and t.dtype.kind == "f"]
+    if cut:
+        more = f" (and {len(cut) - 1} more such)" if len(cut) > 1 else ""
+        return f"no gradient reaches {_label(x)}, since the tape of {result} ends before it: {cut[0]}{more}"
+    return f"nothing that led to {result} has used {_label(x)}"
+
+
+def _dead_end(x: Tensor, book: Ledger) -> str:
+    """x is on the tape, and no gradient came: the first place, on the way back, at which it was not passed on."""
+    readers: dict[int, list[tuple[Tensor, int]]] = {}
+    for node in book.tensors:
+        for place, t in enumerate(node.inputs or ()):
+            if isinstance(t, Tensor):
+                readers.setdefault(t.age, []).append((node, place))
+    waiting, seen = [x], {x.age}
+    while waiting:
+        t = waiting.pop()
+        for node, place in readers.get(t.age, []):
+            if t.age > node.age:
+                return f"{told(node)} read {_label(t)} before it required a gradient: set requires_grad=True earlier"
+            if node.op is not None and not node.op.has_rule(place):
+                return f"{told(node)} has no derivative for its argument {argument(node, place)}, which is {_label(t)}"
+            if node.age not in seen and node.age not in book.gradients:
+                seen.add(node.age)
+                waiting.append(node)
+    return f"no gradient came to {_label(x)}"
+
+
+# -- zero ----------------------------------------------------------------------------------------------------------
+
+
+def zero(x: Tensor, book: Ledger, chosen: Any = None) -> list[str]:
+    """Why the gradient of x is exactly zero: where, on the way back, it was not zero yet.
+
+    chosen: a mask of the elements of x that are meant; all, if left out.
+    """
+    called = names(book.tensors)
+    if not x.size:
+        return [f"{called[x.age]} has no elements"]
+    found: dict[str, None] = {}
+    waiting = [(x, np.ones(x.shape, bool) if chosen is None else chosen)]
+    seen = {x.age}
+    while waiting and len(found) < REASONS:
+        t, mask = waiting.pop(0)
+        uses = book.contributions.get(t.age, [])
+        if any(t is y for y in book.results) and not uses:
+            found[f"the gradient that comes in for {called[t.age]} is 0"] = None
+        moved = [use for use in uses if np.any(host(use.added)[mask] != 0)]
+        if moved:
+            ops = " and ".join(dict.fromkeys(_made_by(use.consumer, called) for use in moved))
+            found[f"the contributions to {called[t.age]} cancel: those of {ops} add up to 0"] = None
+            continue
+        for use in uses:
+            onward = _influence(use, mask)
+            upstream = host(use.upstream)
+            if not onward.any() and _pointwise(use.consumer):
+                onward = np.broadcast_to(mask, use.consumer.shape)
+                if (upstream[onward] != 0).any():
+                    found[_switched_off(use, onward, called)] = None
+                    continue
+            elif not onward.any():
+                found[_switched_off(use, None, called)] = None
+                continue
+            elif (upstream[onward] != 0).any():
+                found[_small_or_balanced(use, called)] = None
+                continue
+            if use.consumer.age not in seen:
+                seen.add(use.consumer.age)
+                waiting.append((use.consumer, onward))
+    return list(found)
+
+
+def _influence(use: Contribution, mask: Any) -> Any:
+    """Which elements of the consumer move when the chosen elements of x do."""
+    probe = np.where(mask, np.random.default_rng(0).uniform(1, 2, use.x.shape), 0).astype(use.x.dtype)
+    moved = moves(use, probe)
+    return np.ones(use.consumer.shape, bool) if moved is None else moved != 0
+
+
+def moves(use: Contribution, way: Any) -> Any:
+    """How the consumer moves when x moves in a way, as a NumPy array: its own rules, forward; None where that fails."""
+    t = Tensor(as_array(way, use.x.backend, use.x.dtype))
+    with changed(recording=False, debug=False), np.errstate(all="ignore"):
+        try:
+            return host(tangent(use.consumer, [(use.place, t)])._array)
+        except (ModifiedError, PrimitiveError):
+            return None
+
+
+def slopes(use: Contribution) -> Any:
+    """The local derivative of an operation that acts element by element, as a NumPy array; None of all others."""
+    node, op = use.consumer, use.consumer.op
+    if op is None or not _pointwise(node) or op.variadic:
+        return None
+    with changed(recording=False, debug=False), np.errstate(all="ignore"):
+        rule, ones = op.pulls[use.place], NAMESPACE_OF[type(node._array)].ones(node.shape, node.dtype)
+        try:
+            return None if rule is None else host(ones if rule is unchanged else rule(ones, node))
+        except ModifiedError:
+            return None
+
+
+POINTWISE = frozenset({"add", "sub", "mul", "neg", "astype", "alias"})
+"""Of the linear and bilinear operations, those that act element by element."""
+
+
+def _pointwise(node: Tensor) -> bool:
+    return node.op is not None and (node.op.kind == "elementwise" or node.op.name in POINTWISE)
+
+
+def _switched_off(use: Contribution, at: Any, called: Mapping[int, str]) -> str:
+    """Why the derivative of an operation is exactly 0, for the elements `at` of its result."""
+    node, op = use.consumer, use.consumer.op
+    assert op is not None
+    here, result = _made_by(node, called), called[node.age]
+    values = host(node._array) if at is None else host(node._array)[at]
+    others = [x for i, x in enumerate(node.inputs or ()) if i != use.place]
+    if op.name in ("sigmoid", "tanh") and values.size:
+        said = " or ".join(dict.fromkeys(map(number, np.unique(values)[:2].tolist())))
+        return f"{here} is saturated: {result} is exactly {said}, where its slope is 0"
+    if op.name == "relu":
+        return f"{here} is switched off: its argument {called[use.x.age]} is not above 0"
+    if op.kind == "bilinear":
+        for x in others:
+            if not isinstance(x, Tensor) or not np.any(host(x._array) if at is None else _there(x, at)):
+                name = called[x.age] if isinstance(x, Tensor) else "the number"
+                return f"{here} multiplies {called[use.x.age]} by {name}, which is exactly 0"
+    if op.name == "index":
+        return f"{here} does not read this part of {called[use.x.age]}"
+    if op.name in ("maximum", "minimum", "where", "max", "min"):
+        return f"{here} chose something else than {called[use.x.age]}"
+    if op.name == "clip":
+        return f"{here} cuts {called[use.x.age]} off, which lies outside of {_bounds(node)}"
+    return f"{here} does not change with {called[use.x.age]} here: its slope is exactly 0"
+
+
+def _bounds(node: Tensor) -> str:
+    return f"[{node.options.get('min')}, {node.options.get('max')}]"
+
+
+def _there(x: Tensor, at: Any) -> Any:
+    return np.broadcast_to(host(x._array), at.shape)[at]
+
+
+def _small_or_balanced(use: Contribution, called: Mapping[int, str]) -> str:
+    """Why a product is 0 though neither factor is."""
+    here, x = _made_by(use.consumer, called), called[use.x.age]
+    local = slopes(use)
+    if local is not None and not use.broadcast:
+        return f"{here} makes a contribution to {x} that is below the least number that {use.x.dtype} can hold"
+    if local is not None and np.any(host(use.rows) != 0):
+        return f"{here} gives contributions to {x} whose sum over the broadcast axes is 0"
+    return f"{here} gives products to {x} that add up to 0"
+
+
+def faint(x: Tensor, book: Ledger) -> list[str]:
+    """The sigmoids and tanhs on the way to x whose slope is nowhere as large as `FAINT`: nearly saturated gates."""
+    called, found = names(book.tensors), []
+    for node in concerned(book.results, [x]).values() if x.requires_grad else ():
+        if node.op is not None and node.op.name in ("sigmoid", "tanh") and node.size:
+            y = np.abs(host(node._array).astype(np.float64))
+            largest = float((y * (1 - y) if node.op.name == "sigmoid" else 1 - y * y).max())
+            if largest < FAINT:
+                found.append(f"{_made_by(node, called)} is nearly saturated: its slope is at most {largest:.1g}")
+    return found[:REASONS] + ([f"{len(found) - REASONS} more are nearly saturated"] if len(found) > REASONS else [])
+
+
+# -- not finite ----------------------------------------------------------------------------------------------------
+
+CAUSES = {
+    "div": "a division by 0", "reciprocal": "a division by 0", "log": "log has no finite slope at 0",
+    "log1p": "log(1 + x) has no finite slope at -1", "sqrt": "the slope of sqrt is infinite at 0",
+    "power": "the slope of this power is infinite at 0", "norm": "the slope of a norm has no value at 0",
+    "std": "the slope of std has no value where all numbers are equal", "arcsin": "its slope is infinite at 1 and -1",
+    "arccos": "its slope is infinite at 1 and -1", "exp": "exp is beyond the largest number of its dtype",
+}  # fmt: skip
+
+
+def broken(x: Tensor, book: Ledger) -> list[str]:
+    """Why the gradient of x is not finite: the first operation on the way back, and on the way forward, to make it."""
+    called = names(book.tensors)
+    found = [*_first_backward(x, book, called), *_first_forward(book, called)]
+    return found or [f"the sum of the contributions to {called[x.age]} is beyond the largest number of {x.dtype}"]
+
+
+def _first_backward(x: Tensor, book: Ledger, called: Mapping[int, str]) -> Iterator[str]:
+    on_the_way = concerned(book.results, [x])
+    for y in book.results:
+        if y.age in book.gradients and not _finite(book.gradients[y.age]):
+            yield f"the gradient that comes in for {called[y.age]} is not finite"
+            return
+    uses = [use for age in on_the_way for use in book.contributions.get(age, [])]
+    for use in sorted(uses, key=lambda use: -use.consumer.age):
+        rows = host(use.rows)
+        if _finite(use.upstream) and not _finite(rows):
+            yield _made(use, rows, called)
+            return
+    for age, t in on_the_way.items():
+        if any(hook is not keep for hook in t.hooks or ()) and not _finite(book.gradients.get(age, 0.0)):
+            yield f"a hook on {called[age]} gave a gradient that is not finite"
+            return
+
+
+def _made(use: Contribution, rows: Any, called: Mapping[int, str]) -> str:
+    node, local = use.consumer, slopes(use)
+    at = tuple(int(i[0]) for i in np.nonzero(~np.isfinite(rows))) if rows.ndim else ()
+    where = f" at element {at}" if at else ""
+    value = number(float(rows[at]))
+    said = f"{_made_by(node, called)} is the first to give {called[use.x.age]} a contribution that is not finite, "
+    said += f"{value}{where}"
+    if local is not None and local.shape == rows.shape == node.shape:
+        up, slope = float(host(use.upstream)[at]), float(local[at])
+        said += f": upstream {number(up)} times slope {number(slope)}"
+        said += ", and 0 · inf has no value" if up == 0 and np.isinf(slope) else ""
+    cause = CAUSES.get(node.op.name if node.op else "")
+    holds = [called[t.age] for t in node.inputs or () if isinstance(t, Tensor) and not _finite(t._array)]
+    if holds:
+        return f"{said}; {holds[0]} is not finite itself"
+    return f"{said}; {cause}" if cause else said
+
+
+def _first_forward(book: Ledger, called: Mapping[int, str]) -> Iterator[str]:
+    for node in book.tensors[::-1]:
+        if _finite(node._array):
+            continue
+        inputs = [t for t in node.inputs or () if isinstance(t, Tensor)]
+        if any(not _finite(t._array) for t in inputs):
+            continue
+        values = host(node._array)
+        at = tuple(int(i[0]) for i in np.nonzero(~np.isfinite(values))) if values.ndim else ()
+        where, value = f" at element {at}" if at else "", number(float(np.real(values[at])))
+        if node.op is None:
+            yield f"{called[node.age]} itself holds {value}{where}"
+            return
+        given = [
+            f"{called[t.age]} = {number(float(np.real(host(t._array)[at])))}" for t in inputs if t.shape == node.shape
+        ]
+        source = f" from {', '.join(given)}" if given else ""
+        yield f"the value was not finite before: {_made_by(node, called)} made {value}{where}{source}"
+        return
+
+
+# -- words ---------------------------------------------------------------------------------------------------------
+
+
+def told(node: Tensor) -> str:
+    """An operation, and where it ran: "mul at train.py:12 in gru[t=2].cell"."""
+    return f"{node.op.name if node.op else 'a leaf'}{place_of(node)}"
+
+
+def _made_by(node: Tensor, called: Mapping[int, str]) -> str:
+    return f"{called[node.age]} = {told(node)}"
+
+
+def place_of(t: Tensor) -> str:
+    """Where something was computed, as far as it is known: " at train.py:12 in gru[t=2].cell"."""
+    source = f" at {printable(t.source)}" if t.source else ""
+    return source + (f" in {printable(t.scope.path)}" if t.scope else "")
+
+
+def _label(t: Tensor) -> str:
+    return printable(t.label)
+
+
+def host(array: Any) -> Any:
+    """A bare array of any backend as a NumPy array."""
+    return np.asarray(array) if isinstance(array, (np.generic, float)) else backend_of(array).to_host(array)
+
+
+def _finite(array: Any) -> bool:
+    values = host(array)
+    return bool(np.isfinite(values).all()) if values.dtype.kind in "fc" else True
