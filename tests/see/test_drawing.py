@@ -629,6 +629,12 @@ def test_a_dot_that_is_too_old_or_no_dot_counts_as_absent(monkeypatch, tmp_path,
         _ = tg.draw(simple(), engine="dot").svg
 
 
+def test_a_deep_graph_has_room_in_webassembly():
+    """Graphviz goes along a chain by recursion: on the stack of an ordinary thread this one ends in a trap."""
+    chain = "; ".join(f"a{i} -> a{i + 1}" for i in range(8000))
+    assert b'"objects"' in layout.render(f"digraph {{ {chain} }}", "json0", engine="wasm", timeout=60)
+
+
 def test_bad_dot_is_an_error_and_not_an_empty_picture():
     with pytest.raises(DrawError, match=r"WebAssembly\) failed on the graph: .+ engine='dot'"):
         layout.render("digraph { a -> ", engine="wasm")
