@@ -1,0 +1,166 @@
+"""What can be shown in every way: as SVG, as a page of HTML, as text in a terminal, and saved by its suffix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .heat import Strip, number, seen, svg
+from .layout import save
+from .terminal import BLOCKS, DIGITS, IN_ASCII, lines, plain
+from .words import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
+base-uri 'none'; form-action 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+body {{ margin: 1.5rem auto; padding: 0 1rem; max-width: 75rem; background: #fff; color: #222;
+  font: 1rem/1.5 system-ui, sans-serif; }}
+h1 {{ font-size: 1.4rem; line-height: 1.25; }}
+p {{ max-width: 42rem; }}
+figure {{ margin: 1rem 0; overflow-x: auto; }}
+figure svg {{ max-width: none !important; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: 0.1rem 0.7rem; text-align: right; border-bottom: 1px solid #ddd; }}
+.numbers {{ overflow-x: auto; }}
+summary {{ cursor: pointer; padding: 0.4rem 0; }}
+@media (prefers-color-scheme: dark) {{
+  body {{ background: #12161b; color: #e6e6e6; }}
+  th, td {{ border-color: #3a424b; }}
+}}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""
+
+
+class Picture:
+    """A measurement that can be looked at. `print` shows it as text, a notebook as a picture, `.save(path)` writes it.
+
+    svg, html: the picture as texts; the page needs no network and runs no script.
+    """
+
+    title: str
+
+    @property
+    def svg(self) -> str:
+        """The picture, ready to stand in a page."""
+        raise NotImplementedError
+
+    def text(self, width: int = 80) -> str:
+        """The picture in characters, without colours, in lines of about `width`."""
+        raise NotImplementedError
+
+    def sentences(self) -> list[str]:
+        """What is to be seen, in words."""
+        return []
+
+    def numbers(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """The heads and the rows of a table of what is shown."""
+        return (), ()
+
+    @property
+    def _figure(self) -> str:
+        """The SVG for a page whose heading says the title."""
+        return self.svg
+
+    @property
+    def html(self) -> str:
+        """A page of its own: words, picture, numbers. No network, no script; light or dark as the reader has it."""
+        said = "\n".join(f"<p>{_safe(each)}</p>" for each in self.sentences())
+        heads, rows = self.numbers()
+        table = _row("th", heads) + "".join(_row("td", row) for row in rows)
+        folded = f'<details><summary>The numbers</summary><div class="numbers"><table>{table}</table></div></details>'
+        body = f"{said}\n<figure>\n{self._figure}</figure>\n{folded if heads else ''}"
+        return PAGE.format(title=_safe(self.title), body=body)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the picture to a file, whole or not at all; the suffix says how: .svg, .html or .txt.
+
+        Raises: OptionError for another suffix; OutputError, if the file cannot be written.
+        """
+        return save(path, self._forms())
+
+    def _forms(self) -> dict[str, Callable[[], bytes]]:
+        """How to write the file, by its suffix."""
+        return {
+            ".svg": lambda: self.svg.encode(),
+            ".html": lambda: self.html.encode(),
+            ".txt": lambda: f"{self.text()}\n".encode(),
+        }
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+class Strips(Picture):
+    """A picture that is made of strips, one below the other."""
+
+    def strips(self) -> list[Strip]:
+        """The grids that it shows."""
+        raise NotImplementedError
+
+    @property
+    def svg(self) -> str:
+        return svg(self.title, self.strips(), " ".join(self.sentences()))
+
+    @property
+    def _figure(self) -> str:
+        return svg(self.title, self.strips(), " ".join(self.sentences()), headed=False)
+
+    def text(self, width: int = 80) -> str:
+        drawn = [plain(strip, width) for strip in self.strips()]
+        return "\n\n".join([printable(self.title), *drawn, "\n".join(map(printable, self.sentences()))])
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The text with colours, as wide as the terminal."""
+        from rich.text import Text
+
+        blocks, table = (DIGITS, IN_ASCII) if options.ascii_only else (BLOCKS, {})
+        yield Text(printable(self.title).translate(table), style="bold")
+        for strip in self.strips():
+            yield Text()
+            for line in lines(strip, options.max_width, blocks):
+                pieces = [(words.translate(table), style) for words, style in line]
+                yield Text.assemble(*pieces, no_wrap=True, overflow="crop")
+        yield Text()
+        for sentence in self.sentences():
+            yield Text(printable(sentence).translate(table))
+
+    def numbers(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """The lines above the cells, column by column."""
+        strips = [strip for strip in self.strips() if strip.line is not None]
+        if not strips:
+            return (), ()
+        heads = ["t", "", *[f"{strip.title}: {strip.line_name}" for strip in strips]]
+        columns = [[number(float(value)) for value in strip.line] for strip in strips if strip.line is not None]
+        labels = [seen(label) for label in strips[0].columns]
+        return heads, [[str(t), label, *row] for t, (label, row) in enumerate(zip(labels, zip(*columns)))]
+
+
+def _safe(words: str) -> str:
+    return escape(printable(words))
+
+
+def _row(tag: str, cells: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{_safe(cell)}</{tag}>' for cell in cells)}</tr>"

@@ -1,0 +1,195 @@
+"""Plots by matplotlib, the extra `plot`: curves on a logarithmic axis, and matrices. In a terminal they are strips."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DrawError
+from .picture import Strips
+from .words import printable
+
+# After the palette of Okabe and Ito; each line has a form of its own, too, and its name at its end.
+LINES = (("#0072b2", "-", "o"), ("#b85c00", "--", "s"), ("#00805f", "-.", "^"), ("#a8518a", ":", "D"),
+         ("#7d7100", (0, (5, 1, 1, 1, 1, 1)), "v"), ("#707070", (0, (1, 1)), "P"))  # fmt: skip
+INK, FAINT, PAPER, GRID = "#222221", "#595958", "#fffffe", "#d5d5d4"
+"""Colours that nothing else has, so that a dark page can have others in their place."""
+DARK = {
+    INK: "#e6e6e6", FAINT: "#a8b0b8", PAPER: "#12161b", GRID: "#3a424b", "#0072b2": "#56b4e9", "#b85c00": "#f0a050",
+    "#00805f": "#3fc79a", "#a8518a": "#e29fc9", "#7d7100": "#d6c94a", "#707070": "#b5b5b5",
+}  # fmt: skip
+LEAST = 1e-12
+"""The lowest end of a logarithmic axis, relative to its top: below, numbers are rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Lines by name over 0, 1, 2, ...; the other axis is logarithmic. x, y: what stands at the axes."""
+
+    lines: Mapping[str, NDArray[Any]]
+    x: str
+    y: str
+
+    size = (7.6, 4.4)
+
+    def put(self, figure: Any) -> None:
+        """Draw it into a figure of matplotlib."""
+        axes = figure.add_subplot()
+        top = max([float(np.nanmax(line, initial=0)) for line in self.lines.values()]) or 1.0
+        ends = []
+        for n, (name, line) in enumerate(self.lines.items()):
+            tone, dash, mark = LINES[n % len(LINES)]
+            shown = np.where(np.isfinite(line) & (line > top * LEAST), line, np.nan)
+            axes.plot(np.arange(len(line)), shown, color=tone, linestyle=dash, marker=mark, markersize=4,
+                      markevery=max(1, len(line) // 8), linewidth=1.8)  # fmt: skip
+            if (there := np.flatnonzero(np.isfinite(shown))).size:
+                ends.append((float(shown[there[-1]]), int(there[-1]), name, tone))
+        axes.set_yscale("log")
+        axes.set_xlabel(self.x)
+        axes.set_ylabel(self.y)
+        axes.margins(x=0.02)
+        axes.grid(True, color=GRID, linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        self._name(axes, ends)
+
+    def _name(self, axes: Any, ends: list[tuple[float, int, str, str]]) -> None:
+        """The name of each line at its end; beside the frame, they stand a line's height apart."""
+        low, high = np.log10(axes.get_ylim())
+        above, right = -np.inf, max([last for _, last, _, _ in ends], default=0)
+        for value, last, name, tone in sorted(ends):
+            if last < right:  # a line that ends on the way
+                axes.annotate(_plain(name), (last, value), xytext=(6, 2), textcoords="offset points", color=tone)
+                continue
+            at = above = max((np.log10(value) - low) / (high - low), above + 0.06)
+            axes.annotate(
+                _plain(name), (last, value), xytext=(1.03, at), textcoords=axes.transAxes, color=tone, va="center",
+                arrowprops={"arrowstyle": "-", "color": tone, "linewidth": 0.6, "alpha": 0.6}, annotation_clip=False,
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """Positive numbers (rows, columns) as colours on a logarithmic scale, row 0 on top; zeros are left blank.
+
+    x, y: what stands at the axes. scale: what the colours say.
+    """
+
+    values: NDArray[Any]
+    x: str
+    y: str
+    scale: str
+
+    size = (6.4, 5.2)
+
+    def put(self, figure: Any) -> None:
+        """Draw it into a figure of matplotlib."""
+        from matplotlib.colors import LogNorm
+
+        there = self.values[np.isfinite(self.values) & (self.values > 0)]
+        top = float(there.max(initial=0)) or 1.0
+        least = max(float(there.min(initial=top)), top * LEAST)
+        axes = figure.add_subplot()
+        shown = np.ma.masked_less_equal(np.nan_to_num(self.values), 0)
+        norm = LogNorm(least if least < top else top / 10, top)
+        mesh = axes.pcolormesh(shown, norm=norm, cmap="cividis", rasterized=True)
+        axes.invert_yaxis()
+        axes.set_aspect("equal")
+        for axis, count in ((axes.xaxis, self.values.shape[1]), (axes.yaxis, self.values.shape[0])):
+            steps = range(0, count, max(1, 5 * round(count / 40)))
+            axis.set_ticks([step + 0.5 for step in steps], [str(step) for step in steps])
+        axes.set_xlabel(self.x)
+        axes.set_ylabel(self.y)
+        figure.colorbar(mesh, ax=axes, label=self.scale)
+
+
+class Plot(Strips):
+    """A picture that matplotlib draws; as text it needs nothing but a terminal."""
+
+    def drawn(self) -> Curve | Matrix:
+        """What is plotted."""
+        raise NotImplementedError
+
+    def figure(self) -> Any:
+        """The plot as a Figure of matplotlib, to be changed or placed as you like.
+
+        Raises: DrawError, if matplotlib is not installed.
+        """
+        try:
+            from matplotlib import rc_context
+            from matplotlib.figure import Figure
+        except ImportError:
+            raise DrawError(
+                'plots need matplotlib: pip install "tinygrad_rnn[plot]"; print() shows this one without'
+            ) from None
+        plot = self.drawn()
+        with rc_context(STYLE):
+            figure: Any = Figure(figsize=plot.size, layout="constrained")
+            plot.put(figure)
+            figure.suptitle(_plain(self.title), fontsize=11, fontweight="bold")
+        return figure
+
+    @property
+    def svg(self) -> str:
+        """The plot as SVG, ready to stand in a page.
+
+        Raises: DrawError, if matplotlib is not installed.
+        """
+        drawn = self._written("svg").decode()
+        head = ('<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" class="tgr-plot" '
+                'role="img" style="max-width:100%;height:auto" ')  # fmt: skip
+        size = re.search(r'width="[\d.]+pt" height="[\d.]+pt" viewBox="[^"]+"', drawn)
+        body = drawn[drawn.index("<defs>", drawn.index("</metadata>")) :]
+        assert size is not None
+        about = f"<title>{_escaped(self.title)}</title>\n<desc>{_escaped(' '.join(self.sentences()))}</desc>"
+        return f"{head}{size[0]}>\n{about}\n<style>{_dark()}</style>\n{body}"
+
+    @property
+    def _figure(self) -> str:
+        return self.svg
+
+    def _forms(self) -> dict[str, Callable[[], bytes]]:
+        pixels = {".png": lambda: self._written("png"), ".pdf": lambda: self._written("pdf")}
+        return super()._forms() | pixels
+
+    def _written(self, form: str) -> bytes:
+        figure, file = self.figure(), io.BytesIO()
+        from matplotlib import rc_context
+
+        stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
+        with rc_context(STYLE):
+            figure.savefig(file, format=form, metadata=stamp, dpi=200, facecolor=PAPER)
+        return file.getvalue()
+
+
+STYLE: dict[str, Any] = {
+    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 10, "text.color": INK,
+    "axes.labelcolor": INK, "axes.edgecolor": FAINT, "xtick.color": FAINT, "ytick.color": FAINT,
+    "axes.facecolor": PAPER, "figure.facecolor": PAPER, "svg.fonttype": "none", "svg.hashsalt": "tinygrad_rnn",
+    "mathtext.fontset": "dejavusans", "figure.constrained_layout.w_pad": 0.12, "figure.constrained_layout.h_pad": 0.1,
+}  # fmt: skip
+
+
+def _dark() -> str:
+    """What a reader sees whose machine is set to dark: each of our colours exchanged, the matrix as it is."""
+    rules = [
+        f'.tgr-plot [style*="{part}: {tone}"]{{{part}:{other}!important}}'
+        for tone, other in DARK.items()
+        for part in ("fill", "stroke")
+    ]
+    return f"@media(prefers-color-scheme:dark){{{''.join(rules)}}}"
+
+
+def _plain(words: str) -> str:
+    """Words of which matplotlib interprets nothing."""
+    return printable(words).replace("\\", "\\\\").replace("$", r"\$")
+
+
+def _escaped(words: str) -> str:
+    return escape(printable(words), quote=False)
