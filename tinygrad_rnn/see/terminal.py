@@ -11,14 +11,15 @@ from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 
-from .heat import LEVELS, SCALES, Strip, colour, seen
+from .heat import LEVELS, Strip, colour, seen
 from .words import printable
 
 BLOCKS, DIGITS, ABSENT = "▁▂▃▄▅▆▇█", "01234567", " "
 SIGNED = {BLOCKS: "▁▂▃─▅▆█", DIGITS: "0123456"}
 """For numbers of both signs: what is about zero is a line."""
 IN_ASCII = str.maketrans("␣⏎⇥─", "_/>-")
-DEEP = ("#111111", "#ffffff")
+COLOURS = {"s": ("#808890", "#3d8fd6", "#1f9bff"), "d": ("#ff8c1a", "#c98a4b", "#808890", "#4b8fc9", "#1f9bff")}
+"""Of the blocks, low to high; none of them is lost on a dark or on a light terminal."""
 Piece = tuple[str, str]
 """Characters and their colours in the words of `rich`, "" for the usual ones."""
 
@@ -85,10 +86,8 @@ def _cells(strip: Strip, values: Sequence[float], blocks: str, cell: int) -> lis
     pieces = []
     for value in values:
         if math.isfinite(value):
-            level = strip.level(value)
-            back = colour(SCALES[strip.kind], level / (LEVELS - 1))
-            light = sum(int(back[i : i + 2], 16) for i in (1, 3, 5)) > 380
-            pieces.append((blocks[strip.level(value, len(blocks))] * cell, f"{DEEP[not light]} on {back}"))
+            tone = colour(COLOURS[strip.kind], strip.level(value) / (LEVELS - 1))
+            pieces.append((blocks[strip.level(value, len(blocks))] * cell, tone))
         else:
             pieces.append((ABSENT * cell, "dim"))
     return pieces
