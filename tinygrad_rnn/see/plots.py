@@ -65,11 +65,13 @@ class Curve:
         above, right = -np.inf, max([last for _, last, _, _ in ends], default=0)
         for value, last, name, tone in sorted(ends):
             if last < right:  # a line that ends on the way
-                axes.annotate(_plain(name), (last, value), xytext=(6, 2), textcoords="offset points", color=tone)
+                axes.annotate(printable(name), (last, value), xytext=(6, 2), textcoords="offset points", color=tone,
+                              parse_math=False)  # fmt: skip
                 continue
             at = above = max((np.log10(value) - low) / (high - low), above + 0.06)
             axes.annotate(
-                _plain(name), (last, value), xytext=(1.03, at), textcoords=axes.transAxes, color=tone, va="center",
+                printable(name), (last, value), xytext=(1.03, at), textcoords=axes.transAxes, color=tone, va="center",
+                parse_math=False,
                 arrowprops={"arrowstyle": "-", "color": tone, "linewidth": 0.6, "alpha": 0.6}, annotation_clip=False,
             )  # fmt: skip
 
@@ -132,7 +134,7 @@ class Plot(Strips):
         with rc_context(STYLE):
             figure: Any = Figure(figsize=plot.size, layout="constrained")
             plot.put(figure)
-            figure.suptitle(_plain(self.title), fontsize=11, fontweight="bold")
+            figure.suptitle(printable(self.title), fontsize=11, fontweight="bold", parse_math=False)
         return figure
 
     @property
@@ -184,11 +186,6 @@ def _dark() -> str:
         for part in ("fill", "stroke")
     ]
     return f"@media(prefers-color-scheme:dark){{{''.join(rules)}}}"
-
-
-def _plain(words: str) -> str:
-    """Words of which matplotlib interprets nothing."""
-    return printable(words).replace("\\", "\\\\").replace("$", r"\$")
 
 
 def _escaped(words: str) -> str:

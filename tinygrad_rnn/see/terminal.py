@@ -43,8 +43,8 @@ def plain(strip: Strip, width: int = 80, blocks: str = BLOCKS) -> str:
 
 
 def _upright(strip: Strip, width: int, blocks: str) -> Iterator[list[Piece]]:
-    names = [strip.line_name if strip.line is not None else "", *strip.rows]
-    margin = max(map(len, names)) + 2
+    names = [printable(strip.line_name) if strip.line is not None else "", *map(printable, strip.rows)]
+    margin = max(map(cell_len, names)) + 2
     symbols = [seen(label) for label in strip.columns]
     cell = max([1, *[cell_len(label) for label in symbols if not strip.stepped]])
     length = max((width - margin) // cell, 8)
@@ -55,31 +55,35 @@ def _upright(strip: Strip, width: int, blocks: str) -> Iterator[list[Piece]]:
             lead = min(-start % 10, len(part))
             yield [(" " * (margin + lead) + ruler[: len(part) - lead], "dim")]
         else:
-            head = "".join(symbols[c] + " " * (cell - cell_len(symbols[c])) for c in part)
-            yield [(" " * margin + head, "bold")]
+            yield [(" " * margin + "".join(_padded(symbols[c], cell) for c in part), "bold")]
         if strip.line is not None:
-            yield [(strip.line_name.ljust(margin), ""), *_cells(strip, [strip.line[c] for c in part], blocks, cell)]
-        for name, row in zip(strip.rows, strip.values):
-            yield [(name.ljust(margin), "dim"), *_cells(strip, [row[c] for c in part], blocks, cell)]
+            yield [(_padded(names[0], margin), ""), *_cells(strip, [strip.line[c] for c in part], blocks, cell)]
+        for name, row in zip(names[1:], strip.values):
+            yield [(_padded(name, margin), "dim"), *_cells(strip, [row[c] for c in part], blocks, cell)]
 
 
 def _turned(strip: Strip, width: int, blocks: str) -> Iterator[list[Piece]]:
     labels = [seen(label) for label in strip.columns]
-    margin, told = max(map(cell_len, labels)) + 2, strip.line_name if strip.line is not None else ""
-    before = max(len(told), 8) + 2 if told else 0
+    margin, told = max(map(cell_len, labels)) + 2, printable(strip.line_name) if strip.line is not None else ""
+    before = max(cell_len(told), 8) + 2 if told else 0
     room = max(width - margin - before, 8)
-    names = [name.split()[-1] for name in strip.rows[:room]]
+    names = [name.split()[-1] if name.split() else "" for name in map(printable, strip.rows[:room])]
     tall = max(map(len, names), default=0)
     for n, letters in enumerate(zip(*[name.rjust(tall) for name in names])):  # the names of the rows, upright
-        lead = told.ljust(before) if n == tall - 1 else " " * before
+        lead = _padded(told if n == tall - 1 else "", before)
         yield [(" " * margin + lead + "".join(letters), "dim")]
     for c, label in enumerate(labels):
-        words = [(label + " " * (margin - cell_len(label)), "bold")]
-        if strip.line is not None:
+        words = [(_padded(label, margin), "bold")]
+        if told and strip.line is not None:
             value = float(strip.line[c])
             words += [(f"{value:5.2f} " if math.isfinite(value) else "    - ", "")]
             words += [*_cells(strip, [value], blocks, 1), (" " * (before - 7), "")]
         yield [*words, *_cells(strip, strip.values[:room, c].tolist(), blocks, 1)]
+
+
+def _padded(words: str, width: int) -> str:
+    """With spaces behind, so that it takes so many columns of a terminal, where some letters take two."""
+    return words + " " * (width - cell_len(words))
 
 
 def _cells(strip: Strip, values: Sequence[float], blocks: str, cell: int) -> list[Piece]:
