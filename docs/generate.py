@@ -9,7 +9,11 @@ import importlib
 import pkgutil
 import re
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import chdir, redirect_stdout
+from functools import cache, partial
+from io import StringIO
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -286,18 +290,50 @@ def lstm_and_gru() -> str:
     return "\n".join([*lines, ABOUT_ANALOGY, "```", str(counted), "```"]) + "\n"
 
 
+@cache
+def saved_by(page: str) -> dict[str, str]:
+    """The pictures that the Python blocks of a page save, run from top to bottom in an empty folder, by their names."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (HERE / page).read_text("utf-8"), re.M | re.S)
+    namespace: dict[str, Any] = {"__name__": "page"}
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
+        for block in blocks:
+            exec(compile(block, page, "exec"), namespace)
+        return {path.name: path.read_text("utf-8") for path in Path(folder).glob("*.svg")}
+
+
+def picture_of(page: str, name: str) -> str:
+    """One of them."""
+    return saved_by(page)[name]
+
+
+THROUGH_TIME = (
+    "gates", "memory", "matrix_before", "matrix_after", "decay", "decay_kept", "shares", "truncation",
+    "truncation_everywhere",
+)  # fmt: skip
+"""The pictures of docs/through_time.md."""
+
+
 FILES: dict[str, Callable[[], str]] = {
     "primitives.md": primitives,
     "cells.md": cells,
     "lstm_and_gru.md": lstm_and_gru,
     "gru_step.svg": gru_step,
     "lstm_step.svg": lstm_step,
+    **{f"{name}.svg": partial(picture_of, "through_time.md", f"{name}.svg") for name in THROUGH_TIME},
 }
 
 
 def content(text: str) -> Any:
-    """What has to be current: of a picture its words, since another Graphviz may put them elsewhere; else the text."""
-    return sorted(re.findall(r">([^<>]+)<", text)) if text.startswith("<svg") else text
+    """What has to be current: of a picture its words, since another Graphviz may put them elsewhere; else the text.
+
+    Of a picture of something measured, the distinct words without their numbers, in which machines differ.
+    """
+    if not text.startswith("<svg"):
+        return text
+    if 'class="tgr-' not in text:
+        return sorted(re.findall(r">([^<>]+)<", text))
+    words = re.findall(r">([^<>]+)<", re.sub(r"<desc>.*?</desc>|<style.*?</style>", "", text, flags=re.S))
+    return {re.sub(r"[-\u2212]?\d+(\.\d+)?(e[-+]?\d+)?", "#", word.strip()) for word in words}
 
 
 def is_current(name: str) -> bool:

@@ -589,6 +589,10 @@ def test_gates_are_told_apart() -> None:
 def test_shares_where_there_is_no_gradient_are_zero() -> None:
     found = flow.shares(made("gru before new"), given_x(), loss=lambda h, t: (0 * h).sum())
     assert not found.overall.any() and found.svg and "0%" in str(found)
+    labelled = flow.shares(made("gru before new"), given_x(), at=-1, labels=[*"abcdef,"])
+    assert '% from "," (t = 6)' in labelled.sentences()[0] and labelled.strips()[0].columns == (*"abcdef,",)
+    with pytest.raises(ShapeError, match="2 labels for T = 7"):
+        flow.truncation(made("gru before new"), given_x(), 2, labels=["a", "b"])
     for at in (T, [0, -T - 1], []):
         with pytest.raises(OptionError, match="at names"):
             flow.shares(made("gru before new"), given_x(), at=at)
@@ -615,8 +619,8 @@ def test_truncation_is_what_windows_with_a_detached_state_give(kind: str, k: int
     layer.zero_grad()
     layer(x)[0].sum().backward()
     for name, p in layer.named_parameters():
-        np.testing.assert_allclose(found.truncated[name], wanted[name], rtol=1e-12, atol=1e-12)
-        np.testing.assert_allclose(found.gradient[name], p.grad.numpy(), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(found.kept.gradient[name], wanted[name], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(found.full.gradient[name], p.grad.numpy(), rtol=1e-12, atol=1e-12)
     lost = [wanted[name] - p.grad.numpy() for name, p in layer.named_parameters()]
     length = math.sqrt(sum((g**2).sum() for g in lost) / sum((p.grad.numpy() ** 2).sum() for p in layer.parameters()))
     assert found.overall == pytest.approx(length, abs=1e-12)
@@ -626,7 +630,7 @@ def test_truncation_is_what_windows_with_a_detached_state_give(kind: str, k: int
 def test_what_is_dropped_by_weight_and_by_step() -> None:
     layer, x, k = made("gru before new"), given_x(), 3
     found = flow.truncation(layer, x, k)
-    full, cut = found.gradient["cells.0.U"], found.truncated["cells.0.U"]
+    full, cut = found.full.gradient["cells.0.U"], found.kept.gradient["cells.0.U"]
     wanted = np.linalg.norm((full - cut)[:, :H]) / np.linalg.norm(full[:, :H])
     assert found.dropped["cells.0.U_z"] == pytest.approx(wanted)
     steps = found.by_step["cells.0.W_n"]
@@ -649,7 +653,7 @@ def test_backwards_the_cuts_count_from_the_end() -> None:
     [
         (unrolled, "_with_record_of_steps", "% cut == 0", "% (cut + 1) == 0"),
         (unrolled, "_with_record_of_steps", "walk.states and ", "len(walk.states) > cut and "),
-        (shares_module, "truncation", "cut=k", "cut=k + 1"),
+        (shares_module, "truncation", "(None, k)", "(None, k + 1)"),
     ],
 )
 def test_the_checks_of_truncation_notice(
@@ -665,12 +669,12 @@ def test_the_checks_of_truncation_notice(
     ("old", "new"),
     [
         ("cells.{walk.number}", "cells.{len(walks) - 1 - walk.number}"),
-        ("np.stack([step[name] for step in steps])", "np.stack([step[name] for step in steps[1:] + steps[1:2]])"),
+        ("np.stack([step[weight] for step in steps])", "np.stack([step[weight] for step in steps[1:] + steps[1:2]])"),
         ("else [at]", "else [0]"),
     ],
 )
 def test_the_checks_of_the_sum_notice(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
-    broken(monkeypatch, shares_module, "_contributions", old, new)
+    broken(monkeypatch, shares_module, "_taken_apart", old, new)
     with pytest.raises((AssertionError, KeyError)):
         for at in (None, -1):
             test_the_contributions_add_up_to_what_backward_gives("gru before new", True, at)
@@ -678,7 +682,7 @@ def test_the_checks_of_the_sum_notice(monkeypatch: pytest.MonkeyPatch, old: str,
 
 def test_the_check_of_one_contribution_notices_steps_that_are_mixed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sum over steps that is right, of contributions in the wrong order."""
-    broken(monkeypatch, shares_module, "_contributions", "for step in steps])", "for step in steps[::-1]])")
+    broken(monkeypatch, shares_module, "_taken_apart", "for step in steps])", "for step in steps[::-1]])")
     test_the_contributions_add_up_to_what_backward_gives("gru before new", True, None)
     with pytest.raises(AssertionError):
         test_one_contribution_by_central_differences("gru before new")

@@ -351,6 +351,21 @@ def test_a_plot_shows_what_was_measured(pictures: dict) -> None:
     assert axes.yaxis_inverted(), "time runs downward, as in the table"
 
 
+def test_a_matrix_has_the_symbols_at_its_sides() -> None:
+    layer, x = nn.GRU(3, 4, dtype="float64"), np.ones((3, 1, 3))
+    found = flow.gradient_through_time(layer, x, labels=["the", "$x$", "birds"])
+    texts = [t.text for t in root(found.svg).iter(f"{SVG}text")]
+    assert texts.count("birds") == texts.count("$x$") == 2 and "\nbirds  " in str(found)
+
+
+def test_what_hardly_fades_looks_like_it() -> None:
+    assert heat.powers_of_ten(np.array([1.0, 0.5, 0, np.nan]), 8) == (0.001, 1.0)
+    assert heat.powers_of_ten(np.array([1e-5, 100]), 8) == (1e-5, 100)
+    assert heat.powers_of_ten(np.array([1e-30, 100]), 8) == (pytest.approx(1e-6), 100)
+    assert heat.powers_of_ten(np.zeros(3), 8) == (0.001, 1.0)
+    assert plain(heat.logarithmic("", "", np.array([[1, 0.9, 1e-3, 0]]), ["a"], "wxyz")).splitlines()[2] == "a  ██▁"
+
+
 def test_zeros_overflow_and_single_steps_can_be_plotted() -> None:
     for norms in (np.zeros((3, 3)), np.ones((1, 1)), np.diag([1e-300, 1.0]), np.full((2, 2), np.nan)):
         found = flow.GradientThroughTime(norms, "made up")

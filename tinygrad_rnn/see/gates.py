@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OptionError, ShapeError
+from ..errors import OptionError
 from ..nn.cells import Cell, GRUCell, LSTMCell, MinimalGRUCell, RNNCell
 from ..nn.folding import checked_lengths
 from ..nn.recurrent import Recurrent
@@ -19,7 +19,7 @@ from ..train.model import LanguageModel
 from ..train.text import Vocabulary
 from .heat import Strip, seen
 from .picture import Strips
-from .unrolled import Walk, watched
+from .unrolled import Walk, labelled, watched
 
 MOST, FEW = 16, 5
 """How many units are shown, unless more are asked for, and how many symbols are named as the most open ones."""
@@ -226,9 +226,7 @@ def gates(
         raise OptionError(
             f"{type(walks[0].cell).__name__} does not go through its equation(x, state, weights), which names the gates"
         )
-    if labels is not None and len(labels) != T:
-        raise ShapeError(f"there are {len(labels)} labels for T = {T} steps; one for each would fit")
-    named = tuple(map(str, range(T))) if labels is None else tuple(labels)
+    named = labelled(labels, T)
     found = []
     for walk in walks:
         values = _values(walk)

@@ -18,9 +18,9 @@ from ..core.tensor import Tensor
 from ..errors import GraphError, OptionError
 from ..nn.recurrent import LSTM, Recurrent
 from ..ops.shapes import concatenate
-from .heat import Strip, logarithmic, number
+from .heat import Strip, logarithmic, number, seen
 from .plots import Curve, Matrix, Plot
-from .unrolled import Walk, unrolled
+from .unrolled import Walk, labelled, unrolled
 
 Loss = Callable[[Tensor, int], Tensor]
 """The loss of one step: from what the layer puts out there, (N, D*H), and the number of the step."""
@@ -59,12 +59,14 @@ class GradientThroughTime(Plot):
 
     The norm is over the units and, as the losses of N sequences are summed, over the sequences too. Steps count from 0.
     name: the layer. state: "h", or "c" of an LSTM. reverse: whether the cell walks from the end to the start.
+    labels (T): the symbols that were read, or the numbers of the steps.
     """
 
     norms: NDArray[Any]
     name: str
     state: str = "h"
     reverse: bool = False
+    labels: tuple[str, ...] = ()
 
     @property
     def decay(self) -> NDArray[Any]:
@@ -103,19 +105,21 @@ class GradientThroughTime(Plot):
         T = len(self.norms)
         each = -(-T // 60)
         steps = list(map(str, range(T)))[::each]
+        labels = [f"t = {t}" for t in range(T)] if not self.labels else [seen(label) for label in self.labels]
         note = f"a row for each t, a column for each k{f', every {each}th' if each > 1 else ''}"
-        rows = [f"t = {t}" for t in steps]
-        return [logarithmic(f"||dL_t/d{self.state}_k||", note, self.norms[::each, ::each], rows, steps)]
+        return [logarithmic(f"||dL_t/d{self.state}_k||", note, self.norms[::each, ::each], labels[::each], steps)]
 
     def drawn(self) -> Matrix:
         """What is plotted."""
-        return Matrix(self.norms, x=f"step $k$ of the state ${self.state}_k$", y="step $t$ of the loss",
-                      scale=f"$\\|\\partial L_t / \\partial {self.state}_k\\|$")  # fmt: skip
+        labels = labelled(self.labels or None, len(self.norms))
+        k = f"{self.state}_k"
+        return Matrix(self.norms, labels, x=f"step $k$ of the state ${k}$", y="step $t$ of the loss",
+                      scale=f"$\\|\\partial L_t / \\partial {k}\\|$")  # fmt: skip
 
 
 def gradient_through_time(
     layer: Recurrent, x: Any, h_0: Any = None, *, loss: Loss = total, state: str = "h", cell: int | None = None,
-    name: str | None = None,
+    labels: Sequence[str] | None = None, name: str | None = None,
 ) -> GradientThroughTime:  # fmt: skip
     """The matrix ||dL_t/dh_k|| of a layer over a sequence: for each t one way back to all states at once.
 
@@ -123,8 +127,10 @@ def gradient_through_time(
     state: "h", or "c" of an LSTM. An LSTM carries both: h_k alone leads on through the gates only; what stays in the
         cell passes by c_k, and from there to h_k too. So dL/dc_k is all that remembering brings, dL/dh_k a part of it.
     cell: whose states, by number in `layer.cells`; left out, those of the top layer, in the forward direction.
+    labels: the T symbols that x stands for. name: what pictures call the layer.
 
-    Raises: OptionError for what is no recurrent layer, or a state or cell that it has not; as the layer does.
+    Raises: OptionError for what is no recurrent layer, or a state or cell that it has not; ShapeError for too few
+        labels; as the layer does.
     """
     walks = unrolled(layer, x, h_0)
     walk = _chosen(layer, walks, cell)
@@ -135,7 +141,7 @@ def gradient_through_time(
     norms = np.zeros((T, T))
     for t, lost in enumerate(losses(layer, walks, loss)):
         norms[t] = [norm(d.numpy()) for d in pullback(lost, states)]
-    return GradientThroughTime(norms, name or type(layer).__name__, state, walk.reverse)
+    return GradientThroughTime(norms, name or type(layer).__name__, state, walk.reverse, labelled(labels, T))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -242,14 +242,21 @@ def _minus(marks: Sequence[tuple[float, float, float, int]]) -> str:
     return "".join(found)
 
 
+def powers_of_ten(values: NDArray[Any], most: int) -> tuple[float, float]:
+    """The ends of a logarithmic scale for positive numbers: the largest, and the smallest that is to be told from less.
+
+    It has three powers of ten at least, so that what hardly changes looks like it, and at most so many.
+    """
+    there = values[np.isfinite(values) & (values > 0)]
+    top = float(there.max(initial=0)) or 1.0
+    return min(max(float(there.min(initial=top)), top * 10.0**-most), top / 1000), top
+
+
 def logarithmic(
     title: str, note: str, values: NDArray[Any], rows: Sequence[str], columns: Sequence[str], decades: int = 8
 ) -> Strip:
-    """A strip of positive numbers on a logarithmic scale: that many powers of ten below the largest, at most."""
-    there = values[np.isfinite(values) & (values > 0)]
-    top = float(there.max(initial=0)) or 1.0
-    least = max(float(there.min(initial=top)), top * 10.0**-decades)
-    least = least if least < top else top / 10
+    """A strip of positive numbers on a logarithmic scale, of at most so many powers of ten."""
+    least, top = powers_of_ten(values, decades)
     with np.errstate(divide="ignore"):
         powers = np.log10(values)
     return Strip(title, note, powers, rows, columns, math.log10(least), math.log10(top),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DrawError
+from .heat import powers_of_ten, seen
 from .picture import Strips
 from .words import printable
 
@@ -25,8 +27,8 @@ DARK = {
     INK: "#e6e6e6", FAINT: "#a8b0b8", PAPER: "#12161b", GRID: "#3a424b", "#0072b2": "#56b4e9", "#b85c00": "#f0a050",
     "#00805f": "#3fc79a", "#a8518a": "#e29fc9", "#7d7100": "#d6c94a", "#707070": "#b5b5b5",
 }  # fmt: skip
-LEAST = 1e-12
-"""The lowest end of a logarithmic axis, relative to its top: below, numbers are rounding."""
+MOST = 12
+"""How many powers of ten an axis has at most: further below, numbers are rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class Curve:
         ends = []
         for n, (name, line) in enumerate(self.lines.items()):
             tone, dash, mark = LINES[n % len(LINES)]
-            shown = np.where(np.isfinite(line) & (line > top * LEAST), line, np.nan)
+            shown = np.where(np.isfinite(line) & (line > top * 10.0**-MOST), line, np.nan)
             axes.plot(np.arange(len(line)), shown, color=tone, linestyle=dash, marker=mark, markersize=4,
                       markevery=max(1, len(line) // 8), linewidth=1.8)  # fmt: skip
             if (there := np.flatnonzero(np.isfinite(shown))).size:
@@ -78,12 +80,13 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Positive numbers (rows, columns) as colours on a logarithmic scale, row 0 on top; zeros are left blank.
+    """Positive numbers (T, T) as colours on a logarithmic scale, row 0 on top; zeros are left blank.
 
-    x, y: what stands at the axes. scale: what the colours say.
+    labels (T): of rows and columns. x, y: what stands at the axes. scale: what the colours say.
     """
 
     values: NDArray[Any]
+    labels: Sequence[str]
     x: str
     y: str
     scale: str
@@ -94,18 +97,17 @@ class Matrix:
         """Draw it into a figure of matplotlib."""
         from matplotlib.colors import LogNorm
 
-        there = self.values[np.isfinite(self.values) & (self.values > 0)]
-        top = float(there.max(initial=0)) or 1.0
-        least = max(float(there.min(initial=top)), top * LEAST)
         axes = figure.add_subplot()
         shown = np.ma.masked_less_equal(np.nan_to_num(self.values), 0)
-        norm = LogNorm(least if least < top else top / 10, top)
-        mesh = axes.pcolormesh(shown, norm=norm, cmap="cividis", rasterized=True)
+        mesh = axes.pcolormesh(shown, norm=LogNorm(*powers_of_ten(self.values, MOST)), cmap="cividis", rasterized=True)
         axes.invert_yaxis()
         axes.set_aspect("equal")
-        for axis, count in ((axes.xaxis, self.values.shape[1]), (axes.yaxis, self.values.shape[0])):
-            steps = range(0, count, max(1, 5 * round(count / 40)))
-            axis.set_ticks([step + 0.5 for step in steps], [str(step) for step in steps])
+        count = len(self.labels)
+        steps = range(0, count, 1 if count <= 24 else 5 * math.ceil(count / 60))
+        turned = {"rotation": 90} if any(len(label) > 3 for label in self.labels) else {}
+        for axis, look in ((axes.xaxis, turned), (axes.yaxis, {})):
+            names = [seen(self.labels[step]) for step in steps]
+            axis.set_ticks([step + 0.5 for step in steps], names, parse_math=False, **look)
         axes.set_xlabel(self.x)
         axes.set_ylabel(self.y)
         figure.colorbar(mesh, ax=axes, label=self.scale)

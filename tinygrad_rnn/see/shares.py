@@ -18,9 +18,9 @@ from ..errors import OptionError
 from ..nn import options
 from ..nn.recurrent import Recurrent
 from .gradients import Arrays, Loss, losses, norm, total
-from .heat import Strip
+from .heat import Strip, seen
 from .picture import Strips
-from .unrolled import unrolled
+from .unrolled import labelled, unrolled
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,11 +28,13 @@ class Shares(Strips):
     """What each time step contributes to the gradient of each weight: `contributions["cells.0.W"]` is (T, I, G*H).
 
     They add up to what `backward` gives, `gradient`. packed: by weight, the gates whose blocks it packs, or none.
+    name: the layer. labels (T): the symbols that were read, or the numbers of the steps.
     """
 
     contributions: Arrays
     packed: Mapping[str, tuple[str, ...]]
     name: str
+    labels: tuple[str, ...]
 
     @property
     def gradient(self) -> dict[str, NDArray[Any]]:
@@ -70,7 +72,7 @@ class Shares(Strips):
     def sentences(self) -> list[str]:
         shares = self.overall
         first = np.argsort(-shares, kind="stable")[:3].tolist()
-        said = ", ".join(f"{shares[t]:.0%} from step {t}" for t in first)
+        said = ", ".join(f"{shares[t]:.0%} from {_step(self.labels, t)}" for t in first)
         half = int(np.searchsorted(np.cumsum(-np.sort(-shares)), 0.9)) + 1
         return [f"Of the whole gradient come {said}; the {half} largest of {len(shares)} steps make up 90%."]
 
@@ -82,68 +84,57 @@ class Shares(Strips):
         signed = min(float(values.min(initial=0)), float(overall.min(initial=0))) < -size * 1e-3
         note = "they add up to 1 along each row" + ("; a negative one pulls the other way" if signed else "")
         return [
-            Strip("share", note, values, _short(share), list(map(str, range(len(overall)))), -size if signed else 0.0,
-                  size, overall, "all weights", signed=signed)
+            Strip("share", note, values, _short(share), self.labels, -size if signed else 0.0, size, overall,
+                  "all weights", signed=signed)
         ]  # fmt: skip
 
 
 def shares(
     layer: Recurrent, x: Any, h_0: Any = None, *, loss: Loss = total, at: int | Sequence[int] | None = None,
-    name: str | None = None,
+    labels: Sequence[str] | None = None, name: str | None = None,
 ) -> Shares:  # fmt: skip
     """What each time step contributes to the gradient of the cells' weights; exact, as each step has its own weights.
 
     x, h_0, loss: as in `gradient_through_time`. at: the steps whose losses are summed; left out, all of them.
+    labels: the T symbols that x stands for; the numbers of the steps, if left out.
 
-    Raises: as `gradient_through_time`; OptionError for a step that is not there.
+    Raises: as `gradient_through_time`; OptionError for a step that is not there; ShapeError for too few labels.
     """
-    found, packed = _contributions(layer, x, h_0, loss, at)
-    return Shares(found, packed, name or type(layer).__name__)
+    return _taken_apart(layer, x, h_0, loss, at, labels, name, cut=None)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Truncation(Strips):
     """What is dropped where the state is detached every k steps, as truncated back-propagation does.
 
-    full, kept: what each step contributes to the gradient of each weight, as in `Shares`, without and with the cuts.
+    full, kept: what each step contributes to the gradients, without and with the cuts.
     """
 
     k: int
-    full: Arrays
-    kept: Arrays
-    packed: Mapping[str, tuple[str, ...]]
-    name: str
-
-    @property
-    def gradient(self) -> dict[str, NDArray[Any]]:
-        """The gradient of each weight, back through all steps."""
-        return {name: each.sum(axis=0) for name, each in self.full.items()}
-
-    @property
-    def truncated(self) -> dict[str, NDArray[Any]]:
-        """The gradient of each weight with the cuts."""
-        return {name: each.sum(axis=0) for name, each in self.kept.items()}
+    full: Shares
+    kept: Shares
 
     @property
     def dropped(self) -> dict[str, float]:
         """By weight and gate, the length of what is dropped relative to that of the full gradient; nan for 0 of 0."""
-        full, kept = _by_gate(self.full, self.packed), _by_gate(self.kept, self.packed)
-        return {name: _relative(each.sum(axis=0), kept[name].sum(axis=0)) for name, each in full.items()}
+        kept = self.kept.by_gate
+        return {name: _relative(g.sum(axis=0), kept[name].sum(axis=0)) for name, g in self.full.by_gate.items()}
 
     @property
     def overall(self) -> float:
         """The same of all weights together."""
-        return _relative(_flat(self.full).sum(axis=0), _flat(self.kept).sum(axis=0))
+        full, kept = (_flat(each.contributions).sum(axis=0) for each in (self.full, self.kept))
+        return _relative(full, kept)
 
     @property
     def by_step(self) -> dict[str, NDArray[Any]]:
         """By weight and gate, for each step what is dropped of its contribution, relative to its length (T)."""
-        full, kept = _by_gate(self.full, self.packed), _by_gate(self.kept, self.packed)
-        return {name: np.array([_relative(*pair) for pair in zip(each, kept[name])]) for name, each in full.items()}
+        kept = self.kept.by_gate
+        return {name: _each_relative(g, kept[name]) for name, g in self.full.by_gate.items()}
 
     @property
     def title(self) -> str:  # type: ignore[override]
-        return f"{self.name}: what truncation after {self.k} steps drops"
+        return f"{self.full.name}: what truncation after {self.k} step{'s' * (self.k > 1)} drops"
 
     def sentences(self) -> list[str]:
         ranked = sorted(self.dropped.items(), key=lambda entry: -np.nan_to_num(entry[1]))
@@ -154,18 +145,18 @@ class Truncation(Strips):
     def strips(self) -> list[Strip]:
         """A row for each weight and gate, a column for each step."""
         found = self.by_step
-        values = np.array(list(found.values()))
-        T = values.shape[1]
-        line = np.array([_relative(*pair) for pair in zip(_flat(self.full), _flat(self.kept))])
-        note = f"of each step's contribution; the state is cut before every {self.k}th step"
+        line = _each_relative(_flat(self.full.contributions), _flat(self.kept.contributions))
+        often = f"every {self.k} steps" if self.k > 1 else "each step"
+        note = f"of each step's contribution; the state is cut after {often}"
         return [
-            Strip("dropped share", note, values, _short(found), list(map(str, range(T))), 0.0, 1.0, line, "all weights")
-        ]
+            Strip("dropped share", note, np.array(list(found.values())), _short(found), self.full.labels,
+                  line=line, line_name="all weights")
+        ]  # fmt: skip
 
 
 def truncation(
     layer: Recurrent, x: Any, k: int, h_0: Any = None, *, loss: Loss = total, at: int | Sequence[int] | None = None,
-    name: str | None = None,
+    labels: Sequence[str] | None = None, name: str | None = None,
 ) -> Truncation:  # fmt: skip
     """What detaching the state every k steps drops from the gradient of the cells' weights.
 
@@ -174,38 +165,39 @@ def truncation(
     Raises: as `shares`; OptionError for a k below 1.
     """
     k = options.count("k", k)
-    full, packed = _contributions(layer, x, h_0, loss, at)
-    kept, _ = _contributions(layer, x, h_0, loss, at, cut=k)
-    return Truncation(k, full, kept, packed, name or type(layer).__name__)
+    full, kept = (_taken_apart(layer, x, h_0, loss, at, labels, name, cut=cut) for cut in (None, k))
+    return Truncation(k, full, kept)
 
 
-def _contributions(
-    layer: Recurrent, x: Any, h_0: Any, loss: Loss, at: int | Sequence[int] | None, cut: int | None = None
-) -> tuple[dict[str, NDArray[Any]], dict[str, tuple[str, ...]]]:
-    """By weight what each step contributes (T, ...), and the gates that it packs."""
+def _taken_apart(
+    layer: Recurrent, x: Any, h_0: Any, loss: Loss, at: int | Sequence[int] | None, labels: Sequence[str] | None,
+    name: str | None, cut: int | None,
+) -> Shares:  # fmt: skip
+    """The contributions, with the state cut before every `cut`-th step."""
     walks = unrolled(layer, x, h_0, cut=cut)
     each = losses(layer, walks, loss)
     T = len(each)
-    chosen = range(T) if at is None else [at] if isinstance(at, int) else list(at)
+    named = labelled(labels, T)
+    chosen = list(range(T)) if at is None else [at] if isinstance(at, int) else list(at)
+    if not chosen:
+        raise OptionError("at names no step: give at least one, or leave it out for all of them")
     for t in chosen:
         if not -T <= t < T:
             raise OptionError(f"at names step {t}; there are T = {T}, counted from 0")
     with enable_grad():
-        summed = sum([each[t] for t in chosen[1:]], each[chosen[0]]) if chosen else None
-    if summed is None:
-        raise OptionError("at names no step: give at least one, or leave it out for all of them")
+        summed = sum([each[t] for t in chosen[1:]], each[chosen[0]])
     leaves = [leaf for walk in walks for step in walk.weights for leaf in step.values()]
     pulled = iter(pullback(summed, leaves))
     found: dict[str, NDArray[Any]] = {}
     packed: dict[str, tuple[str, ...]] = {}
     for walk in walks:
-        steps = [{name: next(pulled).numpy() for name in step} for step in walk.weights]
-        for name in steps[0]:
-            path = f"cells.{walk.number}.{name}"
-            found[path] = np.stack([step[name] for step in steps])
-            several = len(walk.cell.gates) > 1 and name in ("W", "U", "b")
+        steps = [{weight: next(pulled).numpy() for weight in step} for step in walk.weights]
+        for weight in steps[0]:
+            path = f"cells.{walk.number}.{weight}"
+            found[path] = np.stack([step[weight] for step in steps])
+            several = len(walk.cell.gates) > 1 and weight in ("W", "U", "b")
             packed[path] = walk.cell.gates if several else ()
-    return found, packed
+    return Shares(found, packed, name or type(layer).__name__, named)
 
 
 def _by_gate(arrays: Arrays, packed: Mapping[str, tuple[str, ...]]) -> dict[str, NDArray[Any]]:
@@ -235,6 +227,10 @@ def _along(contributions: NDArray[Any]) -> NDArray[Any]:
     return flat @ whole / square if square else np.zeros(len(flat))
 
 
+def _step(labels: Sequence[str], t: int) -> str:
+    return f"step {t}" if labels[t] == str(t) else f'"{seen(labels[t])}" (t = {t})'
+
+
 def _lengths(contributions: NDArray[Any]) -> NDArray[Any]:
     return np.array([norm(each) for each in contributions])
 
@@ -243,3 +239,7 @@ def _relative(full: NDArray[Any], kept: NDArray[Any]) -> float:
     """The length of the difference relative to that of the first; nan, if there is nothing to drop."""
     length = norm(full)
     return norm(full.astype(np.float64) - kept) / length if length else float("nan")
+
+
+def _each_relative(full: NDArray[Any], kept: NDArray[Any]) -> NDArray[Any]:
+    return np.array([_relative(*pair) for pair in zip(full, kept)])

@@ -6,13 +6,13 @@ layers, sequences of several lengths and cells of your own are all seen in the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.modes import enable_grad, no_grad
 from ..core.tensor import Tensor
-from ..errors import OptionError
+from ..errors import OptionError, ShapeError
 from ..nn.cells import Cell, State
 from ..nn.module import Module
 from ..nn.recurrent import Recurrent
@@ -58,6 +58,16 @@ def unrolled(layer: Recurrent, x: Any, initial: Any = None, *, cut: int | None =
     with enable_grad():
         _twin(layer, {id(walk.cell): _with_record_of_steps(walk, cut) for walk in walks})(x, initial)
     return _in_time(walks)
+
+
+def labelled(labels: Sequence[str] | None, T: int) -> tuple[str, ...]:
+    """A label for each step: those given, or the numbers of the steps.
+
+    Raises: ShapeError, if they are not T.
+    """
+    if labels is not None and len(labels) != T:
+        raise ShapeError(f"there are {len(labels)} labels for T = {T} steps; one for each would fit")
+    return tuple(map(str, range(T))) if labels is None else tuple(labels)
 
 
 def replaced(part: Any, found: Mapping[int, Any]) -> Any:
