@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.core.primitive import PRIMITIVES, Primitive
@@ -293,9 +294,9 @@ def lstm_and_gru() -> str:
 @cache
 def saved_by(page: str) -> dict[str, str]:
     """The pictures that the Python blocks of a page save, run from top to bottom in an empty folder, by their names."""
-    blocks = re.findall(r"^```python\n(.*?)^```", (HERE / page).read_text("utf-8"), re.M | re.S)
+    blocks = re.findall(r"^```python\n(.*?)^```", (Path(__file__).parent / page).read_text("utf-8"), re.M | re.S)
     namespace: dict[str, Any] = {"__name__": "page"}
-    with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()), threadpool_limits(1):
         for block in blocks:
             exec(compile(block, page, "exec"), namespace)
         return {path.name: path.read_text("utf-8") for path in Path(folder).glob("*.svg")}

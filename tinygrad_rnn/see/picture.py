@@ -86,9 +86,10 @@ class Picture:
         """A page of its own: words, picture, numbers. No network, no script; light or dark as the reader has it."""
         said = "\n".join(f"<p>{_safe(each)}</p>" for each in self.sentences())
         heads, rows = self.numbers()
-        table = _row("th", heads) + "".join(_row("td", row) for row in rows)
+        table = _row('th scope="col"', heads) + "".join(_row("td", row) for row in rows)
         folded = f'<details><summary>The numbers</summary><div class="numbers"><table>{table}</table></div></details>'
-        body = f"{said}\n<figure>\n{self._figure}</figure>\n{folded if heads else ''}"
+        figure = f'<figure tabindex="0">\n{self._figure}</figure>'
+        body = "\n".join([said, figure, *([folded] if heads else [])])
         return PAGE.format(title=_safe(self.title), body=body)
 
     def save(self, path: str | PathLike[str]) -> Path:
@@ -163,4 +164,4 @@ def _safe(words: str) -> str:
 
 
 def _row(tag: str, cells: Sequence[str]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{_safe(cell)}</{tag}>' for cell in cells)}</tr>"
+    return f"<tr>{''.join(f'<{tag}>{_safe(cell)}</{tag[:2]}>' for cell in cells)}</tr>"
