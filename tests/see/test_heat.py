@@ -347,6 +347,16 @@ def test_a_plot_shows_what_was_measured(pictures: dict) -> None:
     assert axes.yaxis_inverted(), "time runs downward, as in the table"
 
 
+@pytest.mark.parametrize("name", ODD)
+def test_any_names_can_be_plotted(name: str) -> None:
+    curves = {name: np.array([1.0, 0.5, 0.25]), "other": np.array([1.0, 0.1, 1e-20])}
+    found = flow.Decay(curves)
+    texts = [t.text for t in root(found.svg).iter(f"{SVG}text")]
+    assert not name.strip() or heat.printable(name) in texts
+    assert Page(found.html).tags.count("script") == 0 and all(line.isprintable() for line in str(found).splitlines())
+    root(flow.GradientThroughTime(np.eye(3), name, labels=(name, "x", name)).svg)
+
+
 def test_a_matrix_has_the_symbols_at_its_sides() -> None:
     layer, x = nn.GRU(3, 4, dtype="float64"), np.ones((3, 1, 3))
     found = flow.gradient_through_time(layer, x, labels=["the", "$x$", "birds"])

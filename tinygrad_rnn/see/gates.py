@@ -18,7 +18,7 @@ from ..nn.recurrent import Recurrent
 from ..train.model import LanguageModel
 from ..train.text import Vocabulary
 from .heat import Strip, seen
-from .picture import Strips
+from .picture import Picture
 from .unrolled import Walk, labelled, watched
 
 MOST, FEW = 16, 5
@@ -72,7 +72,7 @@ def reading(cell: Cell) -> Reading:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Gates(Strips):
+class Gates(Picture):
     """What one cell did over a sequence: `values["z"]` is the update gate, (T, N, H), and so for all that it defines.
 
     values: as the equation of the cell names them; nan past the end of a sequence. cell: whose they are.
@@ -103,9 +103,7 @@ class Gates(Strips):
                 )
         N, H = next(iter(self.values.values())).shape[1:]
         chosen = self.units if units is None else units if isinstance(units, int) else tuple(units)
-        if (isinstance(chosen, int) and chosen < 0) or not all(
-            0 <= u < H for u in (() if isinstance(chosen, int) else chosen)
-        ):
+        if chosen < 0 if isinstance(chosen, int) else not all(0 <= unit < H for unit in chosen):
             raise OptionError(f"units is {units!r}; it is how many of the {H} units to show, or their numbers from 0")
         sequence = self.sequence if sequence is None else sequence
         if not 0 <= sequence < N:
@@ -122,9 +120,10 @@ class Gates(Strips):
         return reading(self.cell).gate
 
     def by_symbol(self, name: str | None = None) -> dict[str, tuple[float, int]]:
-        """How open a gate is at each symbol, in the mean over units and places, and at how many places; widest first.
+        """How open a gate is at each symbol, in the mean over units and places, and at how many places it stands.
 
-        name: the gate; left out, it is `gate`. Open means to let the new in: at 0, where z = 1 keeps the old.
+        The most open one comes first. Open is 1; but of an update gate that keeps the old at 1, open is 0.
+        name: the gate; left out, it is `gate`.
 
         Raises: OptionError, if the cell has no gate of this name.
         """
@@ -145,7 +144,7 @@ class Gates(Strips):
     # -- showing -----------------------------------------------------------------------------------------------------
 
     @property
-    def title(self) -> str:  # type: ignore[override]
+    def title(self) -> str:
         N, H = next(iter(self.values.values())).shape[1:]
         of = f", sequence {self.sequence} of {N}" if N > 1 else ""
         which = " (those that move most)" if isinstance(self.units, int) and self.units < H else ""

@@ -89,7 +89,7 @@ class GradientThroughTime(Plot):
         return 1 - self.decay
 
     @property
-    def title(self) -> str:  # type: ignore[override]
+    def title(self) -> str:
         return f"{self.name}: the gradient of the loss at step t for the state {self.state}_k"
 
     def sentences(self) -> list[str]:
@@ -101,12 +101,12 @@ class GradientThroughTime(Plot):
         return [f"||dL_t/d{self.state}_k||", *[f"k = {k}" for k in steps]], rows
 
     def strips(self) -> list[Strip]:
-        """The matrix, in a terminal every so-many-th row and column of it."""
+        """The matrix for a terminal; of a large one, one in so many rows and columns."""
         T = len(self.norms)
         each = -(-T // 60)
         steps = list(map(str, range(T)))[::each]
-        labels = [f"t = {t}" for t in range(T)] if not self.labels else [seen(label) for label in self.labels]
-        note = f"a row for each t, a column for each k{f', every {each}th' if each > 1 else ''}"
+        labels = [seen(label) for label in labelled(self.labels or None, T)]
+        note = f"a row for each t, a column for each k{f', one in {each}' if each > 1 else ''}"
         return [logarithmic(f"||dL_t/d{self.state}_k||", note, self.norms[::each, ::each], labels[::each], steps)]
 
     def drawn(self) -> Matrix:
@@ -150,7 +150,9 @@ class Decay(Plot):
 
     curves: Arrays
 
-    title = "What is left of the gradient, with distance"
+    @property
+    def title(self) -> str:
+        return "What is left of the gradient, with distance"
 
     @property
     def forgotten(self) -> dict[str, NDArray[Any]]:

@@ -54,18 +54,16 @@ summary {{ cursor: pointer; padding: 0.4rem 0; }}
 class Picture:
     """A measurement that can be looked at. `print` shows it as text, a notebook as a picture, `.save(path)` writes it.
 
-    svg, html: the picture as texts; the page needs no network and runs no script.
+    It is made of strips, one below the other; svg, html: the picture and a page around it.
     """
 
-    title: str
-
     @property
-    def svg(self) -> str:
-        """The picture, ready to stand in a page."""
+    def title(self) -> str:
+        """What stands above the picture."""
         raise NotImplementedError
 
-    def text(self, width: int = 80) -> str:
-        """The picture in characters, without colours, in lines of about `width`."""
+    def strips(self) -> list[Strip]:
+        """The grids that it shows."""
         raise NotImplementedError
 
     def sentences(self) -> list[str]:
@@ -73,13 +71,24 @@ class Picture:
         return []
 
     def numbers(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """The heads and the rows of a table of what is shown."""
-        return (), ()
+        """The heads and the rows of a table for the page: the lines above the cells, column by column."""
+        strips = [strip for strip in self.strips() if strip.line is not None]
+        if not strips:
+            return (), ()
+        heads = ["t", "", *[f"{strip.title}: {strip.line_name}" for strip in strips]]
+        columns = [[number(float(value)) for value in strip.line] for strip in strips if strip.line is not None]
+        labels = [seen(label) for label in strips[0].columns]
+        return heads, [[str(t), label, *row] for t, (label, row) in enumerate(zip(labels, zip(*columns)))]
+
+    @property
+    def svg(self) -> str:
+        """The picture, ready to stand in a page."""
+        return svg(self.title, self.strips(), " ".join(self.sentences()))
 
     @property
     def _figure(self) -> str:
         """The SVG for a page whose heading says the title."""
-        return self.svg
+        return svg(self.title, self.strips(), " ".join(self.sentences()), headed=False)
 
     @property
     def html(self) -> str:
@@ -91,6 +100,11 @@ class Picture:
         figure = f'<figure tabindex="0">\n{self._figure}</figure>'
         body = "\n".join([said, figure, *([folded] if heads else [])])
         return PAGE.format(title=_safe(self.title), body=body)
+
+    def text(self, width: int = 80) -> str:
+        """The picture in characters, without colours, its grids about `width` wide."""
+        drawn = [plain(strip, width) for strip in self.strips()]
+        return "\n\n".join([printable(self.title), *drawn, "\n".join(map(printable, self.sentences()))])
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the picture to a file, whole or not at all; the suffix says how: .svg, .html or .txt.
@@ -113,26 +127,6 @@ class Picture:
     def __str__(self) -> str:
         return self.text()
 
-
-class Strips(Picture):
-    """A picture that is made of strips, one below the other."""
-
-    def strips(self) -> list[Strip]:
-        """The grids that it shows."""
-        raise NotImplementedError
-
-    @property
-    def svg(self) -> str:
-        return svg(self.title, self.strips(), " ".join(self.sentences()))
-
-    @property
-    def _figure(self) -> str:
-        return svg(self.title, self.strips(), " ".join(self.sentences()), headed=False)
-
-    def text(self, width: int = 80) -> str:
-        drawn = [plain(strip, width) for strip in self.strips()]
-        return "\n\n".join([printable(self.title), *drawn, "\n".join(map(printable, self.sentences()))])
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The text with colours, as wide as the terminal."""
         from rich.text import Text
@@ -141,22 +135,12 @@ class Strips(Picture):
         yield Text(printable(self.title).translate(table), style="bold")
         for strip in self.strips():
             yield Text()
-            for line in lines(strip, options.max_width, blocks):
+            for n, line in enumerate(lines(strip, options.max_width, blocks)):
                 pieces = [(words.translate(table), style) for words, style in line]
-                yield Text.assemble(*pieces, no_wrap=True, overflow="crop")
+                yield Text.assemble(*pieces, no_wrap=n > 0, overflow="crop" if n else "fold")
         yield Text()
         for sentence in self.sentences():
             yield Text(printable(sentence).translate(table))
-
-    def numbers(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """The lines above the cells, column by column."""
-        strips = [strip for strip in self.strips() if strip.line is not None]
-        if not strips:
-            return (), ()
-        heads = ["t", "", *[f"{strip.title}: {strip.line_name}" for strip in strips]]
-        columns = [[number(float(value)) for value in strip.line] for strip in strips if strip.line is not None]
-        labels = [seen(label) for label in strips[0].columns]
-        return heads, [[str(t), label, *row] for t, (label, row) in enumerate(zip(labels, zip(*columns)))]
 
 
 def _safe(words: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import DrawError
 from .heat import powers_of_ten, seen
-from .picture import Strips
+from .picture import Picture
 from .words import printable
 
 # After the palette of Okabe and Ito; each line has a form of its own, too, and its name at its end.
@@ -113,7 +114,7 @@ class Matrix:
         figure.colorbar(mesh, ax=axes, label=self.scale)
 
 
-class Plot(Strips):
+class Plot(Picture):
     """A picture that matplotlib draws; as text it needs nothing but a terminal."""
 
     def drawn(self) -> Curve | Matrix:
@@ -167,7 +168,8 @@ class Plot(Strips):
         from matplotlib import rc_context
 
         stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
-        with rc_context(STYLE):
+        with rc_context(STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # an SVG has letters, and other fonts
             figure.savefig(file, format=form, metadata=stamp, dpi=200, facecolor=PAPER)
         return file.getvalue()
 

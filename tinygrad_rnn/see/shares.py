@@ -19,12 +19,12 @@ from ..nn import options
 from ..nn.recurrent import Recurrent
 from .gradients import Arrays, Loss, losses, norm, total
 from .heat import Strip, seen
-from .picture import Strips
+from .picture import Picture
 from .unrolled import labelled, unrolled
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Shares(Strips):
+class Shares(Picture):
     """What each time step contributes to the gradient of each weight: `contributions["cells.0.W"]` is (T, I, G*H).
 
     They add up to what `backward` gives, `gradient`. packed: by weight, the gates whose blocks it packs, or none.
@@ -66,7 +66,7 @@ class Shares(Strips):
         return _along(_flat(self.contributions))
 
     @property
-    def title(self) -> str:  # type: ignore[override]
+    def title(self) -> str:
         return f"{self.name}: the share of each step in the gradient of its weights"
 
     def sentences(self) -> list[str]:
@@ -104,7 +104,7 @@ def shares(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Truncation(Strips):
+class Truncation(Picture):
     """What is dropped where the state is detached every k steps, as truncated back-propagation does.
 
     full, kept: what each step contributes to the gradients, without and with the cuts.
@@ -133,7 +133,7 @@ class Truncation(Strips):
         return {name: _each_relative(g, kept[name]) for name, g in self.full.by_gate.items()}
 
     @property
-    def title(self) -> str:  # type: ignore[override]
+    def title(self) -> str:
         return f"{self.full.name}: what truncation after {self.k} step{'s' * (self.k > 1)} drops"
 
     def sentences(self) -> list[str]:
