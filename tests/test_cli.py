@@ -169,7 +169,7 @@ def test_gates_are_those_of_the_model(here: Path, capsys: pytest.CaptureFixture[
     assert found.sentences()[0] in " ".join(said.split())
     assert status("gates", "--checkpoint", "run", "--prompt", "the cat", "--gate", "h", "--layer", "0") == 0
     assert "h  hidden state" in capsys.readouterr().out
-    for name, starts in (("g.svg", "<svg"), ("g.html", "<!DOCTYPE html>"), ("g.txt", "GRU, layer 0")):
+    for name, starts in (("g.svg", "<svg"), ("g.html", "<!doctype html>"), ("g.txt", "GRU, layer 0")):
         assert status("gates", "--checkpoint", "run", "--prompt", "the cat", "--out", name) == 0
         said = capsys.readouterr().out
         assert said.startswith(f"{name} shows z, r, n, h.\n") and "The update gate z is most open at" in said

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.errors import DrawError, OptionError, OutputError
-from tinygrad_rnn.see import flow, heat, plots, terminal
+from tinygrad_rnn.see import flow, heat, plots, publishing, terminal
 from tinygrad_rnn.see import picture as picture_module
 from tinygrad_rnn.see.heat import LEFT, LEVELS, LONGEST_LINE, ROW, Strip
 from tinygrad_rnn.see.terminal import BLOCKS, DIGITS, plain
@@ -115,6 +115,13 @@ def test_the_mean_is_a_line() -> None:
     texts = [t.text for t in root(svg).iter(f"{SVG}text")]
     assert {"0.90", "0.20", "mean of 9"} <= set(texts)
     assert "b (t = 1), mean of 9: 0.9" in svg
+
+
+def test_the_picture_is_as_wide_as_its_words() -> None:
+    wide = root(heat.svg("t" * 60, [strip([[0.5]], "a")]))
+    assert float(wide.get("width")) >= 12 + 60 * 15 * 0.602, "a letter of a monospaced font is that wide"
+    noted = Strip("z", "n" * 90, np.ones((1, 1)), ["a"], ["b"])
+    assert float(root(heat.svg("", [noted])).get("width")) >= 12 + 14 + 91 * 12 * 0.602
 
 
 def test_a_long_text_goes_on_below() -> None:
@@ -277,12 +284,13 @@ class Page(HTMLParser):
 
 
 def test_a_page_needs_no_network_and_runs_nothing(pictures: dict) -> None:
-    for picture in pictures.values():
+    for name, picture in pictures.items():
         page = Page(picture.html)
         policy = next(value for _, value in page.attributes if value and "default" in value)
-        assert "default-src 'none'" in policy and "script-src" not in policy
+        assert "default-src 'none'" in policy and "script-src 'none'" in policy and "unsafe" not in policy
+        assert ("img-src data:" in policy) == (name == "matrix"), "its cells are an image inside the page"
         assert not {"script", "link", "iframe", "object", "img"} & set(page.tags)
-        assert not [v for k, v in page.attributes if k.startswith("on") or (k == "src" and v)]
+        assert not [k for k, v in page.attributes if k.startswith("on") or k in ("style", "src")]
         links = [v for k, v in page.attributes if k in ("href", "xlink:href") and v]
         assert all(v.startswith(("#", "data:image/png;base64,")) for v in links)
         assert page.tags.count("svg") == page.tags.count("h1") == 1
@@ -303,7 +311,7 @@ def test_the_page_has_the_numbers(pictures: dict) -> None:
 
 def test_the_suffix_says_what_is_written(pictures: dict, tmp_path: Path) -> None:
     for name, picture in pictures.items():
-        for suffix, starts in ((".svg", "<svg"), (".html", "<!DOCTYPE html>"), (".TXT", picture.title[:5])):
+        for suffix, starts in ((".svg", "<svg"), (".html", "<!doctype html>"), (".TXT", picture.title[:5])):
             path = picture.save(tmp_path / f"{name}{suffix}")
             assert path.read_text("utf-8").startswith(starts) and path.parent == tmp_path
         with pytest.raises(OptionError, match=r"what to write; known suffixes are \.svg, \.html, \.txt"):
@@ -435,10 +443,17 @@ def test_each_check_notices(
         check()
 
 
-@pytest.mark.parametrize(("old", "new"), [("default-src 'none'; ", ""), ("</head>", "<script></script>")])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("default-src 'none'; ", ""), ("</head>", "<script></script></head>"), ("<p>", '<p style="color:red">')],
+)
 def test_the_check_of_pages_notices(monkeypatch: pytest.MonkeyPatch, pictures: dict, old: str, new: str) -> None:
-    assert old in picture_module.PAGE
-    monkeypatch.setattr(picture_module, "PAGE", picture_module.PAGE.replace(old, new))
+    def page(*arguments: Any, **options: Any) -> str:
+        made = publishing.page(*arguments, **options)
+        assert old in made
+        return made.replace(old, new)
+
+    monkeypatch.setattr(picture_module, "page", page)
     with pytest.raises((AssertionError, StopIteration)):
         test_a_page_needs_no_network_and_runs_nothing(pictures)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .drawing import FONTS
+from .svg import FONTS
 from .words import printable
 
 LEVELS = 17
@@ -27,11 +27,11 @@ SCALES = {
     "d": ("#7a3300", "#d97a1f", "#f8d9b5", "#f4f4f4", "#bcd9ec", "#3f8dc4", "#08306b"),
 }
 DARK_SCALES = {
-    "s": ("#17222e", "#1d456b", "#2f7fb8", "#7fc1ea", "#e8f6ff"),
-    "d": ("#ffdcae", "#e39443", "#6e4213", "#262a30", "#1c4a70", "#3c94d0", "#c4e6ff"),
+    "s": ("#232c37", "#21496f", "#2f7fb8", "#7fc1ea", "#e8f6ff"),
+    "d": ("#ffdcae", "#e39443", "#714617", "#303338", "#1f4d73", "#3c94d0", "#c4e6ff"),
 }
-INKS = {"paper": "#ffffff", "ink": "#222222", "faint": "#595959", "grid": "#d5d5d5"}
-DARK_INKS = {"paper": "#12161b", "ink": "#e6e6e6", "faint": "#a8b0b8", "grid": "#3a424b"}
+INKS = {"paper": "#ffffff", "ink": "#1c1c1c", "faint": "#595959", "grid": "#d8d8d8"}
+DARK_INKS = {"paper": "#1b1c1f", "ink": "#e8e8e8", "faint": "#b4b4b4", "grid": "#44474d"}
 LEFT, RIGHT, ROW, PANEL, LETTER = 84, 44, 14, 40, 7.3
 LONGEST_LINE = 60
 """How many columns stand side by side before the picture goes on below, like a text."""
@@ -112,12 +112,12 @@ def svg(title: str, strips: Sequence[Strip], about: str = "", *, headed: bool = 
         drawn, below = _drawn(strip, below)
         parts += drawn
     columns = max((len(line) for strip in strips for line in strip.lines), default=0)
-    words = max(len(strip.title) + len(strip.note) + 2 for strip in strips) if strips else 0
+    words = max([1.25 * len(title) * headed, *[len(strip.title) + len(strip.note) + 4 for strip in strips]])
     width = math.ceil(max(LEFT + columns * max(map(_column, strips), default=0) + RIGHT, 24 + words * LETTER, 420))
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="tgr-heat" role="img" width="{width}" '
-            f'height="{below:.0f}" viewBox="0 0 {width} {below:.0f}" style="max-width:100%;height:auto" '
+            f'height="{below:.0f}" viewBox="0 0 {width} {below:.0f}" '
             f'font-family="{FONTS}" font-size="12">',
             f"<title>{escape(printable(title))}</title>",
             *([f"<desc>{escape(printable(about))}</desc>"] if about else []),
@@ -150,7 +150,8 @@ def style() -> str:
         ]
         return "".join(found)
 
-    fixed = ".tgr-heat .title{font-size:15px;font-weight:bold}.tgr-heat .name{font-weight:bold}"
+    fixed = ".tgr-heat{max-width:100%;height:auto}.tgr-heat .title{font-size:15px}"
+    fixed += ".tgr-heat .title,.tgr-heat .name{font-weight:bold}"
     fixed += ".tgr-heat .small{font-size:10px}.tgr-heat .over{fill:none;pointer-events:all}"
     dark = rules(DARK_SCALES, DARK_INKS)
     return f"{fixed}{rules(SCALES, INKS)}@media(prefers-color-scheme:dark){{{dark}}}"

@@ -9,46 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .heat import Strip, number, seen, svg
-from .layout import save
+from .publishing import page, save
 from .terminal import BLOCKS, DIGITS, IN_ASCII, lines, plain
 from .words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
-
-PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
-base-uri 'none'; form-action 'none'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>
-body {{ margin: 1.5rem auto; padding: 0 1rem; max-width: 75rem; background: #fff; color: #222;
-  font: 1rem/1.5 system-ui, sans-serif; }}
-h1 {{ font-size: 1.4rem; line-height: 1.25; }}
-p {{ max-width: 42rem; }}
-figure {{ margin: 1rem 0; overflow-x: auto; }}
-figure svg {{ max-width: none !important; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: 0.1rem 0.7rem; text-align: right; border-bottom: 1px solid #ddd; }}
-.numbers {{ overflow-x: auto; }}
-summary {{ cursor: pointer; padding: 0.4rem 0; }}
-@media (prefers-color-scheme: dark) {{
-  body {{ background: #12161b; color: #e6e6e6; }}
-  th, td {{ border-color: #3a424b; }}
-}}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-{body}
-</body>
-</html>
-"""
 
 
 class Picture:
@@ -93,13 +59,13 @@ class Picture:
     @property
     def html(self) -> str:
         """A page of its own: words, picture, numbers. No network, no script; light or dark as the reader has it."""
-        said = "\n".join(f"<p>{_safe(each)}</p>" for each in self.sentences())
+        said = [f"<p>{_safe(each)}</p>" for each in self.sentences()]
+        figure = f'<div class="picture" tabindex="0">\n{self._figure}</div>'
         heads, rows = self.numbers()
         table = _row('th scope="col"', heads) + "".join(_row("td", row) for row in rows)
-        folded = f'<details><summary>The numbers</summary><div class="numbers"><table>{table}</table></div></details>'
-        figure = f'<figure tabindex="0">\n{self._figure}</figure>'
-        body = "\n".join([said, figure, *([folded] if heads else [])])
-        return PAGE.format(title=_safe(self.title), body=body)
+        folded = f"<details><summary>The numbers</summary><div><table>{table}</table></div></details>"
+        parts = [f"<h1>{_safe(self.title)}</h1>", *said, figure, *([folded] if heads else [])]
+        return page(self.title, "\n".join(parts), styles=["numbers.css"])
 
     def text(self, width: int = 80) -> str:
         """The picture in characters, without colours, its grids about `width` wide."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape, unescape
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ LINES = (("#0072b2", "-", "o"), ("#b85c00", "--", "s"), ("#00805f", "-.", "^"), 
 INK, FAINT, PAPER, GRID = "#222221", "#595958", "#fffffe", "#d5d5d4"
 """Colours that nothing else has, so that a dark page can have others in their place."""
 DARK = {
-    INK: "#e6e6e6", FAINT: "#a8b0b8", PAPER: "#12161b", GRID: "#3a424b", "#0072b2": "#56b4e9", "#b85c00": "#f0a050",
+    INK: "#e8e8e8", FAINT: "#b4b4b4", PAPER: "#1b1c1f", GRID: "#44474d", "#0072b2": "#56b4e9", "#b85c00": "#f0a050",
     "#00805f": "#3fc79a", "#a8518a": "#e29fc9", "#7d7100": "#d6c94a", "#707070": "#b5b5b5",
 }  # fmt: skip
 MOST = 12
@@ -147,13 +148,20 @@ class Plot(Picture):
         Raises: DrawError, if matplotlib is not installed.
         """
         drawn = self._written("svg").decode()
-        head = ('<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" class="tgr-plot" '
-                'role="img" style="max-width:100%;height:auto" ')  # fmt: skip
         size = re.search(r'width="[\d.]+pt" height="[\d.]+pt" viewBox="[^"]+"', drawn)
-        body = drawn[drawn.index("<defs>", drawn.index("</metadata>")) :]
         assert size is not None
-        about = f"<title>{_escaped(self.title)}</title>\n<desc>{_escaped(' '.join(self.sentences()))}</desc>"
-        return f"{head}{size[0]}>\n{about}\n<style>{_dark()}</style>\n{body}"
+        body = drawn[drawn.index("<defs>", drawn.index("</metadata>")) :]
+        styles: dict[str, str] = {}
+        body = re.sub(r"<style.*?</style>", "", body, flags=re.S)
+        body = re.sub(r' style="([^"]*)"', lambda found: f' class="{_class_of(found[1], styles)}"', body)
+        return "\n".join([
+            f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" class="tgr-plot" '
+            f'role="img" {size[0]}>',
+            f"<title>{_escaped(self.title)}</title>",
+            f"<desc>{_escaped(' '.join(self.sentences()))}</desc>",
+            f"<style>{_sheet(styles)}</style>",
+            body,
+        ])  # fmt: skip
 
     @property
     def _figure(self) -> str:
@@ -182,14 +190,19 @@ STYLE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _dark() -> str:
-    """What a reader sees whose machine is set to dark: each of our colours exchanged, the matrix as it is."""
-    rules = [
-        f'.tgr-plot [style*="{part}: {tone}"]{{{part}:{other}!important}}'
-        for tone, other in DARK.items()
-        for part in ("fill", "stroke")
-    ]
-    return f"@media(prefers-color-scheme:dark){{{''.join(rules)}}}"
+def _class_of(style: str, styles: dict[str, str]) -> str:
+    """A class in the place of a style in an element, which pages forbid; the same style has the same class anywhere."""
+    name = f"s{hashlib.sha256(style.encode()).hexdigest()[:6]}"
+    styles[name] = unescape(style)
+    return name
+
+
+def _sheet(styles: dict[str, str]) -> str:
+    """The styles of all classes, and in the dark those with other colours; the matrix stays as it is."""
+    light = "".join(f".tgr-plot .{name}{{{style}}}" for name, style in styles.items())
+    dark = re.sub("|".join(DARK), lambda tone: DARK[tone[0]], light)
+    every = ".tgr-plot{max-width:100%;height:auto}.tgr-plot *{stroke-linejoin:round;stroke-linecap:butt}"
+    return f"{every}{light}@media(prefers-color-scheme:dark){{{dark}}}"
 
 
 def _escaped(words: str) -> str:
