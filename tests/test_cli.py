@@ -23,8 +23,10 @@ from safetensors.numpy import load_file, save_file
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import cli
+from tinygrad_rnn.see import flow
 from tinygrad_rnn.train import checkpoint
 from tinygrad_rnn.train.log import LOG, Log
+from tinygrad_rnn.train.loop import load_model
 
 TEXT = "the cat sat on the mat, and the dog sat on the cat. " * 12
 COMMAND = [sys.executable, "-c", "import sys; from tinygrad_rnn.cli import main; sys.exit(main())"]
@@ -143,12 +145,52 @@ def test_a_checkpoint_of_one_backend_opens_on_another(here: Path, capsys: pytest
     assert status("train", "--resume", "--out", "gpu", "--steps", "8", "--backend", "numpy") == 0
 
 
+@pytest.mark.parametrize(("cell", "letter", "says"), [
+    ("gru", "z", "update gate: 1 takes the new"), ("lstm", "i", "input gate"),
+    ("minimal_gru", "z", "update gate"), ("rnn", "h", "hidden state"),
+])  # fmt: skip
+def test_gates_says_what_opens_them(
+    here: Path, capsys: pytest.CaptureFixture[str], cell: str, letter: str, says: str
+) -> None:
+    assert train("--cell", cell, "--layers", "2", "--out", "new") == 0
+    capsys.readouterr()
+    assert status("gates", "--checkpoint", "new", "--prompt", "the cat, a dog", "--units", "3") == 0
+    said = capsys.readouterr().out
+    assert f"\n{letter}  {says}" in said and "the␣cat,␣a␣dog" in said and "layer 1: 3 of 5 units" in said
+    assert said.count("\nunit ") == 3 and "\x1b" not in said and "scale: " in said
+    assert (f"gate {letter} is most open at" in said) == (cell != "rnn")
+
+
+def test_gates_are_those_of_the_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("gates", "--checkpoint", "run", "--prompt", "the cat") == 0
+    said = capsys.readouterr().out
+    model, vocabulary, _ = load_model("run")
+    (found,) = flow.gates_over_text(model, vocabulary, "the cat")
+    assert found.sentences()[0] in " ".join(said.split())
+    assert status("gates", "--checkpoint", "run", "--prompt", "the cat", "--gate", "h", "--layer", "0") == 0
+    assert "h  hidden state" in capsys.readouterr().out
+    for name, starts in (("g.svg", "<svg"), ("g.html", "<!doctype html>"), ("g.txt", "GRU, layer 0")):
+        assert status("gates", "--checkpoint", "run", "--prompt", "the cat", "--out", name) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(f"{name} shows z, r, n, h.\n") and "The update gate z is most open at" in said
+        assert Path(name).read_text().startswith(starts)
+    assert ElementTree.parse("g.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_gates_over_words(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("train", "--task", "agreement", "--steps", "1", "--out", "new") == 0
+    capsys.readouterr()
+    assert status("gates", "--checkpoint", "new", "--prompt", "the cats , which ate fish ,") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"\ncats +0\.\d\d \S", said) and re.search(r"\nfish +0\.\d\d \S", said)
+
+
 def test_info_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert status("info") == 0
     said = capsys.readouterr().out
     assert f"tinygrad-rnn {tg.__version__}" in said and "numpy: usable" in said and "cupy: " in said
     assert status("--version") == 0 and tg.__version__ in capsys.readouterr().out
-    for command in ([], ["train"], ["sample"], ["demo"], ["info"]):
+    for command in ([], ["train"], ["sample"], ["gates"], ["demo"], ["info"]):
         assert status(*command, "--help") == 0
         assert "--help" in capsys.readouterr().out
 
@@ -374,7 +416,17 @@ def test_a_reader_of_a_run_that_leaves_early_ends_it_in_good_order(here: Path) -
     assert checkpoint.load(here / "long")["step"] == Log(here / "long" / LOG, 10**6).entries()[-1]["step"] >= 2
 
 
-@pytest.mark.parametrize("command", ["info", "--version", "train --help", "sample --checkpoint run", "train --out new"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "info",
+        "--version",
+        "train --help",
+        "sample --checkpoint run",
+        "gates --checkpoint run --prompt a",
+        "train --out new",
+    ],
+)
 def test_nobody_who_reads_at_all_is_no_error(here: Path, command: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -385,7 +437,10 @@ def test_nobody_who_reads_at_all_is_no_error(here: Path, command: str) -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the disk that is always full is a thing of Linux")
 @pytest.mark.parametrize("buffered", [True, False])
-@pytest.mark.parametrize("command", ["info", "--version", "sample --checkpoint run", "train --out new", "demo"])
+@pytest.mark.parametrize(
+    "command",
+    ["info", "--version", "sample --checkpoint run", "gates --checkpoint run --prompt a", "train --out new", "demo"],
+)
 def test_an_output_on_a_full_disk_gets_one_sentence(here: Path, command: str, buffered: bool) -> None:
     with open("/dev/full", "w") as full:
         done = run_command(command, here, buffered, stdout=full, stderr=subprocess.PIPE, text=True)
@@ -529,6 +584,7 @@ def nothing() -> None:
 
 WEIGHT = "model/head.W"
 TRAIN, SAMPLE, GO_ON = "train --out new", "sample --checkpoint run --prompt the", "train --resume --out run --steps 9"
+GATES = "gates --checkpoint run --prompt the"
 BAD: dict[str, tuple[Callable[[], None], str, str]] = {
     "missing text": (nothing, f"{TRAIN} --text nowhere.txt", "there is no file"),
     "text of a mark alone": (write("t", b"\xef\xbb\xbf"), f"{TRAIN} --text t", "is empty"),
@@ -541,6 +597,20 @@ BAD: dict[str, tuple[Callable[[], None], str, str]] = {
     "bad temperature": (nothing, f"{SAMPLE} --temperature -1", "the temperature is -1"),
     "bad length": (nothing, f"{SAMPLE} --length -1", "the length is -1"),
     "bad seed": (nothing, f"{SAMPLE} --seed -1", "--seed is -1"),
+    "gates without a prompt": (nothing, "gates --checkpoint run", "--prompt"),
+    "gates over nothing": (nothing, "gates --checkpoint run --prompt=", "the text is empty"),
+    "gates over what was never seen": (
+        nothing,
+        "gates --checkpoint run --prompt Q",
+        "the character 'Q' never occurred",
+    ),
+    "no such layer": (nothing, f"{GATES} --layer 1", "--layer is 1; the model has 1, counted from 0"),
+    "a layer below 0": (nothing, f"{GATES} --layer -2", "--layer is -2"),
+    "no such gate": (nothing, f"{GATES} --gate i", "GRUCell defines z, r, n, h, and no 'i'"),
+    "no units": (nothing, f"{GATES} --units 0", "0 is not a whole number of at least 1"),
+    "gates in an unknown form": (nothing, f"{GATES} --out new.gif", "known suffixes are .svg, .html, .txt"),
+    "gates in no folder": (nothing, f"{GATES} --out nowhere/new.svg", "cannot write nowhere/new.svg"),
+    "gates of no checkpoint": (nothing, "gates --checkpoint nowhere --prompt a", "there is no checkpoint in nowhere"),
     "no checkpoint": (nothing, "sample --checkpoint nowhere", "there is no checkpoint in nowhere"),
     "truncated checkpoint": (cut, SAMPLE, "is truncated"),
     "wrong header": (write("run/arrays-6.safetensors", b"\x08" + bytes(7) + b"notjson!"), SAMPLE, "wrong header"),

@@ -1,4 +1,4 @@
-"""The command `tinygrad-rnn`: demo, train, sample, info. Bad input: one sentence and exit status 2."""
+"""The command `tinygrad-rnn`: demo, train, sample, gates, info. Bad input: one sentence and exit status 2."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from .backend import backends, use_backend
 from .core.tensor import tensor
 from .errors import OptionError, OutputError, TinygradError
 from .nn.cells import GRUCell
+from .see import flow
 from .see.curve import curve
 from .see.drawing import Drawing, draw
 from .train import checkpoint
@@ -122,7 +123,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tinygrad-rnn", description="Recurrent networks that learn text.")
     parser.add_argument("--version", action="version", version=f"tinygrad-rnn {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="{demo,train,sample,info}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="{demo,train,sample,gates,info}")
 
     def command(name: str, action: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=summary, formatter_class=_Help)
@@ -172,6 +173,25 @@ def _parser() -> argparse.ArgumentParser:
     add("--temperature", type=float, default=0.8, metavar="X", help="0 takes the likeliest symbol (default: 0.8)")
     add("--length", type=int, default=300, metavar="N", help="symbols to write (default: 300)")
     add("--seed", type=int, default=0, metavar="N", help="the same seed writes the same text (default: 0)")
+    add("--backend", help="numpy, cupy or cupy:1 (default: numpy)")
+
+    gates = command("gates", _gates, "Show what the gates of a trained model do while it reads.")
+    add = gates.add_argument
+    add("--checkpoint", type=_path, required=True, metavar="DIR", help="the folder that train or demo filled")
+    add("--prompt", required=True, help="what it reads")
+    add("--layer", type=int, default=-1, metavar="N", help="counted from 0 (default: the last)")
+    add(
+        "--gate",
+        metavar="LETTER",
+        help="such as z, or a state such as h (default: the gate that lets the new in; in a file, all)",
+    )
+    add("--units", type=_positive, default=flow.MOST, metavar="N", help=f"how many of them (default: {flow.MOST})")
+    add(
+        "--out",
+        type=_path,
+        metavar="FILE",
+        help="a picture (.svg), a page (.html) or text (.txt), in place of the terminal",
+    )
     add("--backend", help="numpy, cupy or cupy:1 (default: numpy)")
 
     command("info", _info, "Say what is installed and which backends can be used, and if not, why.")
@@ -395,6 +415,31 @@ def _sample(chosen: argparse.Namespace) -> int:
         print(symbol, end="", flush=True)
     print()
     return SAVED
+
+
+def _gates(chosen: argparse.Namespace) -> int:
+    model, vocabulary, _ = load_model(chosen.checkpoint)
+    found = flow.gates_over_text(model, vocabulary, chosen.prompt)
+    if not -1 <= chosen.layer < len(found):
+        raise OptionError(f"--layer is {chosen.layer}; the model has {len(found)}, counted from 0")
+    picture = found[chosen.layer]
+    names = [chosen.gate] if chosen.gate else picture.shown if chosen.out else [picture.gate or picture.shown[-1]]
+    picture = picture.show(*names, units=chosen.units)
+    if chosen.out:
+        print(f"{picture.save(chosen.out)} shows {', '.join(names)}.", *picture.sentences(), sep="\n")
+    else:
+        _print_rich(picture)
+    return SAVED
+
+
+def _print_rich(picture: Any) -> None:
+    """With colours, if this is a terminal; through our own output, so that its failures are ours to explain."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        console.print(picture)
+    print(captured.get(), end="")
 
 
 def _info(chosen: argparse.Namespace) -> int:

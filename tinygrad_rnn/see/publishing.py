@@ -37,6 +37,7 @@ def page(
         "default-src 'none'",
         f"style-src {_hashes('style', sheets + body)}",
         f"script-src {_hashes('script', code) or chr(39) + 'none' + chr(39)}",
+        *(["img-src data:"] if 'href="data:image/' in body else []),
         "base-uri 'none'",
         "form-action 'none'",
     ])  # fmt: skip
