@@ -450,17 +450,18 @@ class _Builder:
     def _remark(self, total: Any) -> None:
         x, y, book = self.asked, self.y, self.book
         assert book is not None
+        name = self.names[x.age]
         if y.size != 1:
             self.notes.append(
                 f"{self.names[y.age]} is no scalar: backward() needs grad=; without it, this is about the sum"
             )
         if x.op is not None and keep not in (x.hooks or ()):
-            self.notes.append(f"x.grad stays None, since x is the result of {x.op.name}: call x.retain_grad() before "
-                              "backward(), or tg.pullback(y, [x])")  # fmt: skip
+            self.notes.append(f"{name}.grad stays None, since it is the result of {x.op.name}: call .retain_grad() on it "
+                              "before backward(), or tg.pullback")  # fmt: skip
         elif x._grad is None:
-            self.notes.append("x.grad is None so far: backward() has not run, or its gradient was cleared")
+            self.notes.append(f"{name}.grad is None so far: backward() has not run, or it was cleared")
         if any(hook is not keep for hook in x.hooks or ()):
-            self.notes.append("a hook on x changes the sum of the contributions")
+            self.notes.append(f"a hook on {name} changes the sum of the contributions")
         if not any(t.source for t in book.tensors):
             self.notes.append("lines of code are recorded under tg.debug() only")
         if self.index is None and np.isfinite(total).all():
