@@ -274,9 +274,10 @@ class _Builder:
                     self.uses[x.age] += 1
                     if not (users := self.users[x.age]) or users[-1] is not t:
                         users.append(t)
-        self.weights: set[int] = set()  # by age, what is made of parameters alone, such as the slice of a weight
+        around = {g.parent for g in self.groups.values() if g.step is not None}
+        self.weights: set[int] = set()  # by age, what a loop has made of parameters alone, such as a slice of a weight
         for t in self.tensors:
-            if t.op and all(x.age in self.weights or self._role(x) == "parameter" for x in t.inputs or ()
+            if t.op and self._home(t) in around and all(x.age in self.weights or self._role(x) == "parameter" for x in t.inputs or ()
                             if type(x) is Tensor):  # fmt: skip
                 self.weights.add(t.age)
         self._fold()

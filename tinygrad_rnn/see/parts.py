@@ -35,13 +35,13 @@ def parts(results: Sequence[Tensor], full: Graph, *, grad: Any = None) -> list[P
     Time steps are closed. Where even that leaves too many boxes, calls of modules are too, the innermost first.
     """
     overview = full
-    if any(group.step is not None for group in full.groups) or len(full.nodes) > READABLE:
+    if any(group.step is not None for group in full.groups) or _drawn(full) > READABLE:
         deepest = max([len(full.within(group.id)) for group in full.groups], default=0)
         views = [View(steps="all", collapse=_is_step)]
         views += [View(steps="all", collapse=_is_step, depth=depth) for depth in range(deepest - 1, -1, -1)]
         for view in views:
             overview = graph(results, view, grad=grad)
-            if len(overview.nodes) <= READABLE:
+            if _drawn(overview) <= READABLE:
                 break
     overview = _calm(overview)
     homes = _homes(full, overview)
@@ -101,6 +101,10 @@ def _calm(overview: Graph) -> Graph:
             edges.append(replace(edge, name="") if edge.source in closed and edge.target not in closed else edge)
     nodes = tuple(node for node in overview.nodes if node.id not in hidden)
     return replace(overview, nodes=nodes, edges=tuple(edges))
+
+
+def _drawn(graph: Graph) -> int:
+    return sum(not node.listed for node in graph.nodes)
 
 
 def _is_step(group: Group) -> bool:
