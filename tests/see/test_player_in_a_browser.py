@@ -338,7 +338,8 @@ BROKEN = [
      test_names_of_any_letters),
     ("player.js", "box.dataset.of || box.id", "box.id", test_all_stubs_of_a_weight_light_up_together),
     ("player.js", "openedBySteps !== part", "false", test_time_steps_open_and_close),
-    ("player.js", '"aria-live", "off"', '"aria-live", "polite"', test_a_screen_reader_hears_each_step_and_play_is_quiet),
+    ("player.js", '"aria-live", "off"', '"aria-live", "polite"',
+     test_a_screen_reader_hears_each_step_and_play_is_quiet),
     ("player.css", "overflow-wrap:anywhere", "white-space:nowrap", test_on_a_phone_nothing_is_wider_than_the_page),
     ("player.css", "animation:none", "", test_motion_stops_for_those_who_ask),
 ]  # fmt: skip

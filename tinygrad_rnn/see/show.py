@@ -48,9 +48,7 @@ def of_checkpoint(folder: str | Path, prompt: str) -> Tensor:
     model, vocabulary, _ = load_model(folder)
     ids = vocabulary.encode(vocabulary.separator.join(prompt.split()) if vocabulary.separator else prompt)
     if not 2 <= len(ids) <= LONGEST:
-        raise OptionError(
-            f"the prompt has {len(ids)} symbols: give 2 to {LONGEST}, so that there is something to foretell"
-        )
+        raise OptionError(f"the prompt is {len(ids)} long: give 2 to {LONGEST} symbols, so that one can be foretold")
     logits, _ = model(ids[:-1, None])
     loss: Tensor = cross_entropy(logits, ids[1:, None])
     loss.name = "loss"

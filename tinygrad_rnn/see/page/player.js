@@ -26,6 +26,17 @@ function heading(phase, ...parts) {
   return make("h2", {}, make("span", { class: `phase ${phase}` }, phase), " ", equation(...parts));
 }
 
+function welcome() {
+  return [
+    make("p", {}, make("span", { class: "phase forward" }, "forward"),
+      " Each step computes one value from values that are there already, oldest first."),
+    make("p", {}, make("span", { class: "phase backward" }, "backward"), " Each step takes a node whose gradient is complete, ",
+      "because all that used it have had their turn. By the chain rule it multiplies that with the derivative of its ",
+      "own operation, and adds the product to the gradient of each of its arguments."),
+    make("p", {}, "A bar over a name, or ∇ before it, is the gradient of ", make("bdi", {}, data.of), " for it."),
+  ];
+}
+
 function forwardPanel(of) {
   const panel = [];
   if (!of.op) {
@@ -262,7 +273,7 @@ function show(moved = true) {
     }
     $("said").textContent = sentence();
   }
-  const panel = !of ? [] : back ? backwardPanel(of, backward.get(of.id)) : forwardPanel(of);
+  const panel = !of ? welcome() : back ? backwardPanel(of, backward.get(of.id)) : forwardPanel(of);
   $("step").replaceChildren(...panel.filter((each) => each !== ""));
   document.body.dataset.phase = at === 0 ? "" : back ? "backward" : "forward";
   document.body.dataset.step = at;
