@@ -368,7 +368,7 @@ FILES: dict[str, Callable[[], str]] = {
 
 
 def content(text: str) -> Any:
-    """What has to be current: of a picture or a page with one its words, since another Graphviz may put them elsewhere; else the text.
+    """What has to be current: of pictures, alone or in a page, the words: another Graphviz may put them elsewhere.
 
     Of a picture of something measured, the distinct words without their numbers, in which machines differ.
     """

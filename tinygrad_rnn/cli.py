@@ -1,4 +1,4 @@
-"""The command `tinygrad-rnn`: demo, train, sample, gates, draw, play, info. Bad input: one sentence and exit status 2."""
+"""The command `tinygrad-rnn`: its words, in `_parser`. Bad input: one sentence and exit status 2."""
 
 from __future__ import annotations
 
@@ -125,7 +125,9 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tinygrad-rnn", description="Recurrent networks that learn text.")
     parser.add_argument("--version", action="version", version=f"tinygrad-rnn {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="{demo,train,sample,gates,draw,play,info}")
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="{demo,train,sample,gates,draw,play,info}"
+    )
 
     def command(name: str, action: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=summary, formatter_class=_Help)

@@ -277,8 +277,9 @@ class _Builder:
         around = {g.parent for g in self.groups.values() if g.step is not None}
         self.weights: set[int] = set()  # by age, what a loop has made of parameters alone, such as a slice of a weight
         for t in self.tensors:
-            if t.op and self._home(t) in around and all(x.age in self.weights or self._role(x) == "parameter" for x in t.inputs or ()
-                            if type(x) is Tensor):  # fmt: skip
+            made_of = [x for x in t.inputs or () if type(x) is Tensor]
+            alone = all(x.age in self.weights or self._role(x) == "parameter" for x in made_of)
+            if t.op and alone and self._home(t) in around:
                 self.weights.add(t.age)
         self._fold()
         self.saved = {

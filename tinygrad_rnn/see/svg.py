@@ -64,7 +64,7 @@ class _Writer:
     def bare(self, title: str) -> str:
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" role="img" class="tg" width="{self.width:.0f}" '
-            f'height="{self.height:.0f}" viewBox="0 {TITLE:.0f} {self.width:.0f} {self.height:.0f}" '
+            f'height="{self.height:.0f}" viewBox="0 0 {self.width:.0f} {self.height:.0f}" '
             f'font-family="{FONTS}">',
             f"<title>{_shown(title)}</title>",
         ]
