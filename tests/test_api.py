@@ -58,6 +58,7 @@ Tensor.backward(grad, retain_graph)  Tensor.retain_grad()  Tensor.register_hook(
 draw(y, *, title, direction, depth, collapse, steps, roll, expand, values, grads, grad, legend, engine, timeout,
      max_nodes)
 explain(x, of, index, *, grad, expand)
+play(y, path, *, title, expand, grad, engine, timeout, max_nodes)
 trace_table(y, *, wrt, tangents, grad, index, title, expand, max_rows)
 nn.Module()  nn.Module.parameters()  nn.Module.named_parameters()  nn.Module.state_dict()
 nn.Module.load_state_dict(state, strict)  nn.Module.train(training)  nn.Module.eval()  nn.Module.to(backend)

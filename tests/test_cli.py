@@ -190,7 +190,7 @@ def test_info_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert f"tinygrad-rnn {tg.__version__}" in said and "numpy: usable" in said and "cupy: " in said
     assert status("--version") == 0 and tg.__version__ in capsys.readouterr().out
-    for command in ([], ["train"], ["sample"], ["gates"], ["demo"], ["info"]):
+    for command in ([], ["train"], ["sample"], ["gates"], ["demo"], ["draw"], ["play"], ["info"]):
         assert status(*command, "--help") == 0
         assert "--help" in capsys.readouterr().out
 
@@ -759,3 +759,42 @@ def test_a_disk_that_fills_up_while_training(small_disk: Path, capsys: pytest.Ca
     assert listing(small_disk)["ballast"] == before["ballast"]
     (small_disk / "ballast").unlink()
     assert status("train", "--resume", "--out", "disk/run", "--steps", "12") == 0
+
+
+def test_draw_and_play_show_a_cell_or_a_model(here, capsys):
+    assert status("play", "--cell", "lstm", "--steps", "2", "--out", "lstm.html") == 0
+    assert status("draw", "--out", "gru.svg") == 0
+    assert status("play", "--checkpoint", "run", "--prompt", "the cat", "--out", "open.html") == 0
+    assert status("play", "--checkpoint", "run", "--prompt", "the cat", "--fused", "--out", "fused.html") == 0
+    assert status("draw", "--checkpoint", "run", "--prompt", "the cat", "--out", "model.svg") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said] == ["lstm.html", "gru.svg", "open.html", "fused.html", "model.svg"]
+    steps = [int(re.search(r"through (\d+) steps", line)[1]) for line in said if "steps" in line]
+    assert steps[1] > 5 * steps[2] > 50
+    ElementTree.fromstring((here / "gru.svg").read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("play", "--out"),
+        ("play --out page.txt", "known suffixes are .html"),
+        ("draw --out picture.bmp", "known suffixes"),
+        ("play --cell tree --out page.html", "invalid choice"),
+        ("play --steps 0 --out page.html", "at least 1"),
+        ("draw --steps 41 --out page.svg", "from 1 to 40"),
+        ("play --prompt the --out page.html", "without --checkpoint"),
+        ("play --fused --out page.html", "without --checkpoint"),
+        ("play --checkpoint run --out page.html", "--prompt"),
+        ("play --checkpoint run --cell gru --prompt the --out page.html", "leave them out"),
+        ("play --checkpoint run --prompt t --out page.html", "the prompt is 1 long"),
+        ("play --checkpoint run --prompt THE --out page.html", ""),
+        ("play --checkpoint nowhere --prompt the --out page.html", "nowhere"),
+        ("play --out no/page.html", "cannot write"),
+    ],
+)
+def test_draw_and_play_refuse_in_one_sentence(words, reason, here, capsys):
+    before = listing(here)
+    assert status(*shlex.split(words)) == 2
+    said = capsys.readouterr().err
+    assert reason in said and said.count("\n") == 1 and listing(here) == before

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = "README.md"
-PAGES = [README, "docs/autograd.md", "docs/pictures.md", "docs/through_time.md"]
+PAGES = [README, "docs/autograd.md", "docs/player.md", "docs/pictures.md", "docs/through_time.md"]
 
 
 def blocks(page: str, language: str) -> list[str]:

@@ -106,6 +106,7 @@ from .ops.shapes import (
 )
 from .see.drawing import Drawing, draw
 from .see.explain import Explanation, explain
+from .see.player import Player, play
 from .see.tables import TraceTable, trace_table
 from .testing import gradcheck
 from .transforms import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp

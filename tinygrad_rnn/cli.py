@@ -1,4 +1,4 @@
-"""The command `tinygrad-rnn`: demo, train, sample, gates, info. Bad input: one sentence and exit status 2."""
+"""The command `tinygrad-rnn`: its words, in `_parser`. Bad input: one sentence and exit status 2."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from . import __version__
 from .backend import backends, use_backend
-from .core.tensor import tensor
+from .core.tensor import Tensor, tensor
 from .errors import OptionError, OutputError, TinygradError
 from .nn.cells import GRUCell
 from .see import flow
 from .see.curve import curve
-from .see.drawing import Drawing, draw
+from .see.drawing import Drawing, draw, size
+from .see.player import play
+from .see.show import computation, of_checkpoint
 from .train import checkpoint
 from .train.log import LOG, Log
 from .train.loop import CHOICES, TASK_DEFAULTS, Configuration, Report, Run, load_model
@@ -123,7 +125,9 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tinygrad-rnn", description="Recurrent networks that learn text.")
     parser.add_argument("--version", action="version", version=f"tinygrad-rnn {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="{demo,train,sample,gates,info}")
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="{demo,train,sample,gates,draw,play,info}"
+    )
 
     def command(name: str, action: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=summary, formatter_class=_Help)
@@ -193,6 +197,23 @@ def _parser() -> argparse.ArgumentParser:
         help="a picture (.svg), a page (.html) or text (.txt), in place of the terminal",
     )
     add("--backend", help="numpy, cupy or cupy:1 (default: numpy)")
+
+    for name, action, summary, example in (
+        ("draw", _draw, "Draw a computation with all its values and gradients.", ".svg, .png, .pdf, .dot or .json"),
+        ("play", _play, "Make a page that steps through a computation, forward and back.", ".html"),
+    ):
+        add = command(name, action, summary).add_argument
+        add("--cell", choices=CHOICES["cell"], help="a small layer of such cells (default: gru)")
+        add("--steps", type=_positive, metavar="N", help="its time steps (default: 3)")
+        add(
+            "--checkpoint",
+            type=_path,
+            metavar="DIR",
+            help="in its place, a model that train or demo filled a folder with",
+        )
+        add("--prompt", help="with --checkpoint: the text whose loss is shown")
+        add("--fused", action="store_true", help="with --checkpoint: show each layer as the one operation that it is")
+        add("--out", type=_path, required=True, metavar="FILE", help=f"the file to write: {example}")
 
     command("info", _info, "Say what is installed and which backends can be used, and if not, why.")
     return parser
@@ -440,6 +461,31 @@ def _print_rich(picture: Any) -> None:
     with console.capture() as captured:
         console.print(picture)
     print(captured.get(), end="")
+
+
+def _draw(chosen: argparse.Namespace) -> int:
+    drawing = draw(_shown(chosen), expand=not chosen.fused)
+    print(f"{drawing.save(chosen.out)} shows {size(drawing.graph)}; open it in a browser")
+    return SAVED
+
+
+def _play(chosen: argparse.Namespace) -> int:
+    player = play(_shown(chosen), expand=not chosen.fused)
+    print(f"{player.save(chosen.out)} goes through {player.steps} steps; open it in a browser")
+    return SAVED
+
+
+def _shown(chosen: argparse.Namespace) -> Tensor:
+    """The computation that draw and play are asked for."""
+    if chosen.checkpoint is None:
+        if chosen.prompt is not None or chosen.fused:
+            raise OptionError("--prompt and --fused have no meaning without --checkpoint: name the folder of a run")
+        return computation(chosen.cell or "gru", chosen.steps or 3)
+    if chosen.cell or chosen.steps:
+        raise OptionError("--cell and --steps have no meaning with --checkpoint: leave them out")
+    if chosen.prompt is None:
+        raise OptionError("--checkpoint needs --prompt: the text whose loss is to be shown")
+    return of_checkpoint(chosen.checkpoint, chosen.prompt)
 
 
 def _info(chosen: argparse.Namespace) -> int:

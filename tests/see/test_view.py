@@ -236,3 +236,13 @@ def test_a_view_that_breaks_a_promise_is_caught(owner, function, old, new, check
     mutated(monkeypatch, owner, function, old, new)
     with pytest.raises(AssertionError):
         check()
+
+
+@pytest.mark.parametrize("T", [4, 9])
+def test_every_layer_shows_when_its_steps_are_closed(T):
+    """Also where parameters are all that there is, as in a layer over an x that learns."""
+    y = unrolled(T, num_layers=2, learn_x=True)
+    model = graph([y], View(steps="all", collapse=lambda group: group.step is not None))
+    assert closed(model).count("t = 0") == 2 and len(closed(model)) == 2 * T
+    stacks = [n.id for n in model.nodes if n.op == "stack"]
+    assert len(stacks) == 2 and any(e.source == stacks[0] and e.target.startswith("b") for e in model.edges)

@@ -178,7 +178,7 @@ def draw(
     if direction not in ("LR", "TB"):
         raise OptionError(f"direction is 'LR' or 'TB', not {direction!r}")
     view = View(depth, collapse, steps, roll)
-    results = list(_results(y))
+    results = list(results_of(y))
     model = graph(unfolded(results) if expand else results, view, values=values, grads=grads, grad=grad)
     if len(model.nodes) > max_nodes:
         raise DrawError(
@@ -192,14 +192,18 @@ def size(graph: Graph) -> str:
     return f"{len(graph.nodes)} boxes and {len(graph.edges)} arrows"
 
 
-def _results(y: Any) -> Iterable[Tensor]:
+def results_of(y: Any, who: str = "draw") -> Iterable[Tensor]:
+    """All tensors in a nest of tuples and lists.
+
+    Raises: GraphError, which says who does not take it, for anything else.
+    """
     if isinstance(y, Tensor):
         yield y
     elif isinstance(y, (tuple, list)):
         for each in y:
-            yield from _results(each)
+            yield from results_of(each, who)
     elif y is not None:
-        raise GraphError(f"draw takes a tensor or a tuple of tensors, not {type(y).__name__}")
+        raise GraphError(f"{who} takes a tensor or a tuple of tensors, not {type(y).__name__}")
 
 
 def _rasterised(resvg: Any, svg: str, zoom: int = 2) -> bytes:

@@ -274,10 +274,12 @@ class _Builder:
                     self.uses[x.age] += 1
                     if not (users := self.users[x.age]) or users[-1] is not t:
                         users.append(t)
-        self.weights: set[int] = set()  # by age, what is made of parameters alone, such as the slice of a weight
+        around = {g.parent for g in self.groups.values() if g.step is not None}
+        self.weights: set[int] = set()  # by age, what a loop has made of parameters alone, such as a slice of a weight
         for t in self.tensors:
-            if t.op and all(x.age in self.weights or self._role(x) == "parameter" for x in t.inputs or ()
-                            if type(x) is Tensor):  # fmt: skip
+            made_of = [x for x in t.inputs or () if type(x) is Tensor]
+            alone = all(x.age in self.weights or self._role(x) == "parameter" for x in made_of)
+            if t.op and alone and self._home(t) in around:
                 self.weights.add(t.age)
         self._fold()
         self.saved = {
@@ -388,7 +390,8 @@ class _Builder:
 
         Parameters stand in the innermost group of their user, inputs in its time step. The result of an operation
         stays where it was born, unless it is used in several other time steps, or by something that gathers many steps.
-        None: nothing is drawn, because the user is hidden in a box, for which weights are taken for granted.
+        None: nothing is drawn, because the user is hidden in a box, for which weights are taken for granted; of
+        very many boxes the first one gets an arrow for all.
         """
         role, users = self._role(t), self.users[t.age]
         inside = {user.age: self.box_of[user.age] for user in users if user.age in self.box_of}
@@ -402,9 +405,9 @@ class _Builder:
             others = {step for step in [*homes.values(), *inside.values()] if step not in ("", own)}
             found |= {age: home if len(others) > 1 and home in others else "" for age, home in homes.items()}
             found |= {age: shown[age] for age in homes if own and age in self.gathering}
-            boxes = {inside[age] for age in inside}
-            granted = t.age in self.weights or len(boxes) > MANY
-            return found | dict.fromkeys(inside, None if granted else "")
+            boxes = list(dict.fromkeys(inside.values()))
+            shown_in = () if t.age in self.weights else boxes if len(boxes) <= MANY else boxes[:1]
+            return found | {age: "" if box in shown_in else None for age, box in inside.items()}
         counts = Counter(dict(zip((shown[age] for age in homes), homes.values())).values())
         if len(counts) == 1 and max(counts.values()) <= MANY and not (inside and role == "parameter"):
             found |= dict.fromkeys(homes, "")

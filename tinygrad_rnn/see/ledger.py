@@ -62,6 +62,7 @@ class Ledger:
 
     results: what was differentiated; together they are one function, the sum of everything in them.
     tensors: the tape, youngest first. gradients: by age, the whole gradient as a bare array.
+    seeds: by age of a result, the gradient that came in for it from outside.
     contributions: by age of x, in the order in which they were added.
     lost: by age, why a gradient (and all that would have been computed from it) cannot be known any more.
     """
@@ -70,6 +71,7 @@ class Ledger:
         self.results = list(results)
         self.tensors = tape(*results)
         self.gradients: dict[int, Any] = {}
+        self.seeds: dict[int, Any] = {}
         self.contributions: dict[int, list[Contribution]] = {}
         self.lost: dict[int, str] = {}
         self.missing: dict[tuple[int, int], str] = {}
@@ -84,9 +86,9 @@ class Ledger:
         return "" if t.age in self.gradients else "not reached"
 
     def running(self, x: Tensor) -> list[tuple[Contribution, Any, Any]]:
-        """Each contribution to the gradient of x with the sum before it (None for the first) and after it."""
+        """Each contribution to the gradient of x with the sum before it (None, if there was nothing) and after it."""
         found: list[tuple[Contribution, Any, Any]] = []
-        before = None
+        before = self.seeds.get(x.age)
         for each in self.contributions.get(x.age, []):
             added = each.added
             after = added if before is None else before + added
@@ -137,6 +139,8 @@ def ledger(results: Sequence[Tensor], grad: Any = None) -> Ledger:
     useful = [t for t in book.tensors if t.requires_grad]
     seeds = [(y, seed_for(y, grad if grad is not None else NAMESPACE_OF[type(y._array)].ones(y.shape, y.dtype))._array)
              for y in results if y.requires_grad or len(results) == 1]  # fmt: skip
+    for y, g in seeds:
+        book.seeds[y.age] = book.seeds[y.age] + g if y.age in book.seeds else g
     with changed(debug=False, recording=False), np.errstate(all="ignore"):
         pull(seeds, lambda t, g, ours: book.gradients.update({t.age: g}), targets=useful, watch=watch)
     for t in book.tensors:  # what is lost stays lost further down, whether or not anything else arrived there

@@ -6,6 +6,7 @@ So a name can be bold, a NaN red, an arrow easy to hit with a mouse, and the pag
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -23,13 +24,15 @@ LINE = 13.2
 """The height of a line of text in points: 1.2 times the size of the font, as Graphviz has it."""
 
 
-def write(graph: Graph, laid: Mapping[str, Any], *, title: str = "", prefix: str = "") -> str:
+def write(graph: Graph, laid: Mapping[str, Any], *, title: str = "", prefix: str = "", bare: bool = False) -> str:
     """The picture as SVG text, ready to stand in a page.
 
     laid: what Graphviz answers for the DOT of the same graph in its form "json0".
     prefix: stands before every id, so that several pictures fit into one page.
+    bare: without headline, style sheet and the words for a mouse that rests, for a page that has these itself.
     """
-    return _Writer(graph, laid, prefix).picture(headline(graph, title))
+    writer = _Writer(graph, laid, prefix)
+    return writer.bare(title) if bare else writer.picture(headline(graph, title))
 
 
 class _Writer:
@@ -56,13 +59,27 @@ class _Writer:
             '<rect class="paper" width="100%" height="100%"/>',
             f'<text class="title" x="10" y="18">{_shown(headline)}</text>',
         ]
-        parts += [self.frame(group) for group in self.graph.groups if f"cluster_{group.id}" in self.objects]
+        return "\n".join([*parts, *self.content(), "</svg>", ""])
+
+    def bare(self, title: str) -> str:
+        parts = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" class="tg" width="{self.width:.0f}" '
+            f'height="{self.height:.0f}" viewBox="0 0 {self.width:.0f} {self.height:.0f}" '
+            f'font-family="{FONTS}">',
+            f"<title>{_shown(title)}</title>",
+        ]
+        content = [re.sub(r'<title>.*?</title>|<path class="hit"[^>]*>', "", part) for part in self.content()]
+        return "\n".join([*parts, *content, "</svg>", ""])
+
+    def content(self) -> list[str]:
+        """Frames, arrows and boxes, in the order in which they lie on each other."""
+        parts = [self.frame(group) for group in self.graph.groups if f"cluster_{group.id}" in self.objects]
         nodes = {node.id: node for node in self.graph.nodes}
         parts += [self.arrow(edge, nodes) for edge in self.graph.edges if edge.id in self.arrows]
         parts += [self.box(node) for node in self.graph.nodes if not node.listed]
         if LEGEND in self.objects:
             parts.append(self.legend(legend(self.graph)))
-        return "\n".join([*parts, "</svg>", ""])
+        return parts
 
     def frame(self, group: Group) -> str:
         x_0, y_0, x_1, y_1 = _numbers(self.objects[f"cluster_{group.id}"]["bb"])
@@ -139,7 +156,7 @@ class _Writer:
         ]
         for i, entry in enumerate(entries):
             middle = top + pitch * (i + 0.5)
-            parts.append(_swatch(entry.swatch, left + 19, middle))
+            parts.append(swatch(entry.swatch, left + 19, middle))
             parts.append(f'<text x="{left + 34:.1f}" y="{middle + 3.7:.1f}">{_shown(entry.text)}</text>')
         return "".join([*parts, "</g>"])
 
@@ -167,7 +184,8 @@ def _rect(kind: str, x: float, y: float, width: float, height: float, radius: fl
     )
 
 
-def _swatch(what: str, x: float, y: float) -> str:
+def swatch(what: str, x: float, y: float) -> str:
+    """The sign in front of a line of the legend, around a middle."""
     kind, _, name = what.partition(":")
     if kind == "tint":
         return _rect(f"box t-{name}", x, y, 20, 9, 3)
