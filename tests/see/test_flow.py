@@ -16,9 +16,10 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.errors import GraphError, OptionError, ShapeError, TextError
 from tinygrad_rnn.nn import folding
 from tinygrad_rnn.nn.cells import flipped
-from tinygrad_rnn.see import flow, gradients, unrolled
-from tinygrad_rnn.see import gates as gates_module
-from tinygrad_rnn.see import shares as shares_module
+from tinygrad_rnn.see import flow
+from tinygrad_rnn.see.flow import by_step as shares_module
+from tinygrad_rnn.see.flow import gradients, unrolled
+from tinygrad_rnn.see.flow import over_text as gates_module
 from tinygrad_rnn.train.model import LanguageModel
 from tinygrad_rnn.train.text import Vocabulary
 

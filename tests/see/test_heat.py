@@ -23,10 +23,11 @@ from rich.console import Console
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.errors import DrawError, OptionError, OutputError
-from tinygrad_rnn.see import flow, heat, plots, publishing, terminal
-from tinygrad_rnn.see import picture as picture_module
-from tinygrad_rnn.see.heat import LEFT, LEVELS, LONGEST_LINE, ROW, Strip
-from tinygrad_rnn.see.terminal import BLOCKS, DIGITS, plain
+from tinygrad_rnn.see import flow, publishing
+from tinygrad_rnn.see.flow import heat, plots, terminal
+from tinygrad_rnn.see.flow import picture as picture_module
+from tinygrad_rnn.see.flow.heat import LEFT, LEVELS, LONGEST_LINE, ROW, Strip
+from tinygrad_rnn.see.flow.terminal import BLOCKS, DIGITS, plain
 
 SVG = "{http://www.w3.org/2000/svg}"
 ODD = ["<script>alert(1)</script>", '"', "'", "\\", "&", "\n", "\t", " ", "\u202e", "\ud800", "\x00", "🐈", "אב", ""]

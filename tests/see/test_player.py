@@ -13,10 +13,10 @@ from mutants import mutated
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.errors import DrawError, GraphError, OptionError, OutputError
-from tinygrad_rnn.see import parts as parts_module
 from tinygrad_rnn.see import player as player_module
-from tinygrad_rnn.see import trace as trace_module
 from tinygrad_rnn.see.ledger import ledger
+from tinygrad_rnn.see.player import pictures as parts_module
+from tinygrad_rnn.see.player import trace as trace_module
 from tinygrad_rnn.see.show import LONGEST, computation
 from tinygrad_rnn.see.summary import summary
 

@@ -17,8 +17,8 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.see import publishing
 from tinygrad_rnn.see.ledger import ledger
+from tinygrad_rnn.see.player.trace import DIGITS, ENTRIES
 from tinygrad_rnn.see.summary import summary
-from tinygrad_rnn.see.trace import DIGITS, ENTRIES
 from tinygrad_rnn.see.words import printable
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[browser]'")

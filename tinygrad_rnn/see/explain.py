@@ -456,8 +456,9 @@ class _Builder:
                 f"{self.names[y.age]} is no scalar: backward() needs grad=; without it, this is about the sum"
             )
         if x.op is not None and keep not in (x.hooks or ()):
-            self.notes.append(f"{name}.grad stays None, since it is the result of {x.op.name}: call .retain_grad() on it "
-                              "before backward(), or tg.pullback")  # fmt: skip
+            self.notes.append(
+                f"{name}.grad stays None, since {x.op.name} made it: .retain_grad() before backward() keeps it"
+            )
         elif x._grad is None:
             self.notes.append(f"{name}.grad is None so far: backward() has not run, or it was cleared")
         if any(hook is not keep for hook in x.hooks or ()):

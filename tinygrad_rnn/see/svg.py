@@ -6,7 +6,6 @@ So a name can be bold, a NaN red, an arrow easy to hit with a mouse, and the pag
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -31,13 +30,12 @@ def write(graph: Graph, laid: Mapping[str, Any], *, title: str = "", prefix: str
     prefix: stands before every id, so that several pictures fit into one page.
     bare: without headline, style sheet and the words for a mouse that rests, for a page that has these itself.
     """
-    writer = _Writer(graph, laid, prefix)
-    return writer.bare(title) if bare else writer.picture(headline(graph, title))
+    return _Writer(graph, laid, prefix, bare).picture(title if bare else headline(graph, title))
 
 
 class _Writer:
-    def __init__(self, graph: Graph, laid: Mapping[str, Any], prefix: str) -> None:
-        self.graph, self.prefix = graph, prefix
+    def __init__(self, graph: Graph, laid: Mapping[str, Any], prefix: str, bare: bool) -> None:
+        self.graph, self.prefix, self.bare = graph, prefix, bare
         left, bottom, right, top = _numbers(laid["bb"])
         self.left, self.top = left - 10, top + 10
         self.width, self.height = right - left + 20, top - bottom + 20
@@ -49,27 +47,23 @@ class _Writer:
         return x - self.left, self.top - y
 
     def picture(self, headline: str) -> str:
-        width, height = self.width, self.height
+        width, height, zoom = self.width, self.height, 1 if self.bare else PIXELS_PER_POINT
         parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" class="tg" width="{width * PIXELS_PER_POINT:.0f}" '
-            f'height="{height * PIXELS_PER_POINT:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" '
-            f'font-family="{FONTS}">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" class="tg" width="{width * zoom:.0f}" '
+            f'height="{height * zoom:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" font-family="{FONTS}">',
             f"<title>{_shown(headline)}</title>",
-            f"<style>{asset('picture.css')}</style>",
-            '<rect class="paper" width="100%" height="100%"/>',
-            f'<text class="title" x="10" y="18">{_shown(headline)}</text>',
         ]
+        if not self.bare:
+            parts += [
+                f"<style>{asset('picture.css')}</style>",
+                '<rect class="paper" width="100%" height="100%"/>',
+                f'<text class="title" x="10" y="18">{_shown(headline)}</text>',
+            ]
         return "\n".join([*parts, *self.content(), "</svg>", ""])
 
-    def bare(self, title: str) -> str:
-        parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" class="tg" width="{self.width:.0f}" '
-            f'height="{self.height:.0f}" viewBox="0 0 {self.width:.0f} {self.height:.0f}" '
-            f'font-family="{FONTS}">',
-            f"<title>{_shown(title)}</title>",
-        ]
-        content = [re.sub(r'<title>.*?</title>|<path class="hit"[^>]*>', "", part) for part in self.content()]
-        return "\n".join([*parts, *content, "</svg>", ""])
+    def tip(self, words: str) -> str:
+        """What a mouse that rests is told."""
+        return "" if self.bare else f"<title>{_shown(words)}</title>"
 
     def content(self) -> list[str]:
         """Frames, arrows and boxes, in the order in which they lie on each other."""
@@ -87,7 +81,7 @@ class _Writer:
         step = group.step is not None
         about = f"{group.path} ({group.kind})" if group.kind else group.path
         return (
-            f'<g class="group" id="{self.prefix}{group.id}"><title>{_shown(about)}</title>'
+            f'<g class="group" id="{self.prefix}{group.id}">{self.tip(about)}'
             f'<rect class="frame{" step" if step else ""}" x="{left:.1f}" y="{top:.1f}" width="{x_1 - x_0:.1f}" '
             f'height="{y_1 - y_0:.1f}" rx="8"/>'
             f'<text class="frame-name" x="{left + 9:.1f}" y="{top + 15:.1f}">{_shown(frame_name(group))}</text></g>'
@@ -98,10 +92,11 @@ class _Writer:
         path, tip, (x, y) = self.spline(laid["pos"])
         kind = "".join(f" {name}" for name, holds in (
             ("dashed", not edge.differentiable), ("lost", edge.lost), ("loop", edge.loop)) if holds)  # fmt: skip
+        hit = "" if self.bare else f'<path class="hit" d="{path}"/>'
         label = f'<text x="{x:.1f}" y="{y:.1f}">{_shown(said(edge))}</text>' if said(edge) else ""
         return (
-            f'<g class="edge{kind}" id="{self.prefix}{edge.id}"><title>{_shown(about_edge(edge, nodes))}</title>'
-            f'<path class="hit" d="{path}"/><path class="line" d="{path}"/>{tip}{label}</g>'
+            f'<g class="edge{kind}" id="{self.prefix}{edge.id}">{self.tip(about_edge(edge, nodes))}'
+            f'{hit}<path class="line" d="{path}"/>{tip}{label}</g>'
         )
 
     def spline(self, pos: str) -> tuple[str, str, tuple[float, float]]:
@@ -135,7 +130,7 @@ class _Writer:
         parts = [
             f'<g class="{" ".join(kinds)}" id="{self.prefix}{node.id}"'
             + (f' data-of="{self.prefix}{node.of}">' if node.of else ">"),
-            f"<title>{_shown(about(node))}</title>",
+            self.tip(about(node)),
             outline(node.role, x, y, width, height, double=node.result),
             *_column(x, y, height, shown),
         ]

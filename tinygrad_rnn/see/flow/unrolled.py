@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.modes import enable_grad, no_grad
-from ..core.tensor import Tensor
-from ..errors import OptionError, ShapeError
-from ..nn.cells import Cell, State
-from ..nn.module import Module
-from ..nn.recurrent import Recurrent
+from ...core.modes import enable_grad, no_grad
+from ...core.tensor import Tensor
+from ...errors import OptionError, ShapeError
+from ...nn.cells import Cell, State
+from ...nn.module import Module
+from ...nn.recurrent import Recurrent
 
 
 @dataclass(eq=False)

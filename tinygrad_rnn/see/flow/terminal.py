@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 
+from ..words import printable
 from .heat import LEVELS, Strip, colour, seen
-from .words import printable
 
 BLOCKS, DIGITS, ABSENT = "▁▂▃▄▅▆▇█", "01234567", " "
 SIGNED = {BLOCKS: "▁▂▃─▅▆█", DIGITS: "0123456"}

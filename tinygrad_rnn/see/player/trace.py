@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import backend_of
-from ..core.tensor import Tensor
-from .formula import local
-from .ledger import Contribution, Ledger, argument, stopped
-from .naming import names
-from .notation import plain
-from .summary import summary
-from .words import printable
+from ...backend import backend_of
+from ...core.tensor import Tensor
+from ..formula import local
+from ..ledger import Contribution, Ledger, argument, stopped
+from ..naming import names
+from ..notation import plain
+from ..summary import summary
+from ..words import printable
 
 DIGITS = 4
 """How many significant digits are shown."""

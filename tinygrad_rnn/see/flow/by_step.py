@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.autodiff import pullback
-from ..core.modes import enable_grad
-from ..errors import OptionError
-from ..nn import options
-from ..nn.recurrent import Recurrent
+from ...core.autodiff import pullback
+from ...core.modes import enable_grad
+from ...errors import OptionError
+from ...nn import options
+from ...nn.recurrent import Recurrent
 from .gradients import Arrays, Loss, losses, norm, total
 from .heat import Strip, seen
 from .picture import Picture

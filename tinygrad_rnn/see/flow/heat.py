@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .svg import FONTS
-from .words import printable
+from ..svg import FONTS
+from ..words import printable
 
 LEVELS = 17
 # From low to high; negative is orange and positive blue, which all kinds of colour-blind readers can tell apart.

@@ -4,9 +4,9 @@ Each function here measures and returns numbers that can be looked at: `print` s
 a picture, a page or the text, as its suffix says.
 """
 
-from .gates import MOST, Gates, gates, gates_over_text
+from .by_step import Shares, Truncation, shares, truncation
 from .gradients import Decay, GradientThroughTime, decay, gradient_through_time
-from .shares import Shares, Truncation, shares, truncation
+from .over_text import MOST, Gates, gates, gates_over_text
 
 __all__ = [
     "MOST", "Decay", "Gates", "GradientThroughTime", "Shares", "Truncation",

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..core.tensor import Tensor
-from .graph import Edge, Graph, Group, Node, graph
-from .view import READABLE, View
+from ...core.tensor import Tensor
+from ..graph import Edge, Graph, Group, Node, graph
+from ..view import READABLE, View
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..publishing import page, save
+from ..words import printable
 from .heat import Strip, number, seen, svg
-from .publishing import page, save
 from .terminal import BLOCKS, DIGITS, IN_ASCII, lines, plain
-from .words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

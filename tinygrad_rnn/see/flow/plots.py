@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DrawError
+from ...errors import DrawError
+from ..words import printable
 from .heat import powers_of_ten, seen
 from .picture import Picture
-from .words import printable
 
 # After the palette of Okabe and Ito; each line has a form of its own, too, and its name at its end.
 LINES = (("#0072b2", "-", "o"), ("#b85c00", "--", "s"), ("#00805f", "-.", "^"), ("#a8518a", ":", "D"),

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.autodiff import pullback
-from ..core.modes import enable_grad
-from ..core.tensor import Tensor
-from ..errors import GraphError, OptionError
-from ..nn.recurrent import LSTM, Recurrent
-from ..ops.shapes import concatenate
+from ...core.autodiff import pullback
+from ...core.modes import enable_grad
+from ...core.tensor import Tensor
+from ...errors import GraphError, OptionError
+from ...nn.recurrent import LSTM, Recurrent
+from ...ops.shapes import concatenate
 from .heat import Strip, logarithmic, number, seen
 from .plots import Curve, Matrix, Plot
 from .unrolled import Walk, labelled, unrolled

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OptionError
-from ..nn.cells import Cell, GRUCell, LSTMCell, MinimalGRUCell, RNNCell
-from ..nn.folding import checked_lengths
-from ..nn.recurrent import Recurrent
-from ..train.model import LanguageModel
-from ..train.text import Vocabulary
+from ...errors import OptionError
+from ...nn.cells import Cell, GRUCell, LSTMCell, MinimalGRUCell, RNNCell
+from ...nn.folding import checked_lengths
+from ...nn.recurrent import Recurrent
+from ...train.model import LanguageModel
+from ...train.text import Vocabulary
 from .heat import Strip, seen
 from .picture import Picture
 from .unrolled import Walk, labelled, watched

@@ -12,19 +12,19 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from ..core.tensor import Tensor
-from ..errors import DrawError
-from . import dot, svg
-from .drawing import results_of, size
-from .graph import Graph, Node, graph, unfolded
-from .layout import LESS, check, render
-from .ledger import ledger
-from .look import LONG, Entry, headline, legend
-from .notation import latex_name, mathml
-from .parts import Part, parts
-from .publishing import asset, framed, page, save
+from ...core.tensor import Tensor
+from ...errors import DrawError
+from .. import dot, svg
+from ..drawing import results_of, size
+from ..graph import Graph, Node, graph, unfolded
+from ..layout import LESS, check, render
+from ..ledger import ledger
+from ..look import LONG, Entry, headline, legend
+from ..notation import latex_name, mathml
+from ..publishing import asset, framed, page, save
+from ..words import printable
+from .pictures import Part, parts
 from .trace import Trace
-from .words import printable
 
 
 class Player:
