@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .graph import Edge, Graph, Group, Node
-from .look import TINTS, legend, lines, tint
+from .look import TINTS, Line, extent, legend, lines, room_for, tint
 from .words import printable
 
 INK = "#222222"
@@ -28,13 +28,13 @@ ROLES: dict[str, dict[str, str]] = {
 
 
 def write(
-    graph: Graph, *, title: str = "", direction: str = "LR", explained: bool = True, named: bool = True
+    graph: Graph, *, title: str = "", direction: str = "LR", explained: bool = True, sized: bool = False
 ) -> str:  # fmt: skip
     """The picture as DOT text.
 
     direction: "LR" for time from left to right, "TB" from top to bottom. explained: with a legend.
-    named: with the names of arguments at the arrows. Graphviz takes long to place these, so that who only asks for a
-        layout leaves them out.
+    sized: for the places only: boxes of the size that our own writer needs, instead of the texts in them. So every
+        Graphviz finds the same places, whatever fonts it knows, and sooner.
     """
     from graphviz import Digraph  # type: ignore[import-untyped]  # a text builder, loaded only when somebody draws
 
@@ -61,9 +61,9 @@ def write(
     def fill(into: Any, group: str) -> None:
         for child in children.get(group, []):
             if isinstance(child, Node):
-                into.node(
-                    child.id, text(*[line.text for line in lines(child)]), **_look(child), **lanes.get(child.id, {})
-                )
+                shown = lines(child)
+                look = _room(*extent(child, shown)) if sized else _look(child, shown)
+                into.node(child.id, **look, **lanes.get(child.id, {}))
             elif children.get(child.id):
                 inner = Digraph(f"cluster_{child.id}", graph_attr=_frame(child))
                 fill(inner, child.id)
@@ -71,12 +71,13 @@ def write(
 
     fill(top, "")
     for edge in graph.edges:
-        top.edge(edge.source, edge.target, **_arrow(edge, named))
+        top.edge(edge.source, edge.target, **_arrow(edge, sized))
     for source, target in _starts(graph, carried):
         top.edge(source, target, style="invis", weight="0")
     if explained and (entries := legend(graph)):
-        words = text(*[f"    {entry.text}" for entry in entries], justified="l")
-        top.node(LEGEND, words, id=LEGEND, shape="note", style="filled", fillcolor="#ffffff", color="#bbbbbb")
+        words = [f"    {entry.text}" for entry in entries]
+        note = {"shape": "note", "style": "filled", "fillcolor": "#ffffff", "color": "#bbbbbb", "id": LEGEND}
+        top.node(LEGEND, **_room(*room_for(words)) if sized else {**note, "label": text(*words, justified="l")})
     return str(top.source)
 
 
@@ -128,15 +129,15 @@ def _starts(graph: Graph, carried: list[Edge]) -> list[tuple[str, str]]:
     return list(pairs)
 
 
-def _look(node: Node) -> dict[str, str]:
-    look = {**ROLES[node.role], "id": node.id}
+def _look(node: Node, shown: list[Line]) -> dict[str, str]:
+    look = {**ROLES[node.role], "id": node.id, "label": text(*[line.text for line in shown])}
     if node.part and node.role in ("operation", "module", "step"):
         look["fillcolor"], look["color"] = TINTS[tint(node.part)][:2]
     if node.of:
         look["style"] = "rounded,dashed,filled" if node.op else "dashed,filled"
     elif node.name and node.role == "operation":
         look["penwidth"] = "1.6"
-    if any(line.kind == "bad" for line in lines(node)):
+    if any(line.kind == "bad" for line in shown):
         look.update(color=BAD, fontcolor=BAD)
     if node.result:
         look.update(peripheries="2", penwidth="1.6")
@@ -152,6 +153,17 @@ def _frame(group: Group) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _room(width: float, height: float) -> dict[str, str]:
+    """The room that a box takes, in points, instead of the text in it."""
+    return {
+        "label": "",
+        "shape": "box",
+        "fixedsize": "true",
+        "width": f"{width / 72:.3f}",
+        "height": f"{height / 72:.3f}",
+    }
+
+
 def frame_name(group: Group) -> str:
     """What stands in the corner of a frame."""
     name = "" if group.name == group.kind.lower() else group.name
@@ -161,9 +173,11 @@ def frame_name(group: Group) -> str:
     return f"{name} t = {group.step}{equal}".strip()
 
 
-def _arrow(edge: Edge, named: bool) -> dict[str, str]:
+def _arrow(edge: Edge, sized: bool) -> dict[str, str]:
     look = {"id": edge.id}
-    if named and (words := said(edge)):
+    if sized:
+        return look | ({"constraint": "false"} if edge.loop else {})
+    if words := said(edge):
         look["headlabel"] = text(words)
     if not edge.differentiable:
         look.update(style="dashed", color="#777777")

@@ -43,11 +43,11 @@ class Drawing:
     @cached_property
     def dot(self) -> str:
         """The picture in Graphviz' language; the same computation always gives the same text."""
-        return self._written(named=True)
+        return self._written()
 
-    def _written(self, named: bool) -> str:
+    def _written(self, sized: bool = False) -> str:
         heading = headline(self.graph, self.title)
-        return dot.write(self.graph, title=heading, direction=self._direction, explained=self._legend, named=named)
+        return dot.write(self.graph, title=heading, direction=self._direction, explained=self._legend, sized=sized)
 
     @cached_property
     def svg(self) -> str:
@@ -64,7 +64,7 @@ class Drawing:
 
     @cached_property
     def _laid_out(self) -> dict[str, Any]:
-        answer = self._rendered(self._written(named=False), "json0", self.engine)
+        answer = self._rendered(self._written(sized=True), "json0", self.engine)
         try:
             found: dict[str, Any] = json.loads(answer)
         except ValueError:

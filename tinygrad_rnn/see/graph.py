@@ -266,6 +266,7 @@ class _Builder:
         for t in self.tensors:
             if t.op is not None and t.scope is not None:
                 self._group(t.scope)
+        self.parents = {g.id: g.parent for g in self.groups.values()}
         self.users: dict[int, list[Tensor]] = {t.age: [] for t in self.tensors}
         self.uses = dict.fromkeys(self.users, 0)
         for t in self.tensors:
@@ -323,10 +324,9 @@ class _Builder:
         self.models: dict[int, Tensor] = {}  # by age, what stands for a tensor of a rolled loop
         if self.view.roll:
             loops: dict[str, dict[str, list[Tensor]]] = {}
-            parents = {g.id: g.parent for g in self.groups.values()}
             for t in self.tensors:
                 if step := self.beside.get(t.age) or self.steps[self._home(t)]:
-                    loops.setdefault(parents[step], {}).setdefault(step, []).append(t)
+                    loops.setdefault(self.parents[step], {}).setdefault(step, []).append(t)
             for loop in loops.values():
                 self.models |= rolled(loop.values())
         number = {g.id: g.step for g in self.groups.values()}
@@ -461,10 +461,9 @@ class _Builder:
         return self.places[t.age]
 
     def _around(self, group: str) -> Iterable[str]:
-        parents = {g.id: g.parent for g in self.groups.values()}
         while group:
             yield group
-            group = parents[group]
+            group = self.parents[group]
 
     def _of(self) -> str:
         """What the gradients are those of, in words."""

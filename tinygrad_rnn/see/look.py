@@ -6,11 +6,14 @@ Nothing is told by colour alone: roles differ in shape and line, named quantitie
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
+from unicodedata import combining, east_asian_width
 
 from .graph import Graph, Node
 from .notation import plain
 from .summary import Summary, number
+from .words import printable
 
 
 class Tint(NamedTuple):
@@ -51,6 +54,10 @@ ROLES = {
 
 LONG = 24
 """Formulas with more letters than this stay out of the boxes; the mouse tells them."""
+
+
+LINE, LETTER = 13.2, 6.65
+"""The height of a line and the width of a letter in points: 1.2 and 0.605 of the size of a monospaced font."""
 
 
 class Line(NamedTuple):
@@ -103,6 +110,25 @@ def _numbers(sign: str, found: Summary, kind: str) -> list[Line]:
     """The lines of a summary; what is not finite stands in the last one."""
     *others, last = found.lines
     return [*[Line(f"{sign} {text}", kind) for text in others], Line(f"{sign} {last}", "bad" if found.broken else kind)]
+
+
+def room_for(texts: Sequence[str]) -> tuple[float, float]:
+    """The width and the height that some lines of text need, with a margin, in points."""
+    return LETTER * max(map(columns, texts), default=0) + 13, LINE * len(texts) + 7
+
+
+def extent(node: Node, shown: Sequence[Line]) -> tuple[float, float]:
+    """The width and the height of a box, in points: shapes that taper need more than their text."""
+    width, height = room_for([line.text for line in shown])
+    if node.role == "constant":
+        return width * 1.15 + 4, height * 1.15 + 4
+    border = 7 if node.result else 0
+    return width + border + (9 if node.role == "input" else 0), height + border
+
+
+def columns(text: str) -> int:
+    """How many letters wide a text is: signs of East Asia and emoji take two, marks on other letters none."""
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in printable(text))
 
 
 def size(node: Node) -> str:

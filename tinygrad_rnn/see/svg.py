@@ -12,15 +12,13 @@ from typing import Any
 
 from .dot import LEGEND, frame_name, said
 from .graph import Edge, Graph, Group, Node
-from .look import Entry, Line, headline, legend, lines, size, tint
+from .look import LINE, Entry, Line, headline, legend, lines, size, tint
 from .notation import plain
 from .publishing import asset
 from .words import printable
 
 FONTS = "Menlo,Consolas,DejaVu Sans Mono,monospace"
 PIXELS_PER_POINT = 4 / 3
-LINE = 13.2
-"""The height of a line of text in points: 1.2 times the size of the font, as Graphviz has it."""
 
 
 def write(graph: Graph, laid: Mapping[str, Any], *, title: str = "", prefix: str = "", bare: bool = False) -> str:
@@ -132,7 +130,7 @@ class _Writer:
             + (f' data-of="{self.prefix}{node.of}">' if node.of else ">"),
             self.tip(about(node)),
             outline(node.role, x, y, width, height, double=node.result),
-            *_column(x, y, height, shown),
+            *_column(x, y, shown),
         ]
         if node.saved and not node.of:
             side = x + (6 - width / 2 if node.role == "input" else width / 2 - 6)
@@ -143,14 +141,13 @@ class _Writer:
         laid = self.objects[LEGEND]
         x, y = self.at(*_numbers(laid["pos"]))
         width, height = float(laid["width"]) * 72, float(laid["height"]) * 72
-        pitch = _pitch(height, len(entries))
-        left, top = x - width / 2, y - pitch * len(entries) / 2
+        left, top = x - width / 2, y - LINE * len(entries) / 2
         parts = [
             f'<g class="legend" id="{self.prefix}legend"><title>Legend</title>',
             _rect("box", x, y, width, height, 3),
         ]
         for i, entry in enumerate(entries):
-            middle = top + pitch * (i + 0.5)
+            middle = top + LINE * (i + 0.5)
             parts.append(swatch(entry.swatch, left + 19, middle))
             parts.append(f'<text x="{left + 34:.1f}" y="{middle + 3.7:.1f}">{_shown(entry.text)}</text>')
         return "".join([*parts, "</g>"])
@@ -194,18 +191,12 @@ def swatch(what: str, x: float, y: float) -> str:
     return ""
 
 
-def _column(x: float, y: float, height: float, shown: list[Line]) -> list[str]:
-    pitch = _pitch(height, len(shown))
+def _column(x: float, y: float, shown: list[Line]) -> list[str]:
     return [
-        f'<text class="{line.kind}" x="{x:.1f}" y="{y + (i - (len(shown) - 1) / 2) * pitch + 3.7:.1f}">'
+        f'<text class="{line.kind}" x="{x:.1f}" y="{y + (i - (len(shown) - 1) / 2) * LINE + 3.7:.1f}">'
         f"{_shown(line.text)}</text>"
         for i, line in enumerate(shown)
     ]
-
-
-def _pitch(height: float, count: int) -> float:
-    """From line to line, so that they fit: engines differ in how high they take a line to be."""
-    return min(LINE, (height - 6) / max(count, 1))
 
 
 def _shown(text: str) -> str:

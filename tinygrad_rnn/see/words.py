@@ -9,4 +9,6 @@ def printable(line: str) -> str:
     So a line break is a space, and NUL, the mark of another direction of writing or half of a pair of UTF-16 are
     `\x00`, `\u202e` and `\ud800`.
     """
+    if line.isprintable():
+        return line
     return "".join(c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in line)

@@ -79,7 +79,7 @@ class Player:
 
     def _drawn(self, part: Part) -> str:
         graph = replace(part.graph, nodes=tuple(self._labelled(node) for node in part.graph.nodes))
-        text = dot.write(graph, explained=False)
+        text = dot.write(graph, explained=False, sized=True)
         laid = render(text, "json0", engine=self.engine, timeout=self.timeout, size=size(graph))
         title = part.path or self.title
         return svg.write(graph, json.loads(laid), title=title, prefix=f"{part.id or 'top'}-", bare=True)
