@@ -15,8 +15,9 @@ from .words import printable
 INK = "#222222"
 BAD = "#b00020"
 LEGEND = "legend"
-ALIGNED = 800
-"""Up to this many boxes, states stand in one line and inputs beside their step, which takes Graphviz most time."""
+HASTY, STRAIGHT, LEVEL = 300, 800, 2000
+"""With more boxes than this Graphviz seeks the best places less long; up to this many, states stand in one line, and
+time steps side by side on one level. Each of these takes it as long again as all the rest."""
 ROLES: dict[str, dict[str, str]] = {
     "operation": {"shape": "box", "style": "rounded,filled", "fillcolor": "#f4f4f4", "color": "#777777"},
     "parameter": {"shape": "box", "style": "dashed,filled", "fillcolor": "#ffffff", "color": INK},
@@ -48,8 +49,11 @@ def write(
         node_attr={"fontname": "Courier", "fontsize": "11", "fontcolor": INK, "margin": "0.09,0.05", "height": "0.3"},
         edge_attr={"fontname": "Courier", "fontsize": "9", "fontcolor": "#555555", "color": INK, "arrowsize": "0.55"},
     )  # fmt: skip
-    carried = carries(graph) if len(graph.nodes) <= ALIGNED else []
-    states = {edge.source for edge in carried}
+    count = len(graph.nodes)
+    carried = carries(graph) if count <= LEVEL else []
+    states = {edge.source for edge in carried} if count <= STRAIGHT else set()
+    if count > HASTY:
+        top.graph_attr["nslimit"] = "0.2"
     lanes = _lanes([node for node in graph.nodes if node.id in states])
     children: dict[str, list[Group | Node]] = {}
     for group in graph.groups:
