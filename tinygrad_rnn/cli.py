@@ -199,7 +199,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--backend", help="numpy, cupy or cupy:1 (default: numpy)")
 
     for name, action, summary, example in (
-        ("draw", _draw, "Draw a computation with all its values and gradients.", ".svg, .html, .png, .pdf, .dot or .json"),
+        (
+            "draw",
+            _draw,
+            "Draw a computation with all its values and gradients.",
+            "as .svg, .html, .png, .pdf, .dot, .json",
+        ),
         ("play", _play, "Make a page that steps through a computation, forward and back.", ".html"),
     ):
         add = command(name, action, summary).add_argument

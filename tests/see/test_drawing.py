@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from tinygrad_rnn.errors import DrawError, DrawTimeout, GraphError, OptionError, OutputError
+from tinygrad_rnn.errors import DrawError, DrawTimeout, GraphError, ModifiedError, OptionError, OutputError, ShapeError
 from tinygrad_rnn.see import layout
 from tinygrad_rnn.see.dot import carries, write
-from tinygrad_rnn.see.graph import MANY, Graph, graph, unfolded
+from tinygrad_rnn.see.graph import MANY, Graph, graph
+from tinygrad_rnn.see.unfolding import unfolded
 from tinygrad_rnn.see.words import printable
 
 N, I, H = 4, 3, 5  # noqa: E741
@@ -776,3 +777,43 @@ def test_png_without_a_font_is_refused(without_dot, monkeypatch, tmp_path):
 @pytest.mark.parametrize("suffix, start", [(".png", b"\x89PNG"), (".pdf", b"%PDF")])
 def test_the_system_dot_writes_png_and_pdf(tmp_path, suffix, start):
     assert tg.draw(simple()).save(tmp_path / f"picture{suffix}").read_bytes().startswith(start)
+
+
+# -- what has changed since --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("show", [tg.draw, tg.play, tg.trace_table], ids=["draw", "play", "trace_table"])
+def test_what_cannot_be_computed_once_more_is_not_unfolded(show):
+    """With the weights of today, a fused layer would be unfolded into numbers that were never computed."""
+    layer = nn.GRU(I, H, rng=np.random.default_rng(2))
+    loss = (layer(given_x(3, N, I))[0] ** 2.0).sum()
+    loss.backward()
+    tg.optim.SGD(layer.parameters(), 0.1).step()
+    with pytest.raises(ModifiedError, match="cannot be computed once more: gru_layer used cells"):
+        show(loss, expand=True)
+    assert "changed since it was read" in tg.draw(loss).svg  # and the plain picture still shows what is true
+
+
+@pytest.mark.parametrize("show", [tg.draw, tg.play, tg.trace_table], ids=["draw", "play", "trace_table"])
+def test_an_incoming_gradient_of_another_shape_is_refused(show):
+    w = tg.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(ShapeError, match="grad has shape"):
+        show(w * 2.0, grad=[1.0, 2.0, 3.0])
+
+
+def test_the_words_of_an_error_can_be_seen_too(tmp_path):
+    x, w = tg.tensor(2.0, requires_grad=True, name="x"), tg.tensor(3.0, requires_grad=True, name="a\x1b[31m\ud800")
+    y = x * w
+    w.assign_(0.0)
+    table, explanation = tg.trace_table(y), tg.explain(x, of=y)
+    shown = [tg.draw(y).svg, tg.draw(y).json, tg.play(y).html, table.html, table.markdown, str(table), str(explanation)]
+    shown += [explanation.html, explanation.markdown]
+    assert not any("\x1b" in text or "\ud800" in text for text in shown)
+    for suffix in (".md", ".html", ".txt", ".tex"):
+        table.save(tmp_path / f"t{suffix}")
+
+
+def test_a_page_with_another_suffix_is_refused_before_it_is_made(monkeypatch, tmp_path):
+    monkeypatch.setattr(layout, "render", lambda *a, **o: pytest.fail("laid out in vain"))
+    with pytest.raises(OptionError, match=r"'p\.txt'.*\.html"):
+        tg.play(simple(), tmp_path / "p.txt")

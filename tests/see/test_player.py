@@ -326,7 +326,6 @@ def test_what_the_commands_show():
          test_the_steps_of_something_broadcast_and_used_often),
         (trace_module.Trace, "_part", "None if before is None else self._array(before)", "None",
          test_the_steps_of_a_gru_are_what_the_engine_does),
-        (trace_module, "summed", "i < extra or", "", test_the_steps_of_something_broadcast_and_used_often),
         (trace_module, "shown", "ENTRIES", "10**9", test_numbers_that_json_does_not_know_and_large_arrays),
         (trace_module, "_spelled", "if math.isfinite(n) else str(n)", "",
          test_numbers_that_json_does_not_know_and_large_arrays),

@@ -325,3 +325,18 @@ def test_a_table_that_lies_is_caught(owner, function, old, new, check, monkeypat
         monkeypatch.setattr(tables, function, getattr(formula, function))
     with pytest.raises((AssertionError, KeyError, IndexError)):
         check()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_terms_that_cancel_are_no_disagreement(seed):
+    """The tangent of what sums to a constant is 0 up to rounding, either way."""
+    rng = np.random.default_rng(seed)
+    w = tg.tensor(rng.standard_normal((3, 5)).astype(np.float32), requires_grad=True, name="w")
+    x = tg.tensor(rng.standard_normal((4, 3)).astype(np.float32), name="x")
+    centred = tg.tensor(np.array([1.0, -3.0, 2.0], np.float32), name="centred")
+    for y in (
+        tg.softmax(x @ w).sum(),
+        tg.nn.cross_entropy(x @ w, np.array([0, 4, 2, 1]), reduction="sum"),
+        (centred @ w).sum(),
+    ):
+        assert any("Both ways agree" in note for note in tables.trace_table(y).notes)

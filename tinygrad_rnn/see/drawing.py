@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -13,11 +13,12 @@ from typing import Any
 from ..core.tensor import Tensor
 from ..errors import DrawError, GraphError, OptionError
 from . import dot, svg
-from .graph import Graph, graph, unfolded
+from .graph import Graph, graph
 from .layout import LESS, check, render, system_dot
 from .look import headline
 from .publishing import page, save
 from .svg import FONTS
+from .unfolding import unfolded
 from .view import Collapse, Steps, View
 
 MONOSPACED = ("DejaVu Sans Mono", "Liberation Mono", "Menlo", "Consolas", "Noto Sans Mono", "Courier New", "FreeMono")
@@ -101,10 +102,9 @@ class Drawing:
 
         Raises: OptionError for another suffix; OutputError, if the file cannot be written; DrawError; DrawTimeout.
         """
-        forms = {
-            ".svg": lambda: self.svg.encode(), ".html": lambda: self.html.encode(), ".dot": lambda: self.dot.encode(),
-            ".gv": lambda: self.dot.encode(), ".json": lambda: self.json.encode(), ".png": self._pixels,
-            ".pdf": self._pdf,
+        forms: dict[str, Callable[[], str | bytes]] = {
+            ".svg": lambda: self.svg, ".html": lambda: self.html, ".dot": lambda: self.dot, ".gv": lambda: self.dot,
+            ".json": lambda: self.json, ".png": self._pixels, ".pdf": self._pdf,
         }  # fmt: skip
         return save(path, forms)
 

@@ -23,16 +23,16 @@ from ..core.broadcasting import fitted
 from ..core.modes import changed
 from ..core.primitive import unchanged
 from ..core.tensor import Tensor, keep
-from ..errors import GraphError, IndexOutOfRange, OptionError
+from ..errors import GraphError, IndexOutOfRange, ModifiedError, OptionError
 from .formula import Local, jacobian, local
-from .graph import unfolded
-from .ledger import Contribution, Ledger, ledger, overwritten
+from .ledger import Contribution, Ledger, ledger
 from .naming import names
 from .notation import accented, latex_name, literal, mathml, plain
 from .publishing import framed, page, save
-from .reasons import broken, faint, host, missing, moves, slopes, zero
-from .summary import FEW, Summary, number, summary
-from .tables import DIGITS, encoded, markdown_text, summed
+from .reasons import broken, faint, missing, moves, slopes, zero
+from .summary import FEW, Summary, host, number, summary
+from .tables import DIGITS, markdown_text
+from .unfolding import unfolded
 from .words import printable
 
 VIEWS = frozenset({
@@ -283,7 +283,7 @@ class Explanation:
         Raises: OptionError for another suffix; OutputError, if the file cannot be written.
         """
         forms = {".txt": lambda: self.text(120) + "\n", ".md": lambda: self.markdown, ".html": lambda: self.html}
-        return save(path, {suffix: encoded(form) for suffix, form in forms.items()})
+        return save(path, forms)
 
 
 def explain(
@@ -325,11 +325,12 @@ class _Builder:
         self.uses = self._uses()
         fused = [use.consumer.op.name for use, _ in self.uses if use.consumer.op and use.consumer.op.vjp]
         if fused and expand:
-            if why := overwritten(self.book.tensors):
-                self.notes.append(f"{fused[0]} stays folded, since it cannot be computed once more: {why}")
+            try:
+                self.y, self.x = unfolded([y, x])
+            except ModifiedError as error:
+                self.notes.append(f"{fused[0]} stays folded, since {error}")
             else:
                 self.notes.append(f"{fused[0]} is unfolded into its operations, which were computed once more for this")
-                self.y, self.x = unfolded([y, x])
                 self.book = ledger([self.y], grad)
                 self.uses = self._uses()
         elif fused:
@@ -422,7 +423,7 @@ class _Builder:
             step=None if scope is None or scope.step is None else int(scope.step), source=printable(node.source or ""),
             read=self.names[use.x.age], through=tuple(self.names[view.consumer.age] for view in chain),
             formula=plain(formula), latex=latex, upstream=upstream, slope=slope, terms=terms,
-            axes=summed(tuple(use.product.shape), tuple(use.x.shape)) if use.broadcast else (),
+            axes=use.axes,
             added=added, so_far=so_far,
         )  # fmt: skip
 

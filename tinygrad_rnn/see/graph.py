@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import backend_of
 from ..core.autodiff import tape
-from ..core.modes import Scope, changed
+from ..core.modes import Scope
 from ..core.primitive import Primitive
 from ..core.tensor import Tensor
-from ..errors import GraphError, TinygradError
+from ..errors import GraphError, PrimitiveError
 from .formula import Local, local
 from .ledger import Contribution, Ledger, argument, ledger, stopped
-from .summary import Summary, summary
+from .summary import Summary, host, summary
 from .view import Box, View, boxes, rolled
+from .words import printable
 
 FORMAT = 2
 PLAIN = (type(None), bool, int, float, str)
@@ -223,30 +223,9 @@ def graph(
     if grads:
         try:
             book = ledger(results, grad)
-        except TinygradError as error:
-            if isinstance(error, GraphError):
-                raise
-            problem = str(error)
+        except PrimitiveError as error:  # a rule of a user's own that does not work
+            problem = printable(str(error))
     return _Builder(results, view or View(steps="all", collapse=False), values, book, problem).graph()
-
-
-def unfolded(results: Sequence[Tensor]) -> list[Tensor]:
-    """The results once more, made by the reference of each fused primitive instead, operation by operation.
-
-    What comes before the first fused primitive stays; what comes after it is computed again, each in its own scope.
-
-    Raises: GraphError, if the graph was freed.
-    """
-    found: dict[int, Tensor] = {}
-    for node in tape(*results)[::-1]:
-        op, inputs = node.op, [found.get(x.age, x) if type(x) is Tensor else x for x in node.inputs or ()]
-        if op is None or not (op.vjp or any(new is not old for new, old in zip(inputs, node.inputs or ()))):
-            continue
-        with changed(recording=True, debug=False, scope=node.scope):
-            again: Tensor = (op.reference or op.function)(*([inputs] if op.variadic else inputs), **node.options)
-        again.name = node.name or again.name
-        found[node.age] = again
-    return [found.get(y.age, y) for y in results]
 
 
 class _Builder:
@@ -553,7 +532,7 @@ class _Builder:
             ordered=len(shapes) > 1 and not told and op.name not in SYMMETRIC and not hidden and not many,
             differentiable=x.requires_grad and op.has_rule(at),
             slope="" if hidden or not x.requires_grad else self._formulas(t).slopes.get(place, ""),
-            contribution=summary(given.rows) if given else None,
+            contribution=summary(given.dense) if given else None,
             broadcast=given is not None and given.broadcast, lost=lost,
             loop=self._in_loop(x, t),
         )  # fmt: skip
@@ -626,7 +605,7 @@ def _together(arrays: Sequence[Any]) -> Summary:
     """The summary of all numbers of some arrays."""
     if len(arrays) == 1:
         return summary(arrays[0])
-    return summary(np.concatenate([np.ravel(backend_of(array).to_host(array)) for array in arrays]))
+    return summary(np.concatenate([host(array).ravel() for array in arrays]))
 
 
 def _word(name: Any) -> str:

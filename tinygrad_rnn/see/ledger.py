@@ -6,7 +6,7 @@ overwritten after the tape read it, what needs the old one is lost; the ledger s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,10 @@ from ..backend import NAMESPACE_OF
 from ..core.autodiff import Part, pull, seed_for, tape
 from ..core.broadcasting import fitted
 from ..core.modes import changed
-from ..core.primitive import read, unchanged
+from ..core.primitive import unchanged
 from ..core.tensor import Tensor
 from ..errors import ModifiedError
+from .words import printable
 
 
 @dataclass(slots=True, eq=False)
@@ -42,19 +43,26 @@ class Contribution:
         return argument(self.consumer, self.place)
 
     @property
-    def rows(self) -> Any:
-        """The product as a bare array."""
+    def dense(self) -> Any:
+        """The product as a bare array, also where the engine keeps only the part of it that is not zero."""
         return self.product.whole() if type(self.product) is Part else self.product
 
     @property
     def added(self) -> Any:
         """What is added: the product, summed over the axes along which x was broadcast, in the dtype of x."""
-        return fitted(self.rows, self.x)
+        return fitted(self.dense, self.x)
 
     @property
     def broadcast(self) -> bool:
         """Whether x was broadcast, so that the product had to be summed."""
         return tuple(self.product.shape) != tuple(self.x.shape)
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes over which the product is summed: those along which x was broadcast."""
+        wide, shape = tuple(self.product.shape), tuple(self.x.shape)
+        lead = len(wide) - len(shape)
+        return (*range(lead), *[lead + i for i, size in enumerate(shape) if size == 1 != wide[lead + i]])
 
 
 class Ledger:
@@ -127,7 +135,7 @@ def ledger(results: Sequence[Tensor], grad: Any = None) -> Ledger:
         except ModifiedError as error:
             for at, other in enumerate(node.inputs or ()) if place is None else [(place, x)]:
                 if isinstance(other, Tensor) and other.requires_grad:
-                    book.lost[other.age] = book.missing[node.age, at] = str(error)
+                    book.lost[other.age] = book.missing[node.age, at] = printable(str(error))
             return None
         if x is not None and place is not None:
             own = (
@@ -162,17 +170,6 @@ def stopped(t: Tensor) -> str:
     if t.stop.differentiable and t.dtype.kind in "fc":
         return f"{t.stop.name} under no_grad()"
     return f"{t.stop.name} has no derivative"
-
-
-def overwritten(tensors: Iterable[Tensor]) -> str:
-    """Which operation of a tape could not be computed once more, since a value was overwritten; "" if all can be."""
-    for node in tensors:
-        for x in node.inputs or ():
-            try:
-                read(x, node, recorded=False)
-            except ModifiedError as error:
-                return str(error)
-    return ""
 
 
 def argument(node: Tensor, place: int) -> str:

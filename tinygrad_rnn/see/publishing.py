@@ -79,8 +79,10 @@ def _spelled(data: Any) -> str:
     return text.encode(errors="backslashreplace").decode().replace("<", "\\u003c")
 
 
-def save(path: str | PathLike[str], forms: Mapping[str, Callable[[], bytes]]) -> Path:
+def save(path: str | PathLike[str], forms: Mapping[str, Callable[[], str | bytes]]) -> Path:
     """Write one of several forms of something, by the file's suffix; the file is there whole or not at all.
+
+    forms: by suffix, what makes the content; only that of the suffix is called. Text is written as UTF-8.
 
     Raises: OptionError for a suffix that is not among them; OutputError, if the file cannot be written.
     """
@@ -90,7 +92,7 @@ def save(path: str | PathLike[str], forms: Mapping[str, Callable[[], bytes]]) ->
         raise OptionError(f"cannot tell from {target.name!r} what to write; known suffixes are {', '.join(forms)}")
     content = form()
     try:
-        write_atomically(target, content)
+        write_atomically(target, content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"cannot write {target}: {reason}; choose another folder or name") from error

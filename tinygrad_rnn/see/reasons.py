@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import NAMESPACE_OF, as_array, backend_of
+from ..backend import NAMESPACE_OF, as_array
 from ..core.autodiff import concerned
 from ..core.modes import changed
 from ..core.primitive import unchanged
@@ -19,7 +19,7 @@ from ..errors import GraphError, ModifiedError, PrimitiveError
 from ..transforms import tangent
 from .ledger import Contribution, Ledger, argument, ledger, stopped
 from .naming import names
-from .summary import number
+from .summary import host, number
 from .words import printable
 
 REASONS = 4
@@ -214,7 +214,7 @@ def _small_or_balanced(use: Contribution, called: Mapping[int, str]) -> str:
     local = slopes(use)
     if local is not None and not use.broadcast:
         return f"{here} makes a contribution to {x} that is below the least number that {use.x.dtype} can hold"
-    if local is not None and np.any(host(use.rows) != 0):
+    if local is not None and np.any(host(use.dense) != 0):
         return f"{here} gives contributions to {x} whose sum over the broadcast axes is 0"
     return f"{here} gives products to {x} that add up to 0"
 
@@ -257,7 +257,7 @@ def _first_backward(x: Tensor, book: Ledger, called: Mapping[int, str]) -> Itera
             return
     uses = [use for age in on_the_way for use in book.contributions.get(age, [])]
     for use in sorted(uses, key=lambda use: -use.consumer.age):
-        rows = host(use.rows)
+        rows = host(use.dense)
         if _finite(use.upstream) and not _finite(rows):
             yield _made(use, rows, called)
             return
@@ -326,11 +326,6 @@ def place_of(t: Tensor) -> str:
 
 def _label(t: Tensor) -> str:
     return printable(t.label)
-
-
-def host(array: Any) -> Any:
-    """A bare array of any backend as a NumPy array."""
-    return np.asarray(array) if isinstance(array, (np.generic, float)) else backend_of(array).to_host(array)
 
 
 def _finite(array: Any) -> bool:

@@ -64,14 +64,18 @@ class Summary:
         return tuple(line for line in (first, ", ".join(counted)) if line)
 
 
+def host(array: Any) -> Any:
+    """An array of any backend, or a number, as an array of NumPy."""
+    return np.asarray(array) if isinstance(array, (np.generic, int, float)) else backend_of(array).to_host(array)
+
+
 def summary(array: Any) -> Summary:
     """The summary of an array of any backend."""
-    host = np.asarray(backend_of(array).to_host(array)) if not isinstance(array, np.generic) else np.asarray(array)
-    kind, size = host.dtype.kind, host.size
-    numbers = tuple(host.ravel().tolist()) if size <= FEW else ()
+    flat = host(array).ravel()
+    kind, size = flat.dtype.kind, flat.size
+    numbers = tuple(flat.tolist()) if size <= FEW else ()
     if kind == "b" or not size:
-        return Summary(numbers, float(host.min(initial=1)), float(host.max(initial=0)), 0.0, 0, 0, size, kind)
-    flat = host.ravel()
+        return Summary(numbers, float(flat.min(initial=1)), float(flat.max(initial=0)), 0.0, 0, 0, size, kind)
     nan = inf = 0
     if kind in "fc" and not (finite := np.isfinite(flat)).all():
         nan, inf = int(np.isnan(flat).sum()), int(np.isinf(flat).sum())

@@ -18,7 +18,8 @@ from ...core.tensor import Tensor
 from ...errors import GraphError, OptionError
 from ...nn.recurrent import LSTM, Recurrent
 from ...ops.shapes import concatenate
-from .heat import Strip, logarithmic, number, seen
+from ..summary import number
+from .heat import Strip, logarithmic, seen
 from .plots import Curve, Matrix, Plot
 from .unrolled import Walk, labelled, unrolled
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..summary import number
 from ..svg import FONTS
 from ..words import printable
 
@@ -92,11 +93,6 @@ class Strip:
 def seen(symbol: str) -> str:
     """A symbol as a label: white space has a sign of its own, and nothing is invisible."""
     return "".join(SEEN.get(c) or printable(c) for c in symbol) or "''"
-
-
-def number(value: float) -> str:
-    """Three digits, or none where there is no number."""
-    return f"{value:.3g}" if math.isfinite(value) else str(value)
 
 
 # -- SVG -------------------------------------------------------------------------------------------------------------

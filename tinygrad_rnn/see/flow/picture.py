@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..publishing import page, save
+from ..summary import number
 from ..words import printable
-from .heat import Strip, number, seen, svg
+from .heat import Strip, seen, svg
 from .terminal import BLOCKS, DIGITS, IN_ASCII, lines, plain
 
 if TYPE_CHECKING:
@@ -79,12 +80,12 @@ class Picture:
         """
         return save(path, self._forms())
 
-    def _forms(self) -> dict[str, Callable[[], bytes]]:
+    def _forms(self) -> dict[str, Callable[[], str | bytes]]:
         """How to write the file, by its suffix."""
         return {
-            ".svg": lambda: self.svg.encode(),
-            ".html": lambda: self.html.encode(),
-            ".txt": lambda: f"{self.text()}\n".encode(),
+            ".svg": lambda: self.svg,
+            ".html": lambda: self.html,
+            ".txt": lambda: f"{self.text()}\n",
         }
 
     def _repr_svg_(self) -> str:

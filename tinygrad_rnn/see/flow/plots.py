@@ -167,7 +167,7 @@ class Plot(Picture):
     def _figure(self) -> str:
         return self.svg
 
-    def _forms(self) -> dict[str, Callable[[], bytes]]:
+    def _forms(self) -> dict[str, Callable[[], str | bytes]]:
         pixels = {".png": lambda: self._written("png"), ".pdf": lambda: self._written("pdf")}
         return super()._forms() | pixels
 

@@ -16,12 +16,13 @@ from ...core.tensor import Tensor
 from ...errors import DrawError
 from .. import dot, svg
 from ..drawing import results_of, size
-from ..graph import Graph, Node, graph, unfolded
+from ..graph import Graph, Node, graph
 from ..layout import LESS, check, render
 from ..ledger import ledger
 from ..look import LONG, Entry, headline, legend
 from ..notation import latex_name, mathml
 from ..publishing import asset, framed, page, save
+from ..unfolding import unfolded
 from ..words import printable
 from .pictures import Part, parts
 from .trace import Trace
@@ -112,7 +113,7 @@ class Player:
 
         Raises: OptionError for another suffix; OutputError, if the file cannot be written; DrawError; DrawTimeout.
         """
-        return save(path, dict.fromkeys((".html", ".htm"), self.html.encode))
+        return save(path, dict.fromkeys((".html", ".htm"), lambda: self.html))
 
 
 def play(

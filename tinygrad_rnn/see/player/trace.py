@@ -6,20 +6,17 @@ Every number is the ledger's. Numbers are rounded to `DIGITS`; what JSON has no 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from ...backend import backend_of
 from ...core.tensor import Tensor
 from ..formula import local
 from ..ledger import Contribution, Ledger, argument, stopped
 from ..naming import names
 from ..notation import plain
-from ..summary import summary
+from ..summary import host, summary
 from ..words import printable
 
 DIGITS = 4
@@ -147,26 +144,20 @@ class Trace:
         return {
             "to": self.ids[c.x.age], "place": c.place, "argument": c.argument,
             "rule": self._known(slopes.get(c.place, "")),
-            "product": self._array(c.rows) if c.broadcast else None, "summed": summed(c.product.shape, c.x.shape),
+            "product": self._array(c.dense) if c.broadcast else None, "summed": list(c.axes),
             "added": self._array(c.added), "before": None if before is None else self._array(before),
             "after": self._array(after),
         }  # fmt: skip
 
 
-def summed(product: Sequence[int], x: Sequence[int]) -> list[int]:
-    """The axes over which a product is summed to the shape of x."""
-    extra = len(product) - len(x)
-    return [i for i, n in enumerate(product) if i < extra or (x[i - extra] == 1 and n != 1)]
-
-
 def shown(array: Any) -> list[Any]:
     """What is shown of an array: a summary, its shape, its numbers, and the shape of the corner if they are no more."""
-    host = np.asarray(backend_of(array).to_host(array)) if not isinstance(array, np.generic) else np.asarray(array)
-    shape, corner = list(host.shape), []
-    if host.size > ENTRIES:
-        host = host[(0,) * (host.ndim - 2)][tuple(slice(CORNER) for _ in range(min(host.ndim, 2)))]
-        corner = [list(host.shape)]
-    return [str(summary(array)), shape, [_spelled(n) for n in host.ravel().tolist()], *corner]
+    whole = host(array)
+    shape, corner = list(whole.shape), []
+    if whole.size > ENTRIES:
+        whole = whole[(0,) * (whole.ndim - 2)][tuple(slice(CORNER) for _ in range(min(whole.ndim, 2)))]
+        corner = [list(whole.shape)]
+    return [str(summary(array)), shape, [_spelled(n) for n in whole.ravel().tolist()], *corner]
 
 
 def _spelled(n: Any) -> Any:
