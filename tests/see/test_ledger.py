@@ -192,7 +192,9 @@ def test_under_debug_a_stop_is_handed_on_with_its_line():
     with tg.debug():
         stairs = (x > 0.0).astype("float64") * 2.0
     assert stopped(stairs) == "greater has no derivative"
-    assert stopped(x.detach()[0]) == stopped(x.detach().reshape(1, 3)) == "detached"
+    cut = x.detach()
+    assert stopped(cut[0]) == stopped(cut * 2.0) == stopped(2.0 * cut) == stopped(tg.tanh(cut)) == "detached"
+    assert stopped(tg.tanh(tg.tensor([1.0]) + cut).reshape(1, 3)) == "detached" and stopped(cut * x) == ""
 
 
 @pytest.mark.parametrize(

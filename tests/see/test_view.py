@@ -125,6 +125,7 @@ def test_up_to_six_steps_are_shown_and_of_more_the_two_ends():
     ("all", list(range(9)), []),
     ([0, 2, 4, 6, 8], [0, 2, 4, 6, 8], ["t = 1", "t = 3", "t = 5", "t = 7"]),
     ([], [], ["\u2026 9 more steps \u2026"]),
+    (np.int64(2), [0, 1], ["\u2026 7 more steps \u2026"]),
 ], ids=str)  # fmt: skip
 def test_steps_can_be_chosen(chosen, shown, boxes):
     model = graph([unrolled(9)], View(steps=chosen))
@@ -209,7 +210,9 @@ def test_steps_that_differ_are_rolled_apart():
 
 
 @pytest.mark.parametrize("wrong", [
-    {"depth": -1}, {"depth": True}, {"collapse": "GRU"}, {"steps": "some"}, {"roll": "yes"},
+    {"depth": -1}, {"depth": True}, {"depth": "x"}, {"depth": 1.5}, {"collapse": "GRU"}, {"collapse": None},
+    {"collapse": 5}, {"collapse": [1]}, {"steps": "some"}, {"steps": 3.5}, {"steps": None}, {"steps": -1},
+    {"steps": True}, {"steps": ["a"]}, {"roll": "yes"},
 ], ids=str)  # fmt: skip
 def test_settings_without_a_meaning_are_refused(wrong):
     (name,) = wrong

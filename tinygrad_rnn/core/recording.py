@@ -88,11 +88,10 @@ def _binary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any, Any], 
         out = _new(Tensor)
         out._array = result
         if needed and mode.recording and has_rules:
-            out._requires_grad, out.op, out.inputs = True, op, (a, b)
+            out._requires_grad, out.op, out.inputs, out.stop = True, op, (a, b), None
         else:
             out._requires_grad, out.op, out.inputs = False, None, ()
-            if needed:
-                out.stop = op
+            out.stop = op if needed else (type(a) is Tensor and a.stop) or (type(b) is Tensor and b.stop) or None
         out.age, out.scope = next_age(), mode.scope
         out.modified, out.hooks = 0, None
         return out
@@ -116,11 +115,10 @@ def _unary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any], Any]:
         out._array = result
         needed = x._requires_grad
         if needed and mode.recording and has_rules:
-            out._requires_grad, out.op, out.inputs = True, op, (x,)
+            out._requires_grad, out.op, out.inputs, out.stop = True, op, (x,), None
         else:
             out._requires_grad, out.op, out.inputs = False, None, ()
-            if needed:
-                out.stop = op
+            out.stop = op if needed else x.stop
         out.age, out.scope = next_age(), mode.scope
         out.modified, out.hooks = 0, None
         return out
@@ -133,13 +131,13 @@ def _born(op: Primitive, result: Array, inputs: tuple[Any, ...], options: dict[s
     out = _new(Tensor)
     out._array = result
     if needed and mode.recording and op.differentiable and result.dtype.kind in "fc":
-        out._requires_grad, out.op, out.inputs, out.options = True, op, inputs, options
+        out._requires_grad, out.op, out.inputs, out.options, out.stop = True, op, inputs, options, None
     else:
         out._requires_grad, out.op, out.inputs = False, None, ()
-        if needed:
-            out.stop = op
-        elif stops := [x for x in inputs if type(x) is Tensor and x.stop]:
-            out.stop, out.source = stops[0].stop, stops[0].source  # what is made from it, such as a slice, knows it too
+        stopped = None if needed else next((x for x in inputs if type(x) is Tensor and x.stop), None)
+        out.stop = op if needed else None if stopped is None else stopped.stop  # a slice of it, say, knows it too
+        if mode.debug and stopped is not None:
+            out.source = stopped.source
     out.age, out.scope = next_age(), mode.scope
     out.modified, out.hooks = 0, None
     if mode.debug:

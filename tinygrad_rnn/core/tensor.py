@@ -23,7 +23,7 @@ else:
 next_age: Callable[[], int] = itertools.count(1).__next__
 
 
-_RARE: dict[str, Any] = {"options": {}, "source": None, "_grad": None, "name": None, "saved": None, "stop": None}
+_RARE: dict[str, Any] = {"options": {}, "source": None, "_grad": None, "name": None, "saved": None}
 """What most tensors never have: the slots stay empty, which saves time in every operation, and read like this."""
 
 
@@ -65,6 +65,7 @@ class Tensor(Operators):
         self.scope: Scope | None = None
         self.modified = 0  # when it was last written to, on the same clock as ages
         self.hooks: list[Callable[[Tensor, Any], Any]] | None = None
+        self.stop = None
         if name is not None:
             self.name = name
         if requires_grad:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from ..core.tensor import Tensor
@@ -34,11 +35,15 @@ class View:
     roll: bool = False
 
     def __post_init__(self) -> None:
-        if self.depth is not None and (isinstance(self.depth, bool) or int(self.depth) < 0):
+        if self.depth is not None and not _counts(self.depth):
             raise OptionError(f"depth is how many modules deep a picture goes, 0 or more, not {self.depth!r}")
-        if isinstance(self.collapse, str) and self.collapse != "auto":
+        names = isinstance(self.collapse, Collection) and all(isinstance(name, str) for name in self.collapse)
+        if not (isinstance(self.collapse, bool) or callable(self.collapse) or names) or (
+            isinstance(self.collapse, str) and self.collapse != "auto"
+        ):
             raise OptionError(f"collapse is 'auto', True, False, a list of names or a function, not {self.collapse!r}")
-        if isinstance(self.steps, str) and self.steps not in ("auto", "all"):
+        numbers = isinstance(self.steps, Collection) and all(_counts(n) for n in self.steps)
+        if not (_counts(self.steps) or isinstance(self.steps, slice) or numbers or self.steps in ("auto", "all")):
             raise OptionError(f"steps is 'auto', 'all', a number, a slice or a list of numbers, not {self.steps!r}")
         if not isinstance(self.roll, bool):
             raise OptionError(f"roll is True or False, not {self.roll!r}")
@@ -60,11 +65,16 @@ class View:
             return [True] * count
         if chosen == "auto":
             return [i < ENDS or i >= count - ENDS for i in range(count)]
-        if isinstance(chosen, int):
-            return [i < chosen for i in range(count)]
+        if _counts(chosen):
+            return [i < int(chosen) for i in range(count)]  # type: ignore[arg-type]
         ordered = sorted(steps)
-        wanted = set(ordered[chosen]) if isinstance(chosen, slice) else {int(n) for n in chosen}
+        wanted = set(ordered[chosen]) if isinstance(chosen, slice) else {int(n) for n in chosen}  # type: ignore[union-attr]
         return [step in wanted for step in steps]
+
+
+def _counts(n: Any) -> bool:
+    """Whether something is a whole number of at least 0."""
+    return isinstance(n, Integral) and not isinstance(n, bool) and int(n) >= 0
 
 
 @dataclass
