@@ -340,3 +340,21 @@ def test_terms_that_cancel_are_no_disagreement(seed):
         (centred @ w).sum(),
     ):
         assert any("Both ways agree" in note for note in tables.trace_table(y).notes)
+
+
+@pytest.mark.parametrize(("options", "error"), [
+    ({"index": "a"}, "whole number for each axis"), ({"index": 1.0}, "whole number"), ({"index": slice(2)}, "whole number"),
+    ({"max_rows": 2.5}, "max_rows"), ({"max_rows": True}, "max_rows"), ({"max_rows": 1}, "max_rows"),
+], ids=str)  # fmt: skip
+def test_settings_without_a_meaning_are_refused(options, error):
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(tg.errors.OptionError, match=error):
+        tables.trace_table(x * 2.0, **options)
+
+
+def test_only_a_tensor_has_a_table_and_a_lone_tangent_is_one():
+    x = tg.tensor([1.0, 2.0], requires_grad=True, name="x")
+    for wrong in ((x * 2.0, x), 3.0, [x]):
+        with pytest.raises(tg.errors.GraphError, match="takes one tensor"):
+            tables.trace_table(wrong)
+    assert tables.trace_table(x * 3.0, tangents=tg.tensor([1.0, 10.0])).rows[-1].tangent.value.numbers == (3.0, 30.0)

@@ -1,6 +1,5 @@
-"""Writes the model of a picture as DOT: how boxes, arrows and groups look is decided here, and only here.
+"""Writes the model of a picture as DOT, in which Graphviz is asked for the places, and others may draw it.
 
-Nothing is told by colour alone: roles differ in shape and line, named quantities carry their name in the box.
 All text is escaped and monospaced, so that it fits its box on every machine.
 """
 
@@ -9,12 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from .graph import Edge, Graph, Group, Node
-from .look import TINTS, Line, extent, legend, lines, room_for, tint
+from .look import LEGEND, TINTS, Line, extent, frame_name, legend, lines, room_for, said, tint
 from .words import printable
 
 INK = "#222222"
 BAD = "#b00020"
-LEGEND = "legend"
 HASTY, STRAIGHT, LEVEL = 300, 800, 2000
 """With more boxes than this Graphviz seeks the best places less long; up to this many, states stand in one line, and
 time steps side by side on one level. Each of these takes it as long again as all the rest."""
@@ -135,8 +133,8 @@ def _starts(graph: Graph, carried: list[Edge]) -> list[tuple[str, str]]:
 
 def _look(node: Node, shown: list[Line]) -> dict[str, str]:
     look = {**ROLES[node.role], "id": node.id, "label": text(*[line.text for line in shown])}
-    if node.part and node.role in ("operation", "module", "step"):
-        look["fillcolor"], look["color"] = TINTS[tint(node.part)][:2]
+    if colour := tint(node):
+        look["fillcolor"], look["color"] = TINTS[colour]
     if node.of:
         look["style"] = "rounded,dashed,filled" if node.op else "dashed,filled"
     elif node.name and node.role == "operation":
@@ -168,15 +166,6 @@ def _room(width: float, height: float) -> dict[str, str]:
     }
 
 
-def frame_name(group: Group) -> str:
-    """What stands in the corner of a frame."""
-    name = "" if group.name == group.kind.lower() else group.name
-    if group.step is None:
-        return f"{group.kind} {name}".strip()
-    equal = "" if group.last is None else f" \u2026 {group.last}, equal steps drawn as one"
-    return f"{name} t = {group.step}{equal}".strip()
-
-
 def _arrow(edge: Edge, sized: bool) -> dict[str, str]:
     look = {"id": edge.id}
     if sized:
@@ -190,13 +179,6 @@ def _arrow(edge: Edge, sized: bool) -> dict[str, str]:
     if edge.lost:
         look["color"] = BAD
     return look
-
-
-def said(edge: Edge) -> str:
-    """What stands at the head of an arrow: the argument's name, a sum if the gradient is summed, a count."""
-    name = edge.name[edge.name.find("[") :] if "[" in edge.name else edge.name
-    words = [name, "\u2211" if edge.broadcast else "", f"\u00d7{edge.count}" if edge.loop else ""]
-    return " ".join(word for word in words if word)
 
 
 def text(*lines: str, justified: str = "n") -> Any:

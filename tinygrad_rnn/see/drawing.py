@@ -20,6 +20,7 @@ from .publishing import page, save
 from .svg import FONTS
 from .unfolding import unfolded
 from .view import Collapse, Steps, View
+from .words import counted
 
 MONOSPACED = ("DejaVu Sans Mono", "Liberation Mono", "Menlo", "Consolas", "Noto Sans Mono", "Courier New", "FreeMono")
 
@@ -152,7 +153,8 @@ def draw(
     """The picture of everything that had a part in making y: a box for each operation, a frame for each module call.
 
     Each box shows the value, and the gradient of y for it; for that the engine goes back once more, without touching
-    anybody's `.grad`. So a picture can be drawn before and after `backward()`, which it neither needs nor disturbs.
+    anybody's `.grad` (hooks are called, as in any pass). So a picture can be drawn before and after `backward()`,
+    which it neither needs nor disturbs.
 
     y: a tensor, or several in a tuple or list, however nested, such as what an LSTM returns.
     title: stands above the picture. direction: "LR" (time from left to right) or "TB".
@@ -189,7 +191,8 @@ def draw(
 
 def size(graph: Graph) -> str:
     """How large a picture is, in words."""
-    return f"{len(graph.nodes)} boxes and {len(graph.edges)} arrows"
+    boxes = "1 box" if len(graph.nodes) == 1 else f"{len(graph.nodes):,} boxes"
+    return f"{boxes} and {counted(len(graph.edges), 'arrow')}"
 
 
 def results_of(y: Any, who: str = "draw") -> Iterable[Tensor]:

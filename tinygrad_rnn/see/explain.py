@@ -175,7 +175,7 @@ class Explanation:
             out += self._columns(width)
         for sentence in (self._left_out(lines), "", self.answer, *self._said(), *self.notes):
             out += wrap(sentence, width) or [""]
-        return "\n".join(out).replace("\n\n\n", "\n\n")
+        return re.sub(r"\n{3,}", "\n\n", "\n".join(out))
 
     def _shown(self, lines: int) -> tuple[Line, ...]:
         """The contributions to show one by one: none of them, if there are many, in several time steps."""
@@ -255,14 +255,17 @@ class Explanation:
 
     def _body(self) -> str:
         out = [f'<main class="explain"><h1>{escape(self.title)}</h1><p class="note">{escape(self.about)}</p>']
-        if self._shown(LINES) or not self.lines:
+        if not self.lines:
+            pass
+        elif self._shown(LINES):
             out.append("<ol>")
             for line in self._shown(LINES):
                 formula = mathml(f"{accented('bar', latex_name(line.read))} += {line.latex}").replace(*ADD)
                 facts = "".join(f"<dt>{name}</dt><dd>{escape(words)}</dd>" for name, words in line.facts)
                 head = f"<small>{escape(line.head)}</small>"
                 out.append(f"<li>{head}<div>{formula}</div><dl>{facts}</dl></li>")
-            out.append(f'</ol><p class="note">{self._left_out(LINES)}</p>')
+            out.append("</ol>")
+            out += [f'<p class="note">{left_out}</p>'] if (left_out := self._left_out(LINES)) else []
         else:
             heads, rows = self.table
             out.append(f'<p class="note">{self._measure()} by time step:</p>')

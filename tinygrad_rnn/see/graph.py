@@ -84,6 +84,11 @@ class Node:
     listed: bool = False
     source: str = ""
 
+    @property
+    def closed(self) -> bool:
+        """Whether it stands for a call of a module or for time steps that are not shown in detail."""
+        return self.role in ("module", "step")
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -566,9 +571,7 @@ def _tidied(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[list[Node], l
     for edge in edges:
         entering.setdefault(edge.target, []).append(edge)
     stubs = Counter(node.of for node in nodes if node.of)
-    idle = [
-        n for n in nodes if not (n.result or leaving[n.id] or stubs[n.id] or n.role in ("parameter", "module", "step"))
-    ]
+    idle = [n for n in nodes if not (n.result or leaving[n.id] or stubs[n.id] or n.closed or n.role == "parameter")]
     gone: set[str] = set()
     by_id = {node.id: node for node in nodes}
     while idle:
@@ -585,7 +588,7 @@ def _tidied(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[list[Node], l
     for node in nodes:
         if node.id in gone:
             continue
-        leaf = not node.op and not node.of and node.role not in ("module", "step")
+        leaf = not (node.op or node.of or node.closed)
         listed = leaf and not node.result and (stubs[node.id] > 0 or not leaving[node.id])
         found.append(replace(node, listed=True, group="") if listed else node)
     return found, [edge for edge in edges if edge.target not in gone]

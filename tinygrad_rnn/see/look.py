@@ -10,28 +10,26 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from unicodedata import combining, east_asian_width
 
-from .graph import Graph, Node
+from .graph import Edge, Graph, Group, Node
 from .notation import plain
 from .summary import Summary, number
-from .words import printable
+from .words import counted, printable
 
 
 class Tint(NamedTuple):
-    """A fill and a line, for a light page and for a dark one."""
+    """A fill and a line; `page/picture.css` has them for a light page and for a dark one."""
 
     fill: str
     line: str
-    dark_fill: str
-    dark_line: str
 
 
 TINTS = {
-    "blue": Tint("#d3e9f8", "#0072b2", "#12354a", "#6bb8e8"),
-    "orange": Tint("#fde6c4", "#a85a00", "#4a3109", "#f0ac4e"),
-    "green": Tint("#d0efe4", "#00735a", "#0f3d32", "#4cc9a5"),
-    "violet": Tint("#f1dbe9", "#96497c", "#46233a", "#dd9bc4"),
-    "yellow": Tint("#f8f3bf", "#7d7100", "#413c0a", "#d8cb45"),
-    "red": Tint("#fadccc", "#b14700", "#4b2413", "#f19a6d"),
+    "blue": Tint("#d3e9f8", "#0072b2"),
+    "orange": Tint("#fde6c4", "#a85a00"),
+    "green": Tint("#d0efe4", "#00735a"),
+    "violet": Tint("#f1dbe9", "#96497c"),
+    "yellow": Tint("#f8f3bf", "#7d7100"),
+    "red": Tint("#fadccc", "#b14700"),
 }
 """After the palette of Okabe and Ito, which colour-blind readers can tell apart; text stays above 4.5:1."""
 
@@ -71,9 +69,8 @@ def lines(node: Node) -> list[Line]:
     """What stands in a box: name, operation and formula, shape and dtype, value, gradient, marks."""
     if node.role == "constant" and node.text and not node.name:
         return [Line(node.text, "op")]
-    found = [Line(node.name, "name")] if node.name and node.role not in ("module", "step") else []
-    closed = node.role in ("module", "step")
-    if closed:
+    found = [Line(node.name, "name")] if node.name and not node.closed else []
+    if node.closed:
         found.append(Line(node.text, "name"))
         found.append(Line(f"{node.count} operations", "facts"))
     elif node.of and node.text:
@@ -89,7 +86,7 @@ def lines(node: Node) -> list[Line]:
         found.append(Line(node.text if told else f"{node.op}  {formula}", "op"))
     elif not node.name:
         found.append(Line(node.role, "op"))
-    out = f"{node.name}: " if closed and node.name else ""
+    out = f"{node.name}: " if node.closed and node.name else ""
     found.append(Line(f"{out}{size(node)} {node.dtype}", "facts"))
     if node.of:
         return found
@@ -136,10 +133,35 @@ def size(node: Node) -> str:
     return "\u00d7".join(map(str, node.shape)) or "scalar"
 
 
-def tint(part: str) -> str:
-    """The colour of a named quantity: gates and their weights (W_z) have fixed ones, others one for their name."""
-    part = part.rpartition("_")[2] or part
+def tint(node: Node) -> str:
+    """The colour of what is, or leads to, a named quantity; "" for all others.
+
+    Gates and their weights (W_z) have fixed ones, others one for their name.
+    """
+    if not node.part or not (node.role == "operation" or node.closed):
+        return ""
+    part = node.part.rpartition("_")[2] or node.part
     return QUANTITIES[part][0] if part in QUANTITIES else list(TINTS)[sum(map(ord, part)) % len(TINTS)]
+
+
+def frame_name(group: Group) -> str:
+    """What stands in the corner of a frame."""
+    name = "" if group.name == group.kind.lower() else group.name
+    if group.step is None:
+        return f"{group.kind} {name}".strip()
+    equal = "" if group.last is None else f" \u2026 {group.last}, equal steps drawn as one"
+    return f"{name} t = {group.step}{equal}".strip()
+
+
+def said(edge: Edge) -> str:
+    """What stands at the head of an arrow: the argument's name, a sum if the gradient is summed, a count."""
+    name = edge.name[edge.name.find("[") :] if "[" in edge.name else edge.name
+    words = [name, "\u2211" if edge.broadcast else "", f"\u00d7{edge.count}" if edge.loop else ""]
+    return " ".join(word for word in words if word)
+
+
+LEGEND = "legend"
+"""The id of the box that explains the others."""
 
 
 class Entry(NamedTuple):
@@ -187,15 +209,11 @@ def _listed(node: Node) -> str:
 
 def headline(graph: Graph, title: str) -> str:
     """The title with counts."""
-    closed = sum(node.count for node in graph.nodes if node.role in ("module", "step"))
+    closed = sum(node.count for node in graph.nodes if node.closed)
     operations = closed + sum(node.count for node in graph.nodes if node.role == "operation" and not node.of)
     parameters = [node for node in graph.nodes if node.role == "parameter" and not node.of]
     numbers = sum(math.prod(node.shape) for node in parameters)
-    counts = [_counted(operations, "operation")]
+    counts = [counted(operations, "operation")]
     if parameters:
-        counts.append(f"{_counted(len(parameters), 'parameter')} ({_counted(numbers, 'number')})")
+        counts.append(f"{counted(len(parameters), 'parameter')} ({counted(numbers, 'number')})")
     return f"{title}: {', '.join(counts)}" if title else ", ".join(counts)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

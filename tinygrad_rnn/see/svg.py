@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from .dot import LEGEND, frame_name, said
 from .graph import Edge, Graph, Group, Node
-from .look import LINE, Entry, Line, headline, legend, lines, size, tint
+from .look import LEGEND, LINE, Entry, Line, frame_name, headline, legend, lines, said, size, tint
 from .notation import plain
 from .publishing import asset
 from .words import printable
@@ -124,7 +123,7 @@ class _Writer:
         kinds = ["node", node.role, *(["stub"] if node.of else []), *(["named"] if node.name else [])]
         kinds += ["result"] if node.result else []
         kinds += ["broken"] if any(line.kind == "bad" for line in shown) else []
-        kinds += [f"t-{tint(node.part)}"] if node.part and node.role in ("operation", "module", "step") else []
+        kinds += [f"t-{colour}"] if (colour := tint(node)) else []
         parts = [
             f'<g class="{" ".join(kinds)}" id="{self.prefix}{node.id}"'
             + (f' data-of="{self.prefix}{node.of}">' if node.of else ">"),
@@ -222,7 +221,7 @@ def about(node: Node) -> str:
     facts += ["has another value now than the tape read"] if node.stale else []
     facts += [f"gradients stop here: {node.stop}"] if node.stop else []
     facts += [f"at {node.source}"] if node.source else []
-    facts += [f"the same tensor as {node.of}"] if node.of else []
+    facts += ["a value from elsewhere, once more"] if node.of else []
     return ", ".join(facts)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from shutil import get_terminal_size
@@ -225,18 +226,23 @@ def trace_table(
         fit; OptionError for an index that no array has, or for fewer rows than 2; ModifiedError with expand, if a
         value was overwritten.
     """
-    if max_rows < 2:
-        raise OptionError(f"max_rows is at least 2, not {max_rows}")
+    if not isinstance(y, Tensor):
+        raise GraphError(f"trace_table takes one tensor, not {type(y).__name__}; tg.draw takes several")
+    if isinstance(max_rows, bool) or not isinstance(max_rows, Integral) or max_rows < 2:
+        raise OptionError(f"max_rows is a whole number of at least 2, not {max_rows!r}")
+    element = () if index is None else index if isinstance(index, tuple) else (index,)
+    if not all(isinstance(i, Integral) for i in element):
+        raise OptionError(f"index={index!r} is no element: give a whole number for each axis")
     if expand:
         y = unfolded([y])[0]
-    return _Builder(y, wrt, tangents, grad, index).table(title, max_rows)
+    return _Builder(y, wrt, tangents, grad, element).table(title, max_rows)
 
 
 class _Builder:
     """What is known of one computation while its table is made."""
 
-    def __init__(self, y: Tensor, wrt: Any, moves: Any, grad: Any, index: Any) -> None:
-        self.y, self.index = y, () if index is None else index if isinstance(index, tuple) else (index,)
+    def __init__(self, y: Tensor, wrt: Any, moves: Any, grad: Any, index: tuple[int, ...]) -> None:
+        self.y, self.index = y, index
         self.book: Ledger = ledger([y], grad)
         self.ordered = self.book.tensors[::-1]
         self.names = names(self.ordered)
@@ -265,7 +271,7 @@ class _Builder:
         if moves is None:
             given: list[Any] = [NAMESPACE_OF[type(x._array)].ones(x.shape, x.dtype) for x in found]
         else:
-            given = [moves] if isinstance(wrt, Tensor) else list(moves)
+            given = [moves] if isinstance(wrt, Tensor) or isinstance(moves, Tensor) else list(moves)
         if len(given) != len(found):
             raise ShapeError(f"there are {len(given)} tangents for {len(found)} tensors; each needs one")
         pairs = []

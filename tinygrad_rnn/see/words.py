@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things, in the plural where it takes one."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def printable(line: str) -> str:
     r"""Text for one line: white space becomes spaces, whatever else has no shape of its own is written as in Python.
 

@@ -94,6 +94,9 @@ class Picture:
     def __str__(self) -> str:
         return self.text()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.title}; print it, or .save('picture.svg')>"
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The text with colours, as wide as the terminal."""
         from rich.text import Text

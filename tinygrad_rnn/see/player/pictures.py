@@ -81,7 +81,7 @@ def _calm(overview: Graph) -> Graph:
     Leaves that only closed boxes see stand in the pictures of those; what gathers the results of many steps has one
     arrow for all of them, from the last.
     """
-    closed = {node.id for node in overview.nodes if node.role in ("module", "step")}
+    closed = {node.id for node in overview.nodes if node.closed}
     open_too = {edge.source for edge in overview.edges if edge.target not in closed}
     leaves = {
         n.id for n in overview.nodes if n.role in ("input", "parameter", "constant") and not (n.result or n.listed)
@@ -120,7 +120,7 @@ def _order(home: str) -> tuple[bool, int]:
 def _homes(full: Graph, overview: Graph) -> dict[str, str]:
     """By id of a box of the full graph, the picture that shows it, where that is not the overview."""
     drawn = {node.id for node in overview.nodes if not node.listed}
-    closed = {node.id for node in overview.nodes if node.role in ("module", "step")}
+    closed = {node.id for node in overview.nodes if node.closed}
     before: dict[str, list[str]] = {}
     after: dict[str, list[str]] = {}
     for edge in full.edges:
