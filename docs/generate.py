@@ -331,7 +331,7 @@ def ran(page: str) -> Ran:
         fences = ("<!-- output -->", "<!-- end -->") if "<!--" in block["output"] else ("```", "```")
         return f"```python\n{block['code']}```\n\n{fences[0]}\n{out.getvalue().rstrip()}\n{fences[1]}\n"
 
-    text = (HERE / page).read_text("utf-8")
+    text = (Path(__file__).parent / page).read_text("utf-8")
     with tempfile.TemporaryDirectory() as folder, chdir(folder), threadpool_limits(1):
         with patch.dict(os.environ, COLUMNS="96"):
             text = BLOCK.sub(below, text)

@@ -24,7 +24,7 @@ from ..core.modes import changed
 from ..core.primitive import unchanged
 from ..core.tensor import Tensor, keep
 from ..errors import GraphError, IndexOutOfRange, ModifiedError, OptionError
-from .formula import Local, jacobian, local
+from .formula import Formulas
 from .ledger import Contribution, Ledger, ledger
 from .naming import names
 from .notation import accented, latex_name, literal, mathml, plain
@@ -340,7 +340,7 @@ class _Builder:
             self.notes.append(f"{fused[0]} is fused: expand=True shows its operations")
         self.names = names([*self.book.tensors, *([] if any(x is t for t in self.book.tensors) else [x])])
         self.missing = missing(self.x, self.book)
-        self.locals: dict[tuple[int, bool], Local] = {}
+        self.formulas = Formulas(self.names)
 
     def _uses(self) -> list[tuple[Contribution, tuple[Contribution, ...]]]:
         """The contributions to x in their order, each with the views of x that it came through."""
@@ -416,7 +416,7 @@ class _Builder:
             if slope is not None:
                 at = slope != 0
                 terms = tuple(zip(upstream[at].tolist(), slope[at].tolist()))
-        formula, latex = (self._formula(use, as_text) for as_text in (True, False))
+        formula, latex = (self.formulas.contribution(node, use.place, use.x, as_text) for as_text in (True, False))
         scope = node.scope
         while scope is not None and scope.step is None:
             scope = scope.parent
@@ -429,15 +429,6 @@ class _Builder:
             axes=use.axes,
             added=added, so_far=so_far,
         )  # fmt: skip
-
-    def _formula(self, use: Contribution, as_text: bool) -> str:
-        node, key = use.consumer, (use.consumer.age, as_text)
-        name: Callable[[Tensor], str] = lambda t: (literal if as_text else latex_name)(self.names[t.age])  # noqa: E731
-        if key not in self.locals:
-            inputs = {i: name(t) for i, t in enumerate(node.inputs or ()) if isinstance(t, Tensor)}
-            self.locals[key] = local(node, inputs, name(node))
-        found = self.locals[key].slopes.get(use.place)
-        return found or rf"{accented('bar', name(node))} \cdot {jacobian(node, use.place, name(use.x))}"
 
     def _reasons(self, total: Any) -> list[str]:
         assert self.book is not None

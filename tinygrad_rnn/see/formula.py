@@ -23,7 +23,7 @@ from ..core.primitive import Primitive
 from ..core.tensor import Tensor
 from ..functions.methods import operators
 from ..transforms import tangent
-from .notation import accented, identifier
+from .notation import accented, identifier, latex_name, literal
 
 RELATION, SUM, MINUS, BIG, PRODUCT, POWER, ATOM = range(7)
 """How tightly the parts of a formula hold together, from loose to tight; BIG is a sign in front, such as a sum's."""
@@ -178,10 +178,44 @@ def moving(node: Tensor, places: Sequence[int], names: Mapping[int, str] | None 
                 return _written(tangent(stand_in, list(ways.items())), {id(stand_in): name}).text
         except Exception:  # as above
             pass
-    return " + ".join(rf"{jacobian(node, i, symbols[i].symbol)} \cdot {dot.symbol}" for i, dot in dots.items())
+    return " + ".join(rf"{jacobian(node, symbols[i].symbol)} \cdot {dot.symbol}" for i, dot in dots.items())
 
 
-def jacobian(node: Tensor, place: int, argument: str) -> str:
+class Formulas:
+    """The formulas of a tape, with the names of its tensors, each worked out once.
+
+    names: by age. All is LaTeX; `as_text` spells names letter by letter, as `plain` gives them back.
+    """
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self.names = names
+        self._known: dict[tuple[int, bool], Local] = {}
+
+    def name(self, t: Tensor, as_text: bool, accent: str = "") -> str:
+        """What a tensor is called; with an accent ("bar", "dot"), its gradient or its tangent."""
+        latex = (literal if as_text else latex_name)(self.names[t.age])
+        return accented(accent, latex) if accent else latex
+
+    def inputs(self, t: Tensor, as_text: bool) -> dict[int, str]:
+        """The names of the tensors among the inputs of a node, by their place."""
+        return {i: self.name(x, as_text) for i, x in enumerate(t.inputs or ()) if isinstance(x, Tensor)}
+
+    def of(self, t: Tensor, as_text: bool) -> Local:
+        """The formulas of one node."""
+        key = t.age, as_text
+        if key not in self._known:
+            self._known[key] = local(t, self.inputs(t, as_text), self.name(t, as_text))
+        return self._known[key]
+
+    def contribution(self, node: Tensor, place: int, x: Tensor, as_text: bool) -> str:
+        """What a node adds to the gradient of its input x: its rule, or if that has no formula, a product."""
+        found = self.of(node, as_text).slopes.get(place)
+        if found is not None:
+            return found
+        return rf"{self.name(node, as_text, 'bar')} \cdot {jacobian(node, self.name(x, as_text))}"
+
+
+def jacobian(node: Tensor, argument: str) -> str:
     """What stands for the partial derivatives of a node that has no formula. argument: the name of its input."""
     assert node.op is not None
     return rf"\frac{{\partial {_named(node.op)}}}{{\partial {argument}}}"

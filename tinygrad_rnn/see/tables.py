@@ -25,10 +25,10 @@ from ..core.modes import changed
 from ..core.tensor import Tensor, keep
 from ..errors import GraphError, ModifiedError, OptionError, ShapeError
 from ..transforms import tangents
-from .formula import Local, jacobian, local, moving
+from .formula import Formulas, moving
 from .ledger import Ledger, ledger
 from .naming import names
-from .notation import accented, escaped, latex_name, literal, mathml, plain
+from .notation import escaped, mathml, plain
 from .publishing import framed, page, save
 from .summary import Summary, host, number, summary
 from .unfolding import unfolded
@@ -256,7 +256,7 @@ class _Builder:
                 self.stuck = f"lost: {printable(str(error))}"
         if self.index and not any(_has(t, self.index) for t in self.ordered):
             raise OptionError(f"no array of this computation has an element {list(self.index)}")
-        self.formulas: dict[tuple[int, bool], Local] = {}
+        self.formulas = Formulas(self.names)
 
     def _starts(self, wrt: Any, moves: Any) -> list[tuple[Tensor, Tensor]]:
         if wrt is None:
@@ -300,7 +300,7 @@ class _Builder:
         )  # fmt: skip
 
     def _cell(self, t: Tensor, accent: str, write: Callable[[bool], str] | None, array: Any, why: str = "") -> Cell:
-        called, latex_called = (self._called(t, as_text, accent) for as_text in (True, False))
+        called, latex_called = (self.formulas.name(t, as_text, accent) for as_text in (True, False))
         formula, latex = (plain(write(True)), write(False)) if write else ("", "")
         if array is None:
             return Cell(plain(called), formula, latex_called, latex, None, why=why)
@@ -309,7 +309,7 @@ class _Builder:
         return Cell(plain(called), formula, latex_called, latex, summary(array), () if accent else tuple(array.shape))
 
     def _primal(self, t: Tensor) -> Cell:
-        write = None if t.op is None else lambda as_text: self._local(t, as_text).result
+        write = None if t.op is None else lambda as_text: self.formulas.of(t, as_text).result
         return self._cell(t, "", write, t._array)
 
     def _tangent(self, t: Tensor) -> Cell:
@@ -321,9 +321,11 @@ class _Builder:
         places = [i for i, x in enumerate(t.inputs or ()) if self._carries(t, i, x)]
         if t.op is None or not places or any(t is x for x, _ in self.starts):
             return self._cell(t, "dot", None, array)
-        return self._cell(
-            t, "dot", lambda as_text: moving(t, places, self._inputs(t, as_text), self._called(t, as_text)), array
-        )
+
+        def moved(as_text: bool) -> str:
+            return moving(t, places, self.formulas.inputs(t, as_text), self.formulas.name(t, as_text))
+
+        return self._cell(t, "dot", moved, array)
 
     def _carries(self, t: Tensor, place: int, x: Any) -> bool:
         return isinstance(x, Tensor) and x.age in self.moved and x.age < t.age and bool(t.op and t.op.has_rule(place))
@@ -341,10 +343,7 @@ class _Builder:
         uses = self.book.contributions[t.age]
         terms = []
         for use in uses if len(uses) <= TERMS else [*uses[: TERMS - 1], uses[-1]]:
-            term = self._local(use.consumer, as_text).slopes.get(use.place)
-            if term is None:
-                slope = jacobian(use.consumer, use.place, self._called(t, as_text))
-                term = rf"{self._called(use.consumer, as_text, 'bar')} \cdot {slope}"
+            term = self.formulas.contribution(use.consumer, use.place, t, as_text)
             if use.broadcast:
                 axes = ",".join(map(str, use.axes))
                 term = rf"\mathrm{{sum}}_{{{axes}}}({term})"
@@ -357,20 +356,6 @@ class _Builder:
         if len(uses) > TERMS:
             total += rf"\; \text{{({len(uses)} terms)}}"
         return rf"\mathrm{{hook}}({total})" if any(hook is not keep for hook in t.hooks or ()) else total
-
-    def _local(self, t: Tensor, as_text: bool) -> Local:
-        key = t.age, as_text
-        if key not in self.formulas:
-            self.formulas[key] = local(t, self._inputs(t, as_text), self._called(t, as_text))
-        return self.formulas[key]
-
-    def _inputs(self, t: Tensor, as_text: bool) -> dict[int, str]:
-        return {i: self._called(x, as_text) for i, x in enumerate(t.inputs or ()) if isinstance(x, Tensor)}
-
-    def _called(self, t: Tensor, as_text: bool, accent: str = "") -> str:
-        """The name of a tensor in LaTeX; as text, which `plain` reads, letter by letter."""
-        latex = (literal if as_text else latex_name)(self.names[t.age])
-        return accented(accent, latex) if accent else latex
 
     def _notes(self) -> list[str]:
         moved = [self.names[x.age] for x, _ in self.starts]
