@@ -115,7 +115,7 @@ def _plain(tokens: list[str]) -> str:
             out = out.rstrip() if sign in ("‖", "⌋") else out
             out += f" {sign} " if sign in SPACED and not out.endswith(" ") else sign
             out += " " if sign in SPACED and not out.endswith(" ") else ""
-            if sign in ("∑",):
+            if sign == "∑":
                 out += " "
     return re.sub(r" +", " ", out)
 

@@ -107,7 +107,7 @@ function matrix(array, label, pickable = false) {
   const largest = Math.max(...numbers.map((n) => (typeof n === "number" ? Math.abs(n) : 0)), 1e-30);
   const table = make("table", { class: "matrix" });
   numbers.forEach((n, i) => {
-    if (i % (rows * columns) === 0 && i) table.append(make("tbody", { class: "gap" }));
+    if (i % (rows * columns) === 0 && i) table.append(make("tbody"));
     if (i % columns === 0) (table.lastElementChild || table.appendChild(make("tbody"))).append(make("tr"));
     const index = corner ? [...Array(shape.length - corner.length).fill(0), ...unravel(i, corner)] : unravel(i, shape);
     const cell = make("td", {
@@ -145,6 +145,11 @@ function withNumbers(pattern, of, result, upstream) {
     gradient: () => figure(entry(upstream, index)),
   });
   for (const sign of formula.querySelectorAll("mo")) if (sign.textContent === "⊙") sign.textContent = "·";
+  for (const row of formula.querySelectorAll("mrow")) { // a number that stands in the parentheses of a function has no more
+    const [open, number, close] = row.children;
+    const twice = row.previousElementSibling?.textContent === "(" && row.nextElementSibling?.textContent === ")";
+    if (twice && open?.textContent === "(" && close?.textContent === ")" && row.children.length === 3) row.replaceWith(number);
+  }
   const shown = equation(...formula.childNodes, "=", math("mn", written(entry(result, index))));
   return make("p", { class: "numbers" }, index.length ? make("small", {}, `entry [${index.join(", ")}]`) : "", shown);
 }
