@@ -22,8 +22,9 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.errors import DrawError, DrawTimeout, GraphError, ModifiedError, OptionError, OutputError, ShapeError
 from tinygrad_rnn.see import layout
+from tinygrad_rnn.see.building import MANY, graph
 from tinygrad_rnn.see.dot import carries, write
-from tinygrad_rnn.see.graph import MANY, Graph, graph
+from tinygrad_rnn.see.graph import Graph
 from tinygrad_rnn.see.unfolding import unfolded
 from tinygrad_rnn.see.words import printable
 

@@ -14,7 +14,7 @@ from mutants import mutated
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.errors import ModifiedError
-from tinygrad_rnn.see import graph as module
+from tinygrad_rnn.see import building as module
 from tinygrad_rnn.see import look
 from tinygrad_rnn.see.graph import Graph
 from tinygrad_rnn.see.look import legend, lines

@@ -9,7 +9,7 @@ from mutants import mutated
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.errors import OptionError
-from tinygrad_rnn.see import graph as module
+from tinygrad_rnn.see import building as module
 from tinygrad_rnn.see.graph import Graph
 from tinygrad_rnn.see.view import LONG, View
 

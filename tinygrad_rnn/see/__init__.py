@@ -2,7 +2,8 @@
 
 Words and numbers: `words`, `notation` (LaTeX, MathML, text), `formula` (rules run on symbols), `naming`, `summary`.
 The way back, written down: `ledger`; from it `tables`, `explain` and `reasons` (why there is no gradient).
-Pictures: `graph` (the one model), `view` (what is shown of it), `look`, the writers `dot` and `svg`, `layout`,
-`drawing`. Pages: `player` steps through a computation, `flow` shows what happens through time; `publishing` makes
-them, with the scripts and style sheets in `page/`.
+Pictures: `graph` (the one model), `building` (from a tape to the model), `unfolding` (what is fused), `view` (what is
+shown), `look`, the writers `dot` and `svg`, `layout`, `drawing`; `show` makes the computations that the command draws.
+Pages: `player` steps through a computation, `flow` shows what happens through time; `publishing` makes pages and files,
+with the scripts and style sheets in `page/`; `curve` is a loss curve.
 """

@@ -13,7 +13,8 @@ from typing import Any
 from ..core.tensor import Tensor
 from ..errors import DrawError, GraphError, OptionError
 from . import dot, svg
-from .graph import Graph, graph
+from .building import graph
+from .graph import Graph
 from .layout import LESS, check, render, system_dot
 from .look import headline
 from .publishing import page, save

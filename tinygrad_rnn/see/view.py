@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.tensor import Tensor
 from ..errors import OptionError
+from .graph import Group
 
-if TYPE_CHECKING:
-    from .graph import Group
-
-Collapse = str | bool | Collection[str] | Callable[["Group"], bool]
+Collapse = str | bool | Collection[str] | Callable[[Group], bool]
 Steps = str | int | slice | Collection[int]
 ENDS = 2
 """How many time steps are shown at either end where some are left out."""

@@ -15,8 +15,9 @@ from typing import Any
 from ...core.tensor import Tensor
 from ...errors import DrawError
 from .. import dot, svg
+from ..building import graph
 from ..drawing import results_of, size
-from ..graph import Graph, Node, graph
+from ..graph import Graph, Node
 from ..layout import LESS, check, render
 from ..ledger import ledger
 from ..look import LONG, Entry, headline, legend

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...core.tensor import Tensor
-from ..graph import Edge, Graph, Group, Node, graph
+from ..building import graph
+from ..graph import Edge, Graph, Group, Node
 from ..view import READABLE, View
 
 
