@@ -204,7 +204,6 @@ def test_under_debug_a_stop_is_handed_on_with_its_line():
         ("ledger", "node.age in book.lost", "False", test_what_was_overwritten_is_lost_and_the_rest_is_still_true),
         ("ledger", "latest.get(node.age, -1) + 1", "0", test_a_value_used_twice_has_two_contributions),
         ("ledger", "debug=False", "debug=True", test_it_works_under_debug_and_no_grad_and_with_nan),
-        ("stopped", "t.stop.differentiable", "True", test_why_gradients_stop_at_a_leaf),
     ],
 )
 def test_a_ledger_that_breaks_a_promise_is_caught(function, old, new, check, monkeypatch):

@@ -10,6 +10,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.errors import OptionError
 from tinygrad_rnn.see import building as module
+from tinygrad_rnn.see.dot import write
 from tinygrad_rnn.see.graph import Graph
 from tinygrad_rnn.see.view import LONG, View
 
@@ -249,3 +250,22 @@ def test_every_layer_shows_when_its_steps_are_closed(T):
     assert closed(model).count("t = 0") == 2 and len(closed(model)) == 2 * T
     stacks = [n.id for n in model.nodes if n.op == "stack"]
     assert len(stacks) == 2 and any(e.source == stacks[0] and e.target.startswith("b") for e in model.edges)
+
+
+@pytest.mark.parametrize("make", CELLS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("steps", [1, [0, 2], [1, 2], slice(-2, None), [1], []], ids=str)
+def test_what_is_rolled_is_what_is_shown(make, steps):
+    """Every step is in one box: those that are left out are counted there, and in no rolled one."""
+    y = unrolled(3, make, num_layers=2)
+    model = graph([y], View(roll=True, steps=steps))
+    whole_and_sound(model)
+    operations = sum(t.op is not None for t in tg.tape(y))
+    shown = sum(n.count for n in model.nodes if (n.role == "operation" or n.closed) and not n.of)
+    assert shown + model.hidden == operations
+
+
+def test_a_leaf_that_is_still_used_is_drawn():
+    model = graph([unrolled(3, num_layers=2, bidirectional=True)], View(collapse=["cells.0"]))
+    whole_and_sound(model)
+    drawn = {n.id for n in model.nodes if not n.listed}
+    assert all(f"\t{name} [" in write(model) for name in drawn)

@@ -25,6 +25,12 @@ def recorder(op: Primitive) -> Callable[..., Any]:
     return _unary(op, general) if count == 1 else _binary(op, general)
 
 
+def stops(op: Primitive, dtype: Any = None) -> tuple[str, str]:
+    """Why gradients stop at a result of an operation: it was not recorded, or it has none to pass on."""
+    whole = f"makes {dtype}, which has no gradient" if dtype is not None and dtype.kind not in "fc" else ""
+    return f"{op.name} under no_grad()", f"{op.name} {whole if whole and op.differentiable else 'has no derivative'}"
+
+
 def _general(op: Primitive) -> Callable[..., Any]:
     """What users call: runs the kernel on Tensors and records it; on bare arrays or symbols, just runs it on those."""
 
@@ -62,6 +68,7 @@ def _general(op: Primitive) -> Callable[..., Any]:
 def _binary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     """The same for two arrays and no options, written out: small operations are bound by this very function."""
     kernels, has_rules = op.kernels, bool(op.rules)
+    unrecorded, underivable = stops(op)
 
     def apply(a: Any, b: Any) -> Any:
         mode = current()
@@ -91,7 +98,10 @@ def _binary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any, Any], 
             out._requires_grad, out.op, out.inputs, out.stop = True, op, (a, b), None
         else:
             out._requires_grad, out.op, out.inputs = False, None, ()
-            out.stop = op if needed else (type(a) is Tensor and a.stop) or (type(b) is Tensor and b.stop) or None
+            if needed:
+                out.stop = underivable if mode.recording else unrecorded
+            else:
+                out.stop = (type(a) is Tensor and a.stop) or (type(b) is Tensor and b.stop) or None
         out.age, out.scope = next_age(), mode.scope
         out.modified, out.hooks = 0, None
         return out
@@ -102,6 +112,7 @@ def _binary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any, Any], 
 def _unary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any], Any]:
     """The same for one array and no options."""
     kernels, has_rules = op.kernels, bool(op.rules)
+    unrecorded, underivable = stops(op)
 
     def apply(x: Any) -> Any:
         mode = current()
@@ -118,7 +129,7 @@ def _unary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any], Any]:
             out._requires_grad, out.op, out.inputs, out.stop = True, op, (x,), None
         else:
             out._requires_grad, out.op, out.inputs = False, None, ()
-            out.stop = op if needed else x.stop
+            out.stop = x.stop if not needed else underivable if mode.recording else unrecorded
         out.age, out.scope = next_age(), mode.scope
         out.modified, out.hooks = 0, None
         return out
@@ -135,7 +146,11 @@ def _born(op: Primitive, result: Array, inputs: tuple[Any, ...], options: dict[s
     else:
         out._requires_grad, out.op, out.inputs = False, None, ()
         stopped = None if needed else next((x for x in inputs if type(x) is Tensor and x.stop), None)
-        out.stop = op if needed else None if stopped is None else stopped.stop  # a slice of it, say, knows it too
+        if needed:
+            unrecorded, underivable = stops(op, result.dtype)
+            out.stop = underivable if mode.recording else unrecorded
+        else:
+            out.stop = None if stopped is None else stopped.stop  # a slice of it, say, knows it too
         if mode.debug and stopped is not None:
             out.source = stopped.source
     out.age, out.scope = next_age(), mode.scope

@@ -38,8 +38,8 @@ class Tensor(Operators):
     The result of an operation on something that requires a gradient also knows `op`, `inputs` and `options`; a leaf
     has op None. `age` counts births, so that larger is younger, and a result is younger than all that it was made
     from: a topological order. `scope` is the module call and time step that it was born in, `source` its line of code
-    (recorded under `debug()`). `stop` says of a leaf why gradients end there: the primitive that made it without being
-    recorded, or "detach", and `source` where; None of a leaf that was none of that.
+    (recorded under `debug()`). `stop` says of a leaf why gradients end there, as in "mul under no_grad()", also of what
+    was made from it, and `source` where; None of a leaf that was made from nothing that has gradients.
     """
 
     __slots__ = (
@@ -52,7 +52,7 @@ class Tensor(Operators):
     saved: Any  # what a fused primitive wants to see again in its backward pass
     source: str | None
     name: str | None
-    stop: Primitive | str | None
+    stop: str | None
     _grad: Tensor | None
 
     def __init__(self, array: Array, requires_grad: bool = False, name: str | None = None) -> None:
@@ -143,7 +143,7 @@ class Tensor(Operators):
         """The same array as a leaf without history: gradients stop here."""
         out = Tensor(self._array, name=self.name)
         if self._requires_grad or self.stop:
-            out.stop, out.scope = "detach", current().scope
+            out.stop, out.scope = self.stop or "detached", current().scope
             if current().debug:
                 out.source = source_line()
         return out

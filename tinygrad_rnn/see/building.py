@@ -19,6 +19,7 @@ from ..errors import GraphError, PrimitiveError
 from .formula import Local, local
 from .graph import Edge, Graph, Group, Node
 from .ledger import Contribution, Ledger, argument, ledger, stopped
+from .reasons import slopes
 from .summary import Summary, host, summary
 from .view import Box, View, boxes, rolled
 from .words import printable
@@ -41,10 +42,7 @@ def graph(
     Raises: GraphError, if there is nothing to draw, or if the graph was freed.
     """
     if not any(y.op for y in results):
-        raise GraphError(
-            f"{results[0].label if results else 'nothing'} has no graph to draw: nothing that it was made from "
-            "requires a gradient, or it was made under no_grad(); set requires_grad=True on the tensors to learn"
-        )
+        raise GraphError(f"{results[0].label if results else 'nothing'} has no graph to draw: {_why_none(results)}")
     book, problem = None, ""
     if grads:
         try:
@@ -52,6 +50,17 @@ def graph(
         except PrimitiveError as error:  # a rule of a user's own that does not work
             problem = printable(str(error))
     return _Builder(results, view or View(steps="all", collapse=False), values, book, problem).graph()
+
+
+def _why_none(results: Sequence[Tensor]) -> str:
+    if results and results[0].stop:
+        return f"{printable(results[0].stop)}, so that nothing is known of what it was made from"
+    if results and results[0].requires_grad:
+        return "nothing was computed yet; draw what is made from it"
+    return (
+        "nothing that it was made from requires a gradient; set requires_grad=True on the tensors to learn, "
+        "and compute outside of no_grad()"
+    )
 
 
 class _Builder:
@@ -130,7 +139,8 @@ class _Builder:
         if self.view.roll:
             loops: dict[str, dict[str, list[Tensor]]] = {}
             for t in self.tensors:
-                if step := self.beside.get(t.age) or self.steps[self._home(t)]:
+                step = self.beside.get(t.age) or self.steps[self._home(t)]
+                if step and step not in self.boxes:  # what a box hides is rolled into nothing
                     loops.setdefault(self.parents[step], {}).setdefault(step, []).append(t)
             for loop in loops.values():
                 self.models |= rolled(loop.values())
@@ -255,10 +265,10 @@ class _Builder:
                     nodes.append(self._module(self.by_id[target]))
             elif t.age not in self.models and (t.op or t.requires_grad or set(self._placed(t).values()) != {None}):
                 nodes.append(self._node(t, parts, id=target, group=self._own_group(t, self._placed(t))))
-        nodes, kept = _tidied(nodes, list(edges.values()))
+        nodes, kept, gone = _tidied(nodes, list(edges.values()))
         shown = {name for node in nodes if not node.listed for name in self._around(node.group)}
         groups = [replace(g, last=self._last.get(g.id)) for g in self.groups.values() if g.id in shown]
-        return Graph(tuple(nodes), tuple(kept), tuple(groups), self._of())
+        return Graph(tuple(nodes), tuple(kept), tuple(groups), self._of(), gone)
 
     def _placed(self, t: Tensor) -> dict[int, str | None]:
         if t.age not in self.places:
@@ -358,7 +368,7 @@ class _Builder:
             ordered=len(shapes) > 1 and not told and op.name not in SYMMETRIC and not hidden and not many,
             differentiable=x.requires_grad and op.has_rule(at),
             slope="" if hidden or not x.requires_grad else self._formulas(t).slopes.get(place, ""),
-            contribution=summary(given.dense) if given else None,
+            contribution=summary(given.dense) if given else None, local=_local(given),
             broadcast=given is not None and given.broadcast, lost=lost,
             loop=self._in_loop(x, t),
         )  # fmt: skip
@@ -385,8 +395,14 @@ class _Builder:
         return self.formulas[t]
 
 
-def _tidied(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[list[Node], list[Edge]]:
-    """Without what leads only to hidden things; parameters of that kind, and leaves with stubs, are listed."""
+def _local(given: Contribution | None) -> Summary | None:
+    """The local derivative, where it has one number for each number of the result."""
+    found = None if given is None or (given.consumer.op and given.consumer.op.vjp) else slopes(given)
+    return None if found is None else summary(found)
+
+
+def _tidied(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[list[Node], list[Edge], int]:
+    """Without what leads only to hidden things, and how many operations that is; leaves of that kind are listed."""
     leaving = Counter(edge.source for edge in edges)
     entering: dict[str, list[Edge]] = {}
     for edge in edges:
@@ -410,9 +426,10 @@ def _tidied(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[list[Node], l
         if node.id in gone:
             continue
         leaf = not (node.op or node.of or node.closed)
-        listed = leaf and not node.result and (stubs[node.id] > 0 or not leaving[node.id])
+        listed = leaf and not node.result and not leaving[node.id]
         found.append(replace(node, listed=True, group="") if listed else node)
-    return found, [edge for edge in edges if edge.target not in gone]
+    hidden = sum(by_id[name].role == "operation" and not by_id[name].of for name in gone)
+    return found, [edge for edge in edges if edge.target not in gone], hidden
 
 
 @lru_cache

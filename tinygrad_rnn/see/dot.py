@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from .graph import Edge, Graph, Group, Node
-from .look import LEGEND, TINTS, Line, extent, frame_name, legend, lines, room_for, said, tint
+from .look import LEGEND, SHAPES, TINTS, Line, extent, frame_name, legend, lines, room_for, said, tint
 from .words import printable
 
 INK = "#222222"
@@ -64,7 +64,7 @@ def write(
         for child in children.get(group, []):
             if isinstance(child, Node):
                 shown = lines(child)
-                look = _room(*extent(child, shown)) if sized else _look(child, shown)
+                look = _room(*extent(child, shown), child.role) if sized else _look(child, shown)
                 into.node(child.id, **look, **lanes.get(child.id, {}))
             elif children.get(child.id):
                 inner = Digraph(f"cluster_{child.id}", graph_attr=_frame(child))
@@ -72,12 +72,15 @@ def write(
                 into.subgraph(inner)
 
     fill(top, "")
+    roles = {node.id: node.role for node in graph.nodes}
     for edge in graph.edges:
-        top.edge(edge.source, edge.target, **_arrow(edge, sized))
+        nose = sized and direction == "LR" and roles[edge.source] == "input"
+        top.edge(edge.source, edge.target, **_arrow(edge, sized), **({"tailport": "e"} if nose else {}))
     for source, target in _starts(graph, carried):
         top.edge(source, target, style="invis", weight="0")
     if explained and (entries := legend(graph)):
-        words = [f"    {entry.text}" for entry in entries]
+        signs = [SHAPES.get(entry.swatch, entry.swatch.removeprefix("tint:")) for entry in entries]
+        words = [f"    {e.text}" if sized or not sign else f"{sign}: {e.text}" for e, sign in zip(entries, signs)]
         note = {"shape": "note", "style": "filled", "fillcolor": "#ffffff", "color": "#bbbbbb", "id": LEGEND}
         top.node(LEGEND, **_room(*room_for(words)) if sized else {**note, "label": text(*words, justified="l")})
     return str(top.source)
@@ -132,7 +135,10 @@ def _starts(graph: Graph, carried: list[Edge]) -> list[tuple[str, str]]:
 
 
 def _look(node: Node, shown: list[Line]) -> dict[str, str]:
-    look = {**ROLES[node.role], "id": node.id, "label": text(*[line.text for line in shown])}
+    words = [line.text for line in shown]
+    if node.saved and not node.of:
+        words[0] += f" {SHAPES['saved']}"
+    look = {**ROLES[node.role], "id": node.id, "label": text(*words)}
     if colour := tint(node):
         look["fillcolor"], look["color"] = TINTS[colour]
     if node.of:
@@ -155,11 +161,11 @@ def _frame(group: Group) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _room(width: float, height: float) -> dict[str, str]:
+def _room(width: float, height: float, role: str = "") -> dict[str, str]:
     """The room that a box takes, in points, instead of the text in it."""
     return {
         "label": "",
-        "shape": "box",
+        "shape": "ellipse" if role == "constant" else "box",
         "fixedsize": "true",
         "width": f"{width / 72:.3f}",
         "height": f"{height / 72:.3f}",
@@ -169,7 +175,8 @@ def _room(width: float, height: float) -> dict[str, str]:
 def _arrow(edge: Edge, sized: bool) -> dict[str, str]:
     look = {"id": edge.id}
     if sized:
-        return look | ({"constraint": "false"} if edge.loop else {})
+        room = {"minlen": "2"} if len(said(edge)) > 4 else {}  # a long name needs more than the usual distance
+        return look | ({"constraint": "false"} if edge.loop else room)
     if words := said(edge):
         look["headlabel"] = text(words)
     if not edge.differentiable:

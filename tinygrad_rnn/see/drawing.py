@@ -26,10 +26,6 @@ from .words import counted
 MONOSPACED = ("DejaVu Sans Mono", "Liberation Mono", "Menlo", "Consolas", "Noto Sans Mono", "Courier New", "FreeMono")
 
 
-WIDE = '<svg style="max-width:none" '
-"""A picture that is not squeezed into the width of the page, which scrolls instead."""
-
-
 class Drawing:
     """A picture. A notebook shows it by itself; `.save(path)` writes it; `.svg`, `.html`, `.dot` and `.json` are texts.
 
@@ -58,7 +54,10 @@ class Drawing:
 
         Raises: DrawError, if no engine can lay it out; DrawTimeout, if that takes longer than `timeout`.
         """
-        return svg.write(self.graph, self._laid_out, title=self.title, prefix=self.prefix)
+        try:
+            return svg.write(self.graph, self._laid_out, title=self.title, prefix=self.prefix)
+        except KeyError as error:
+            raise DrawError(f"Graphviz left {error} out of its layout of {size(self.graph)}; draw it again") from None
 
     @cached_property
     def prefix(self) -> str:
@@ -92,7 +91,7 @@ class Drawing:
         return self.svg
 
     def _repr_html_(self) -> str:
-        return f'<div style="overflow-x:auto">{self.svg.replace("<svg ", WIDE, 1)}</div>'
+        return f'<div style="overflow-x:auto">{self.svg}</div>'
 
     def __repr__(self) -> str:
         return f"<Drawing of {size(self.graph)}>"

@@ -79,7 +79,8 @@ class Edge:
     ordered: whether the name matters: the arguments cannot change places, and their shapes do not tell them apart.
     differentiable: whether a gradient comes back along it.
     slope: the contribution to the gradient of the source, in LaTeX; y with a bar is that of the target.
-    contribution: its numbers. broadcast: whether it was summed, because the source was broadcast.
+    contribution: its numbers. local: those of the local derivative, where the operation works element by element.
+    broadcast: whether it was summed, because the source was broadcast.
     lost: why there is no contribution, where a value was overwritten.
     loop: whether it leads from one time step into the next of the same box; count: how often, there or elsewhere.
     """
@@ -93,6 +94,7 @@ class Edge:
     differentiable: bool
     slope: str = ""
     contribution: Summary | None = None
+    local: Summary | None = None
     broadcast: bool = False
     lost: str = ""
     loop: bool = False
@@ -120,12 +122,14 @@ class Graph:
     """The whole picture: boxes in tape order, oldest first (a stub comes before its first use), arrows, groups.
 
     of: what the gradients are those of, in words, such as "loss" or "the sum of h".
+    hidden: how many operations are neither drawn nor in a box: those that prepare weights for closed boxes alone.
     """
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     groups: tuple[Group, ...]
     of: str = ""
+    hidden: int = 0
 
     def to_json(self) -> str:
         """The model as JSON text, which `from_json` reads back."""
@@ -146,8 +150,10 @@ class Graph:
             Node(**{**n, "shape": tuple(n["shape"]), "value": _read(n["value"]), "gradient": _read(n["gradient"])})
             for n in data["nodes"]
         )
-        edges = tuple(Edge(**{**e, "contribution": _read(e["contribution"])}) for e in data["edges"])
-        return cls(nodes, edges, tuple(Group(**g) for g in data["groups"]), data["of"])
+        edges = tuple(
+            Edge(**{**e, "contribution": _read(e["contribution"]), "local": _read(e["local"])}) for e in data["edges"]
+        )
+        return cls(nodes, edges, tuple(Group(**g) for g in data["groups"]), data["of"], data["hidden"])
 
     @property
     def shared(self) -> dict[str, list[Node]]:

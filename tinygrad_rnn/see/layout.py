@@ -27,7 +27,7 @@ from .publishing import write_atomically
 if TYPE_CHECKING:
     import wasmtime
 
-MARKS = {"svg": b"<svg", "json0": b'"objects"', "png": b"PNG", "pdf": b"%PDF"}
+MARKS = {"svg": b"<svg", "json0": b'"bb"', "png": b"PNG", "pdf": b"%PDF"}
 """What has to occur in an answer in these forms."""
 ENGINES = ("auto", "dot", "wasm")
 OLDEST = (2, 40)
@@ -87,7 +87,7 @@ def system_dot() -> tuple[str, str] | None:
 @cache
 def _version(path: str) -> str:
     try:
-        answer = subprocess.run([path, "-V"], capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
+        answer = subprocess.run([path, "-V"], capture_output=True, text=True, timeout=2, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError):
         return ""
     found = re.search(r"version (\d+\.\d+(?:\.\d+)?)", answer.stderr + answer.stdout)

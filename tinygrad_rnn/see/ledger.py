@@ -18,7 +18,7 @@ from ..core.broadcasting import fitted
 from ..core.modes import changed
 from ..core.primitive import unchanged
 from ..core.tensor import Tensor
-from ..errors import ModifiedError
+from ..errors import ModifiedError, PrimitiveError, TinygradError
 from .words import printable
 
 
@@ -137,6 +137,11 @@ def ledger(results: Sequence[Tensor], grad: Any = None) -> Ledger:
                 if isinstance(other, Tensor) and other.requires_grad:
                     book.lost[other.age] = book.missing[node.age, at] = printable(str(error))
             return None
+        except TinygradError:
+            raise
+        except Exception as error:  # a rule of a user's own
+            name = node.op.name if node.op else ""
+            raise PrimitiveError(f"a rule of {name} failed: {type(error).__name__}: {error}") from error
         if x is not None and place is not None:
             own = (
                 d.copy() if node.op and node.op.vjp and type(d) is not Part else d
@@ -163,13 +168,7 @@ def ledger(results: Sequence[Tensor], grad: Any = None) -> Ledger:
 
 def stopped(t: Tensor) -> str:
     """Why gradients do not pass from a leaf to what it was made from, in words; "" if it was made from nothing."""
-    if t.op is not None or not t.stop:
-        return ""
-    if isinstance(t.stop, str):
-        return "detached"
-    if t.stop.differentiable and t.dtype.kind in "fc":
-        return f"{t.stop.name} under no_grad()"
-    return f"{t.stop.name} has no derivative"
+    return "" if t.op is not None else printable(t.stop or "")
 
 
 def argument(node: Tensor, place: int) -> str:

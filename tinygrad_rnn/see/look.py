@@ -118,7 +118,7 @@ def extent(node: Node, shown: Sequence[Line]) -> tuple[float, float]:
     """The width and the height of a box, in points: shapes that taper need more than their text."""
     width, height = room_for([line.text for line in shown])
     if node.role == "constant":
-        return width * 1.15 + 4, height * 1.15 + 4
+        return (width * 1.15 + 4, height * 1.15 + 4) if len(shown) < 3 else (width * 1.42, height * 1.42)
     border = 7 if node.result else 0
     return width + border + (9 if node.role == "input" else 0), height + border
 
@@ -171,6 +171,14 @@ class Entry(NamedTuple):
     text: str
 
 
+SHAPES = {
+    "role:operation": "rounded box", "role:parameter": "dashed box", "role:input": "arrow", "role:constant": "ellipse",
+    "role:module": "deep box", "role:step": "deep box", "role:stub": "dashed round box", "dashed": "dashed arrow",
+    "saved": "\u2022",
+}  # fmt: skip
+"""What a swatch shows, in words, for writers that draw none."""
+
+
 def legend(graph: Graph) -> list[Entry]:
     """What has to be explained in this picture: roles, gates, marks; and the parameters that are not drawn."""
     drawn = [node for node in graph.nodes if not node.listed]
@@ -209,11 +217,16 @@ def _listed(node: Node) -> str:
 
 def headline(graph: Graph, title: str) -> str:
     """The title with counts."""
-    closed = sum(node.count for node in graph.nodes if node.closed)
+    return f"{title}: {counts(graph)}" if title else counts(graph)
+
+
+def counts(graph: Graph) -> str:
+    """How many operations and parameters there are."""
+    closed = graph.hidden + sum(node.count for node in graph.nodes if node.closed)
     operations = closed + sum(node.count for node in graph.nodes if node.role == "operation" and not node.of)
     parameters = [node for node in graph.nodes if node.role == "parameter" and not node.of]
     numbers = sum(math.prod(node.shape) for node in parameters)
-    counts = [counted(operations, "operation")]
+    found = [counted(operations, "operation")]
     if parameters:
-        counts.append(f"{counted(len(parameters), 'parameter')} ({counted(numbers, 'number')})")
-    return f"{title}: {', '.join(counts)}" if title else ", ".join(counts)
+        found.append(f"{counted(len(parameters), 'parameter')} ({counted(numbers, 'number')})")
+    return ", ".join(found)

@@ -15,6 +15,9 @@ SPECIAL = {c: f"\\{c}" for c in "{}$#%&_"} | {
     "\\": r"\textbackslash{}",
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
+    "<": r"\textless{}",  # which Markdown would take for a tag, and the next for code
+    ">": r"\textgreater{}",
+    "`": r"\textasciigrave{}",
 }
 LITERAL = {latex: c for c, latex in SPECIAL.items()}
 SIGNS = GREEK | {
@@ -155,7 +158,10 @@ def mathml(latex: str) -> str:
         texts.append(f"<mtext>{escape(_literal(match[0]))}</mtext>")
         return rf"\mathrm{{{HELD}{len(texts) - 1}{HELD}}}"
 
-    found = str(convert(re.sub(TOKEN, lambda m: held(m) if m[0].startswith(r"\text{") else m[0], latex)))
+    try:
+        found = str(convert(re.sub(TOKEN, lambda m: held(m) if m[0].startswith(r"\text{") else m[0], latex)))
+    except Exception:  # the notation of a user's primitive may be no LaTeX
+        return f"<math><mtext>{escape(plain(latex))}</mtext></math>"
     found = found.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "").replace(' display="inline"', "")
     found = re.sub(r'(?:<m[in](?: mathvariant="normal")?>[^<]*</m[in]>){2,}', _joined, found)
     return re.sub(rf"<mi>{HELD}(\d+){HELD}</mi>", lambda m: texts[int(m[1])], found)

@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from .graph import Edge, Graph, Group, Node
-from .look import LEGEND, LINE, Entry, Line, frame_name, headline, legend, lines, said, size, tint
+from .look import LEGEND, LINE, Entry, Line, columns, counts, frame_name, headline, legend, lines, said, size, tint
 from .notation import plain
 from .publishing import asset
 from .words import printable
@@ -27,7 +27,7 @@ def write(graph: Graph, laid: Mapping[str, Any], *, title: str = "", prefix: str
     prefix: stands before every id, so that several pictures fit into one page.
     bare: without headline, style sheet and the words for a mouse that rests, for a page that has these itself.
     """
-    return _Writer(graph, laid, prefix, bare).picture(title if bare else headline(graph, title))
+    return _Writer(graph, laid, prefix, bare).picture(title)
 
 
 class _Writer:
@@ -43,19 +43,19 @@ class _Writer:
         """From the coordinates of Graphviz, whose y grows upward, to ours."""
         return x - self.left, self.top - y
 
-    def picture(self, headline: str) -> str:
+    def picture(self, title: str) -> str:
         width, height, zoom = self.width, self.height, 1 if self.bare else PIXELS_PER_POINT
+        about = title if self.bare else headline(self.graph, title)
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" role="img" class="tg" width="{width * zoom:.0f}" '
             f'height="{height * zoom:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" font-family="{FONTS}">',
-            f"<title>{_shown(headline)}</title>",
+            f"<title>{_shown(about)}</title>",
         ]
         if not self.bare:
-            parts += [
-                f"<style>{asset('picture.css')}</style>",
-                '<rect class="paper" width="100%" height="100%"/>',
-                f'<text class="title" x="10" y="18">{_shown(headline)}</text>',
-            ]
+            parts += [f"<style>{asset('picture.css')}</style>", '<rect class="paper" width="100%" height="100%"/>']
+            after = 10 + 8 * columns(title) + 14 if title else 10
+            parts += [f'<text class="title" x="10" y="18">{_shown(title)}</text>'] if title else []
+            parts.append(f'<text class="counts" x="{after:.0f}" y="18">{_shown(counts(self.graph))}</text>')
         return "\n".join([*parts, *self.content(), "</svg>", ""])
 
     def tip(self, words: str) -> str:
@@ -112,7 +112,7 @@ class _Writer:
             f'<path class="tip" d="M{tip_x:.1f} {tip_y:.1f}L{x + side_x:.1f} {y + side_y:.1f}'
             f'L{x - side_x:.1f} {y - side_y:.1f}Z"/>'
         )
-        beside = (x - 1 - 9 * (tip_x - x) / length, y - 4 - 7 * max(0.0, (tip_y - y) / length))
+        beside = (x - 2, y - 3 if tip_x > x else y - 9)
         return path, triangle, beside
 
     def box(self, node: Node) -> str:
@@ -132,7 +132,7 @@ class _Writer:
             *_column(x, y, shown),
         ]
         if node.saved and not node.of:
-            side = x + (6 - width / 2 if node.role == "input" else width / 2 - 6)
+            side = x + {"input": 6 - width / 2, "constant": 0}.get(node.role, width / 2 - 6)
             parts.append(f'<circle class="saved-disk" cx="{side:.1f}" cy="{y - height / 2 + 6:.1f}" r="2.2"/>')
         return "".join([*parts, "</g>"])
 
@@ -234,6 +234,8 @@ def about_edge(edge: Edge, nodes: Mapping[str, Node]) -> str:
         return f"{tip}; {edge.lost}"
     if not edge.differentiable:
         return f"{tip}, without a gradient"
+    if edge.local:
+        tip += f"; local derivative {edge.local}"
     if edge.slope:
         tip += f"; adds {plain(edge.slope)}, with \u0233 the gradient of {target.name or target.text}"
     if edge.contribution:
