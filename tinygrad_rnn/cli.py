@@ -470,7 +470,8 @@ def _print_rich(picture: Any) -> None:
 
 def _draw(chosen: argparse.Namespace) -> int:
     drawing = draw(_shown(chosen), expand=not chosen.fused)
-    print(f"{drawing.save(chosen.out)} shows {size(drawing.graph)}; open it in a browser")
+    where = "; open it in a browser" if chosen.out.suffix.lower() in (".svg", ".html") else ""
+    print(f"{drawing.save(chosen.out)} shows {size(drawing.graph)}{where}")
     return SAVED
 
 

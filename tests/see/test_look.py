@@ -331,7 +331,8 @@ def test_stubs_of_one_tensor_can_be_found_together():
         (module._Builder, "_edge", "broadcast=given is not None and given.broadcast", "broadcast=False",
          test_every_arrow_names_its_argument_and_tells_the_local_derivative),
         (look, "_numbers", '"bad" if found.broken else kind', "kind", test_what_is_not_finite_is_red_and_named),
-        (look, "counts", "graph.hidden + sum(node.count for", "graph.hidden + sum(1 for", test_the_title_counts_operations_and_parameters),
+        (look, "counts", "graph.hidden + sum(node.count for", "graph.hidden + sum(1 for",
+         test_the_title_counts_operations_and_parameters),
     ],
 )  # fmt: skip
 def test_a_picture_that_lies_is_caught(owner, function, old, new, check, monkeypatch):
