@@ -132,6 +132,12 @@ def test_the_tape_of_a_long_sequence_is_named_in_one_pass():
     assert found[0] == "a" and found[1] == "a[0]" and found[-1] == "a[2999]"
 
 
+def test_some_tensors_are_named_without_those_that_they_were_made_from():
+    a, b = leaf("a"), leaf("b")
+    found = naming.names([*tg.tape(a * 2.0), tg.tanh(b)])
+    assert sorted(found.values()) == ["a", "v1", "v2"]
+
+
 def test_a_freed_tape_still_has_names():
     y = leaf("x") * 2.0
     tape = tg.tape(y)

@@ -95,7 +95,7 @@ def _readers(ordered: Sequence[Tensor], homes: Mapping[int, _Home]) -> dict[int,
     found: dict[int, _Home | None] = {}
     for t in ordered:
         for x in t.inputs or ():
-            if type(x) is Tensor and not homes[x.age].steps:
+            if type(x) is Tensor and x.age in homes and not homes[x.age].steps:
                 found[x.age] = homes[t.age] if found.get(x.age, homes[t.age]) == homes[t.age] else None
     return {age: home for age, home in found.items() if home is not None and home.steps}
 
