@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import NAMESPACE_OF, as_array
-from ..core.autodiff import concerned
+from ..core.autodiff import concerned, tape
 from ..core.modes import changed
 from ..core.primitive import unchanged
 from ..core.tensor import Tensor, keep
@@ -24,6 +24,8 @@ from .words import printable
 
 REASONS = 4
 """Up to this many reasons for one zero are told."""
+CUTS = 3
+"""Up to this many places at which a tape ends are told."""
 FAINT = 1e-3
 """A gate whose slope is nowhere as large lets next to nothing through."""
 
@@ -58,17 +60,31 @@ def missing(x: Tensor, of: Tensor | Ledger) -> str:
 
 
 def _never_read(x: Tensor, book: Ledger) -> str:
-    """x requires a gradient, and nothing on the tape has read it: what may have come between?"""
-    result = _label(book.results[0])
-    if any(x.name and t.name == x.name for t in book.tensors):
-        return (
-            f"{_label(x)} is not on the tape of {result}, but another tensor of that name is: x was copied or replaced"
-        )
-    cut = [f"{_label(t)} is {why}{place_of(t)}" for t in book.tensors if (why := stopped(t)) and t.dtype.kind == "f"]
-    if cut:
-        more = f" (and {len(cut) - 1} more such)" if len(cut) > 1 else ""
-        return f"no gradient reaches {_label(x)}, since the tape of {result} ends before it: {cut[0]}{more}"
-    return f"nothing that led to {result} has used {_label(x)}"
+    """x requires a gradient and is not on the tape. What is cut off does not know what it was made from: maybe x."""
+    y = book.results[0]
+    result = _label(y)
+    if _made_from(x, y):
+        return f"{_label(x)} was made from {result}, not the other way round: are the two swapped?"
+    cut = [f"{_label(t)} is {why}{place_of(t)}" for t in book.tensors if (why := stopped(t))]
+    twin = next((t for t in book.tensors if x.name and t.name == x.name), None)
+    if twin is not None:
+        how = f", and is {stopped(twin)}{place_of(twin)}" if stopped(twin) else ": x was copied or replaced"
+        return f"{_label(x)} is not on the tape of {result}, but another tensor of that name is{how}"
+    if not cut:
+        return f"nothing that led to {result} has used {_label(x)}"
+    places = "; ".join(cut[:CUTS]) + (f"; and {len(cut) - CUTS} more" if len(cut) > CUTS else "")
+    which = "this" if len(cut) == 1 else "one of these"
+    return (
+        f"{_label(x)} itself is not on the tape of {result}, on which gradients stop here: {places}. "
+        f"If {_name(x)} led to {which}, that is why; else nothing has used it"
+    )
+
+
+def _made_from(x: Tensor, y: Tensor) -> bool:
+    try:
+        return any(t is y for t in tape(x))
+    except GraphError:  # the graph of x was freed
+        return False
 
 
 def _dead_end(x: Tensor, book: Ledger) -> str:
@@ -326,6 +342,10 @@ def place_of(t: Tensor) -> str:
 
 def _label(t: Tensor) -> str:
     return printable(t.label)
+
+
+def _name(t: Tensor) -> str:
+    return printable(t.name) if t.name else "it"
 
 
 def _finite(array: Any) -> bool:
