@@ -389,6 +389,54 @@ def test_zero_is_followed_to_where_it_began_and_an_element_by_itself():
     assert explain(x, y, 2).reasons[0].startswith("v3 = index at")
 
 
+def test_a_hook_that_makes_a_gradient_zero_is_no_cancellation():
+    x = number(3.0, "x")
+    t = x * 2.0
+    t.register_hook(lambda g: g * 0.0)
+    y = t * t
+    assert explain(x, y).reasons == ("a hook on v1 has replaced the gradient, which was 12, by 0",)
+    at = tg.tensor(np.array([1.0, 2.0, 3.0]), requires_grad=True, name="x")
+    at.register_hook(lambda g: g * np.array([0.0, 1.0, 0.0]))
+    y = (tg.relu(at - 1.0) * np.array([1.0, 2.0, 5.0])).sum()
+    (said,) = explain(at, y, index=2).reasons
+    assert said == "a hook on x has replaced the gradient, which was 5, by 0"
+    (said,) = explain(at, y, index=0).reasons  # here it was 0 before the hook saw it
+    assert "switched off" in said
+    kept = tg.tanh(number(0.0, "x"))
+    kept.retain_grad()
+    assert "is 0" in explain(kept, kept, grad=0.0).reasons[0]
+    assert "is 0" in explain(at, at, index=1, grad=[1.0, 0.0, 1.0]).reasons[0]
+    both = number(2.0, "both")
+    both.register_hook(lambda g: g * 0.0)
+    assert "replaced the gradient, which was 1," in explain(both, both).reasons[0]
+
+
+def test_a_zero_factor_is_the_reason_whatever_stands_beside_it():
+    x = tg.tensor(np.array([0.0, 1.0]), requires_grad=True, name="x")
+    for beside in (np.nan, np.inf):
+        d = tg.tensor(np.array([beside, 0.0]), name="d")
+        with np.errstate(all="ignore"):
+            (said,) = explain(x, (x * d).sum(), index=1).reasons
+        assert said == "v1 = mul multiplies x by d, which is exactly 0"
+
+
+def test_what_is_exactly_saturated_is_a_reason_and_no_note():
+    x, y = saturated(tg.sigmoid, 800.0)
+    found = explain(x, y)
+    assert "is saturated" in found.reasons[0] and not any("nearly" in note for note in found.notes)
+    x, y = saturated(tg.sigmoid, 20.0)
+    assert any("nearly saturated" in note for note in explain(x, y).notes)
+
+
+def test_reasons_that_say_something_come_before_those_that_read_elsewhere():
+    x = tg.tensor(np.array([-1.0, 1.0, 2.0, 3.0, 4.0, 5.0]), requires_grad=True, name="x")
+    others = [(x[i : i + 1] * 2.0).sum() for i in range(1, 6)]
+    y = sum(others, tg.relu(x[:1]).sum())
+    found = explain(x, y, index=0)
+    assert "switched off" in found.reasons[0] and len(found.reasons) == reasons.REASONS
+    assert all("does not read this part" in reason for reason in found.reasons[1:])
+
+
 def test_gates_that_are_nearly_saturated_are_named_with_their_step():
     cell, x, _ = gru(fused=False)
     b = cell.b.numpy().copy()
@@ -531,6 +579,10 @@ def test_a_long_tape_is_explained_in_one_pass():
         (module, "_checked", "int(i) % size", "0", test_one_element_of_what_was_broadcast_and_multiplied),
         (reasons, "zero", "waiting.append((use.consumer, onward))", "pass",
          test_zero_is_followed_to_where_it_began_and_an_element_by_itself),
+        (reasons, "_replaced", "not np.any(parts) or ", "", test_a_hook_that_makes_a_gradient_zero_is_no_cancellation),
+        (reasons, "_influence", "& mask", "& True", test_a_zero_factor_is_the_reason_whatever_stands_beside_it),
+        (reasons, "zero", "[*found, *elsewhere]", "[*elsewhere, *found]",
+         test_reasons_that_say_something_come_before_those_that_read_elsewhere),
         (reasons, "_first_backward", "-use.consumer.age", "use.consumer.age",
          test_the_first_of_two_is_blamed_and_its_line_named),
         (reasons, "_dead_end", "t.age > node.age", "False", test_a_parameter_that_was_a_constant_when_it_was_read),

@@ -19,7 +19,7 @@ from ..errors import GraphError, ModifiedError, PrimitiveError
 from ..transforms import tangent
 from .ledger import Contribution, Ledger, argument, ledger, stopped
 from .naming import names
-from .summary import host, number
+from .summary import host, number, summary
 from .words import printable
 
 REASONS = 4
@@ -120,13 +120,19 @@ def zero(x: Tensor, book: Ledger, chosen: Any = None) -> list[str]:
     if not x.size:
         return [f"{called[x.age]} has no elements"]
     found: dict[str, None] = {}
+    elsewhere: dict[
+        str, None
+    ] = {}  # what reads other parts of x than those that are meant: a reason if nothing else is
     waiting = [(x, np.ones(x.shape, bool) if chosen is None else chosen)]
     seen = {x.age}
     while waiting and len(found) < REASONS:
         t, mask = waiting.pop(0)
         uses = book.contributions.get(t.age, [])
-        if any(t is y for y in book.results) and not uses:
+        if any(t is y for y in book.results) and not uses and not np.any(host(book.seeds[t.age])[mask]):
             found[f"the gradient that comes in for {called[t.age]} is 0"] = None
+        if replaced := _replaced(t, mask, book, called):
+            found[replaced] = None
+            continue
         moved = [use for use in uses if np.any(host(use.added)[mask] != 0)]
         if moved:
             ops = " and ".join(dict.fromkeys(_made_by(use.consumer, called) for use in moved))
@@ -141,7 +147,8 @@ def zero(x: Tensor, book: Ledger, chosen: Any = None) -> list[str]:
                     found[_switched_off(use, onward, called)] = None
                     continue
             elif not onward.any():
-                found[_switched_off(use, None, called)] = None
+                picks = use.consumer.op is not None and use.consumer.op.name == "index"
+                (elsewhere if picks else found)[_switched_off(use, None, called)] = None
                 continue
             elif (upstream[onward] != 0).any():
                 found[_small_or_balanced(use, called)] = None
@@ -149,14 +156,28 @@ def zero(x: Tensor, book: Ledger, chosen: Any = None) -> list[str]:
             if use.consumer.age not in seen:
                 seen.add(use.consumer.age)
                 waiting.append((use.consumer, onward))
-    return list(found)
+    return [*found, *elsewhere][:REASONS]
+
+
+def _replaced(t: Tensor, mask: Any, book: Ledger, called: Mapping[int, str]) -> str:
+    """Whether a hook has made the gradient of some elements 0; "" if it was 0 before, or there is no hook."""
+    if not any(hook is not keep for hook in t.hooks or ()):
+        return ""
+    with np.errstate(all="ignore"):
+        before = [after for _, _, after in book.running(t)][-1:] or [book.seeds.get(t.age, np.zeros(t.shape))]
+    parts = host(before[0])[mask]
+    if not np.any(parts) or np.any(host(book.gradients[t.age])[mask]):
+        return ""
+    return f"a hook on {called[t.age]} has replaced the gradient, which was {summary(parts).words()}, by 0"
 
 
 def _influence(use: Contribution, mask: Any) -> Any:
     """Which elements of the consumer move when the chosen elements of x do."""
     probe = np.where(mask, np.random.default_rng(0).uniform(1, 2, use.x.shape), 0).astype(use.x.dtype)
     moved = moves(use, probe)
-    return np.ones(use.consumer.shape, bool) if moved is None else moved != 0
+    if moved is None:
+        return np.ones(use.consumer.shape, bool)
+    return (moved != 0) & mask if _pointwise(use.consumer) else moved != 0  # 0 times nan is nan, and yet does not move
 
 
 def moves(use: Contribution, way: Any) -> Any:
@@ -242,7 +263,7 @@ def faint(x: Tensor, book: Ledger) -> list[str]:
         if node.op is not None and node.op.name in ("sigmoid", "tanh") and node.size:
             y = np.abs(host(node._array).astype(np.float64))
             largest = float((y * (1 - y) if node.op.name == "sigmoid" else 1 - y * y).max())
-            if largest < FAINT:
+            if 0 < largest < FAINT:  # what is saturated exactly is the reason of a zero, and told there
                 found.append(f"{_made_by(node, called)} is nearly saturated: its slope is at most {largest:.1g}")
     return found[:REASONS] + ([f"{len(found) - REASONS} more are nearly saturated"] if len(found) > REASONS else [])
 
