@@ -483,6 +483,36 @@ def test_why_a_gradient_is_not_finite(pattern):
     assert 'class="total bad"' in found.html
 
 
+def test_of_one_element_only_what_touches_it_is_blamed():
+    def at(*values, name="x"):
+        return tg.tensor(np.array(values), requires_grad=True, name=name)
+
+    with np.errstate(all="ignore"):
+        x = at(0.0, 0.0)
+        y = (tg.sqrt(x[0:1]) * 0.0 + tg.log(x[1:2]) * 0.0).sum()
+        (said,) = explain(x, y, index=0).reasons
+        assert "sqrt is the first" in said and "0 · inf has no value" in said
+        said = explain(x, y, index=1).reasons
+        assert "log is the first" in said[0] and not any("sqrt" in each for each in said)
+        x = at(4.0, 0.0, -1.0)
+        y = (tg.sqrt(x) * tg.log(x)).sum()
+        said = explain(x, y, index=2).reasons
+        assert "at element (2,)" in said[0] and "made nan at element (2,)" in said[1]
+        said = explain(x, tg.sqrt(x).sum(), index=2).reasons[0]
+        assert "nan at element (2,): upstream 1 times slope nan" in said and "infinite at 0" not in said
+        said = explain(x, y, index=1).reasons[0]
+        assert "(1,)" in said and "v2 is not finite itself" in said and not explain(x, y, index=0).reasons
+        x, c = at(1.0, 2.0, 3.0), at(1.0, np.inf, np.nan, name="c")
+        y = (x * tg.exp(c * 2.0)).sum()
+        assert "c itself holds inf at element (1,)" in explain(x, y, index=1).reasons
+        assert "c itself holds nan at element (2,)" in explain(x, y, index=2).reasons
+        x = at(0.0, 5.0)  # the way back is inf times 0, and nothing moves on the way forward
+        assert "log is the first" in explain(x, tg.log(x * 0.0).sum(), index=0).reasons[0]
+        w = at(1.0, 2.0, 3.0)  # from an element through a whole: all of it has a part
+        y = (w.sum() * tg.log(w - 3.0).sum()).reshape((1,)).sum()
+        assert any("made nan" in each for each in explain(w, y, index=2).reasons)
+
+
 def test_the_first_of_two_is_blamed_and_its_line_named():
     x = tg.tensor(np.array([4.0, 0.0]), requires_grad=True, name="x")
     with np.errstate(all="ignore"):
@@ -579,6 +609,10 @@ def test_a_long_tape_is_explained_in_one_pass():
         (module, "_checked", "int(i) % size", "0", test_one_element_of_what_was_broadcast_and_multiplied),
         (reasons, "zero", "waiting.append((use.consumer, onward))", "pass",
          test_zero_is_followed_to_where_it_began_and_an_element_by_itself),
+        (reasons, "reached", "chosen is None", "True", test_of_one_element_only_what_touches_it_is_blamed),
+        (reasons, "_sources", "return mask", "return np.ones(t.shape, bool)",
+         test_of_one_element_only_what_touches_it_is_blamed),
+        (reasons, "_made", "& meant", "& True", test_of_one_element_only_what_touches_it_is_blamed),
         (reasons, "_replaced", "not np.any(parts) or ", "", test_a_hook_that_makes_a_gradient_zero_is_no_cancellation),
         (reasons, "_influence", "& mask", "& True", test_a_zero_factor_is_the_reason_whatever_stands_beside_it),
         (reasons, "zero", "[*found, *elsewhere]", "[*elsewhere, *found]",

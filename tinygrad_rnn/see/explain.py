@@ -432,15 +432,13 @@ class _Builder:
 
     def _reasons(self, total: Any) -> list[str]:
         assert self.book is not None
-        if not np.isfinite(total).all():
-            return broken(self.x, self.book)
-        if np.any(total):
-            return []
         mask = None
         if self.index is not None:
             mask = np.zeros(self.x.shape, bool)
             mask[self.index] = True
-        return zero(self.x, self.book, mask)
+        if not np.isfinite(total).all():
+            return broken(self.x, self.book, mask)
+        return [] if np.any(total) else zero(self.x, self.book, mask)
 
     def _remark(self, total: Any) -> None:
         x, y, book = self.asked, self.y, self.book

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..backend import NAMESPACE_OF, as_array
-from ..core.autodiff import concerned, tape
+from ..core.autodiff import Part, concerned, tape
+from ..core.broadcasting import fitted
 from ..core.modes import changed
 from ..core.primitive import unchanged
 from ..core.tensor import Tensor, keep
@@ -279,34 +280,103 @@ CAUSES = {
 }  # fmt: skip
 
 
-def broken(x: Tensor, book: Ledger) -> list[str]:
-    """Why the gradient of x is not finite: the first operation on the way back, and on the way forward, to make it."""
+def broken(x: Tensor, book: Ledger, chosen: Any = None) -> list[str]:
+    """Why the gradient of x is not finite: the first operation on the way back, and on the way forward, to make it.
+
+    chosen: a mask of the elements of x that are meant; all, if left out.
+    """
     called = names(book.tensors)
-    found = [*_first_backward(x, book, called), *_first_forward(book, called)]
+    way = reached(x, book, chosen)
+    found = [*_first_backward(way, book, called), *_first_forward(_read(way, book), book, called)]
+    if not found and chosen is not None:  # a part of the way that could not be told element by element
+        return broken(x, book)
     return found or [f"the sum of the contributions to {called[x.age]} is beyond the largest number of {x.dtype}"]
 
 
-def _first_backward(x: Tensor, book: Ledger, called: Mapping[int, str]) -> Iterator[str]:
-    on_the_way = concerned(book.results, [x])
+def reached(x: Tensor, book: Ledger, chosen: Any = None) -> dict[int, Any]:
+    """By age of all that is made from x, which elements of it are made from the chosen ones (all, if left out)."""
+    if chosen is None:
+        return {age: np.ones(t.shape, bool) for age, t in concerned(book.results, [x]).items()}
+    way = {x.age: chosen}
+    for t in book.tensors[::-1]:  # the oldest first: what x has come to is complete before it is passed on
+        if t.age not in way:
+            continue
+        for use in book.contributions.get(t.age, []):
+            node = use.consumer
+            part = np.broadcast_to(way[t.age], node.shape) if _pointwise(node) else _influence(use, way[t.age])
+            way[node.age] = way[node.age] | part if node.age in way else part
+    return way
+
+
+def _read(way: Mapping[int, Any], book: Ledger) -> dict[int, Any]:
+    """By age, the elements whose values the rules along a way look at, and those that these were made from.
+
+    Linear operations look at none, bilinear ones at the other factor. Where it is not known, it is the whole array.
+    """
+    found: dict[int, Any] = {}
+
+    def add(t: Any, mask: Any) -> None:
+        if isinstance(t, Tensor):
+            found[t.age] = found[t.age] | mask if t.age in found else mask
+
+    for age in way:
+        for use in book.contributions.get(age, []):
+            node = use.consumer
+            kind, mask = node.op.kind if node.op else "", way.get(node.age)
+            if mask is None or kind == "linear":
+                continue
+            others = [t for at, t in enumerate(node.inputs or ()) if kind != "bilinear" or at != use.place]
+            for t in others if kind == "bilinear" else [*others, node]:
+                add(t, _sources(node, t, mask))
+    for node in book.tensors:  # the youngest first
+        if node.age in found:
+            for t in node.inputs or ():
+                add(t, _sources(node, t, found[node.age]))
+    return found
+
+
+def _sources(node: Tensor, t: Any, mask: Any) -> Any:
+    """Which elements of an input (or of the node itself) have a part in those of the node."""
+    if not isinstance(t, Tensor):
+        return None
+    if t is node or (_pointwise(node) and t.shape == node.shape):
+        return mask
+    op, rules = node.op, node.op.pulls if node.op and node.op.kind == "linear" and not node.op.variadic else ()
+    place = next((at for at, x in enumerate(node.inputs or ()) if x is t), -1)
+    rule = rules[place] if place < len(rules) else None
+    if op is None or op.vjp or rule is None:
+        return np.ones(t.shape, bool)
+    g = as_array(mask.astype(node.dtype), node.backend, node.dtype)
+    with changed(recording=False, debug=False), np.errstate(all="ignore"):
+        try:
+            d = rule(g) if rule is unchanged else rule(g, node)
+        except ModifiedError:
+            return np.ones(t.shape, bool)
+    return host(fitted(d.whole() if type(d) is Part else d, t)) != 0
+
+
+def _first_backward(way: Mapping[int, Any], book: Ledger, called: Mapping[int, str]) -> Iterator[str]:
     for y in book.results:
-        if y.age in book.gradients and not _finite(book.gradients[y.age]):
+        if y.age in way and y.age in book.seeds and not _finite(host(book.seeds[y.age])[way[y.age]]):
             yield f"the gradient that comes in for {called[y.age]} is not finite"
             return
-    uses = [use for age in on_the_way for use in book.contributions.get(age, [])]
+    uses = [use for age in way for use in book.contributions.get(age, []) if use.consumer.age in way]
     for use in sorted(uses, key=lambda use: -use.consumer.age):
-        rows = host(use.dense)
-        if _finite(use.upstream) and not _finite(rows):
-            yield _made(use, rows, called)
+        rows, upstream = host(use.dense), host(use.upstream)[way[use.consumer.age]]
+        meant = np.broadcast_to(way[use.x.age], rows.shape)
+        if _finite(upstream) and not _finite(rows[meant]):
+            yield _made(use, rows, meant, called)
             return
-    for age, t in on_the_way.items():
-        if any(hook is not keep for hook in t.hooks or ()) and not _finite(book.gradients.get(age, 0.0)):
-            yield f"a hook on {called[age]} gave a gradient that is not finite"
+    for t in book.tensors:
+        hooked = t.age in way and any(hook is not keep for hook in t.hooks or ())
+        if hooked and not _finite(host(book.gradients.get(t.age, np.zeros(t.shape)))[way[t.age]]):
+            yield f"a hook on {called[t.age]} gave a gradient that is not finite"
             return
 
 
-def _made(use: Contribution, rows: Any, called: Mapping[int, str]) -> str:
+def _made(use: Contribution, rows: Any, meant: Any, called: Mapping[int, str]) -> str:
     node, local = use.consumer, slopes(use)
-    at = tuple(int(i[0]) for i in np.nonzero(~np.isfinite(rows))) if rows.ndim else ()
+    at = tuple(int(i[0]) for i in np.nonzero(~np.isfinite(rows) & meant)) if rows.ndim else ()
     where = f" at element {at}" if at else ""
     value = number(float(rows[at]))
     said = f"{_made_by(node, called)} is the first to give {called[use.x.age]} a contribution that is not finite, "
@@ -315,22 +385,26 @@ def _made(use: Contribution, rows: Any, called: Mapping[int, str]) -> str:
         up, slope = float(host(use.upstream)[at]), float(local[at])
         said += f": upstream {number(up)} times slope {number(slope)}"
         said += ", and 0 · inf has no value" if up == 0 and np.isinf(slope) else ""
-    cause = CAUSES.get(node.op.name if node.op else "")
-    holds = [called[t.age] for t in node.inputs or () if isinstance(t, Tensor) and not _finite(t._array)]
+    outside = (
+        local is not None and local.shape == rows.shape and np.isnan(local[at])
+    )  # no slope at all, not a steep one
+    cause = CAUSES.get(node.op.name if node.op and not outside else "")
+    inputs = [(called[t.age], host(t._array)) for t in node.inputs or () if isinstance(t, Tensor)]
+    holds = [name for name, held in inputs if not _finite(held[at] if held.shape == rows.shape else held)]
     if holds:
         return f"{said}; {holds[0]} is not finite itself"
     return f"{said}; {cause}" if cause else said
 
 
-def _first_forward(book: Ledger, called: Mapping[int, str]) -> Iterator[str]:
+def _first_forward(read: Mapping[int, Any], book: Ledger, called: Mapping[int, str]) -> Iterator[str]:
     for node in book.tensors[::-1]:
-        if _finite(node._array):
+        values = host(node._array)
+        if node.age not in read or _finite(values[read[node.age]]):
             continue
         inputs = [t for t in node.inputs or () if isinstance(t, Tensor)]
-        if any(not _finite(t._array) for t in inputs):
+        if any(not _finite(host(t._array)[read[t.age]]) for t in inputs):
             continue
-        values = host(node._array)
-        at = tuple(int(i[0]) for i in np.nonzero(~np.isfinite(values))) if values.ndim else ()
+        at = tuple(int(i[0]) for i in np.nonzero(~np.isfinite(values) & read[node.age])) if values.ndim else ()
         where, value = f" at element {at}" if at else "", number(float(np.real(values[at])))
         if node.op is None:
             yield f"{called[node.age]} itself holds {value}{where}"
