@@ -322,6 +322,22 @@ def test_a_freed_graph_and_a_changed_value():
     assert re.match("the gradient of x .* is lost: mul used w", explain(x, y).missing)
 
 
+def test_numbers_that_the_tape_has_not_read_are_marked():
+    w, b, far = drawn(3, name="w"), drawn(3, seed=1, name="b"), drawn(3, seed=2, name="far")
+    y = ((w + b) * 2.0).sum() + far.sum()
+    assert not any("other numbers" in note for note in explain(w, y).notes)
+    b.assign_(0.0)
+    far.assign_(0.0)  # stands in no formula that is shown
+    (said,) = [note for note in explain(w, y).notes if "other numbers" in note]
+    assert said == "b has other numbers now than the tape read; all that was computed is as it was."
+    w.assign_(1.0)
+    assert any(note.startswith("w, b have other numbers now") for note in explain(w, y).notes)
+    assert "w, b have other numbers now" in explain(w, y).text(200)
+    late = tg.tensor(np.ones(3), requires_grad=True, name="late")
+    late.assign_(2.0)  # before anything read it
+    assert not any("other numbers" in note for note in explain(late, (late * 2.0).sum()).notes)
+
+
 def test_missing_is_a_sentence_for_tooltips_and_empty_where_there_is_a_gradient():
     x, w = drawn(3, name="x"), drawn(3, seed=1, name="w")
     y = (x * 2.0).sum()
@@ -609,6 +625,8 @@ def test_a_long_tape_is_explained_in_one_pass():
         (module, "_checked", "int(i) % size", "0", test_one_element_of_what_was_broadcast_and_multiplied),
         (reasons, "zero", "waiting.append((use.consumer, onward))", "pass",
          test_zero_is_followed_to_where_it_began_and_an_element_by_itself),
+        (reasons, "changed_since", "x.modified > node.age", "x.modified",
+         test_numbers_that_the_tape_has_not_read_are_marked),
         (reasons, "reached", "chosen is None", "True", test_of_one_element_only_what_touches_it_is_blamed),
         (reasons, "_sources", "return mask", "return np.ones(t.shape, bool)",
          test_of_one_element_only_what_touches_it_is_blamed),
@@ -627,7 +645,7 @@ def test_a_long_tape_is_explained_in_one_pass():
 def test_an_explanation_that_lies_is_caught(owner, function, old, new, check, monkeypatch):
     check()
     mutated(monkeypatch, owner, function, old, new)
-    for name in ("slopes", "zero", "broken", "missing"):
+    for name in ("slopes", "zero", "broken", "missing", "changed_since"):
         monkeypatch.setattr(module, name, getattr(reasons, name))
     with pytest.raises((AssertionError, ValueError, TypeError, IndexError)):
         check()

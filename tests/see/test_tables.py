@@ -134,6 +134,22 @@ def test_what_has_no_tangent_or_adjoint_says_why():
     assert lost.rows[-1].tangent.why.startswith("lost") and "lost" in lost.html and "lost" in lost.markdown
 
 
+def test_numbers_that_the_tape_has_not_read_are_marked():
+    w = tg.tensor([1.0, 2.0], requires_grad=True, name="w")
+    y = (w + 1.0).sum()
+    assert tables.trace_table(y)["w"].primal.said == "1, 2"
+    w.assign_([5.0, 6.0])
+    table = tables.trace_table(y)
+    assert table["w"].primal.value.numbers == (5.0, 6.0) and table["v1"].primal.value.numbers == (2.0, 3.0)
+    assert table["w"].primal.said == "5, 6 (now; the tape read others)" and table["v1"].primal.said == "2, 3"
+    for text in (table.text(200), table.markdown, table.latex, table.html):
+        assert "now; the tape read others" in text and "w has other numbers now than the tape read" in text
+        assert "agree" not in text
+    y = y + (w * 2.0).sum()  # it read the new numbers, and the first sum did not
+    assert "now;" in tables.trace_table(y)["w"].primal.said
+    assert "now;" not in tables.trace_table((w * 2.0).sum())["w"].primal.said
+
+
 def test_nan_and_infinity_are_shown_and_marked():
     x = tg.tensor([0.0, 1.0, 2.0, 3.0, 4.0], requires_grad=True, name="x")
     with np.errstate(all="ignore"):
@@ -315,6 +331,9 @@ def test_what_was_a_constant_when_it_was_read_does_not_move_nor_does_what_has_no
         (formula, "moving", "in places}", "in places[:1]}", test_the_formulas_of_the_table_give_its_numbers),
         (transforms, "_moves", "x.age < node.age", "True",
          test_what_was_a_constant_when_it_was_read_does_not_move_nor_does_what_has_no_rule),
+        (tables._Builder, "_primal", "CHANGED if", "'' if", test_numbers_that_the_tape_has_not_read_are_marked),
+        (tables._Builder, "_notes", "if self.changed:", "if False:",
+         test_numbers_that_the_tape_has_not_read_are_marked),
         (tables, "_has", "t.ndim == len(index) and ", "", test_arrays_are_summed_up_or_shown_at_one_index),
     ],
 )  # fmt: skip

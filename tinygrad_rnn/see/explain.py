@@ -29,7 +29,7 @@ from .ledger import Contribution, Ledger, ledger
 from .naming import names
 from .notation import accented, latex_name, literal, mathml, plain
 from .publishing import framed, page, save
-from .reasons import broken, faint, missing, moves, slopes, zero
+from .reasons import broken, changed_note, changed_since, faint, missing, moves, slopes, zero
 from .summary import FEW, Summary, host, number, summary
 from .tables import DIGITS, markdown_text
 from .unfolding import unfolded
@@ -456,6 +456,8 @@ class _Builder:
             self.notes.append(f"{name}.grad is None so far: backward() has not run, or it was cleared")
         if any(hook is not keep for hook in x.hooks or ()):
             self.notes.append(f"a hook on {name} changes the sum of the contributions")
+        shown = [use.consumer for line, chain in self.uses for use in (line, *chain)]
+        self.notes += changed_note(changed_since(shown), self.names)
         if not any(t.source for t in book.tensors):
             self.notes.append("lines of code are recorded under tg.debug() only")
         if self.index is None and np.isfinite(total).all():

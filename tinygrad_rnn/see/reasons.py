@@ -5,7 +5,7 @@ Everything is read from the ledger of the pass, and asked of the operations' own
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -415,6 +415,25 @@ def _first_forward(read: Mapping[int, Any], book: Ledger, called: Mapping[int, s
         source = f" from {', '.join(given)}" if given else ""
         yield f"the value was not finite before: {_made_by(node, called)} made {value}{where}{source}"
         return
+
+
+# -- other numbers since -------------------------------------------------------------------------------------------
+
+
+def changed_since(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The leaves of a tape that were given other numbers after something on it had read them, the oldest first."""
+    found = {x.age: x for node in tensors for x in node.inputs or () if isinstance(x, Tensor) and x.modified > node.age}
+    return [found[age] for age in sorted(found)]
+
+
+def changed_note(leaves: Sequence[Tensor], called: Mapping[int, str]) -> list[str]:
+    """A sentence about such leaves; none, if there are none."""
+    if not leaves:
+        return []
+    listed = ", ".join(called[x.age] for x in leaves[:REASONS])
+    more = f" and {len(leaves) - REASONS} more" if len(leaves) > REASONS else ""
+    have = "has" if len(leaves) == 1 else "have"
+    return [f"{listed}{more} {have} other numbers now than the tape read; all that was computed is as it was."]
 
 
 # -- words ---------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from .ledger import Ledger, ledger
 from .naming import names
 from .notation import escaped, mathml, plain
 from .publishing import framed, page, save
+from .reasons import changed_note, changed_since
 from .summary import Summary, host, number, summary
 from .unfolding import unfolded
 from .words import printable
@@ -38,6 +39,8 @@ TERMS = 4
 """Up to this many contributions to one adjoint are written out."""
 DIGITS = 4
 """Of each number in a table."""
+CHANGED = "now; the tape read others"
+"""Beside the numbers of a leaf that was given them after the tape had read it."""
 COLUMNS = ("Forward primal trace ↓", "Forward tangent trace ↓", "Reverse adjoint trace ↑")
 
 
@@ -46,7 +49,8 @@ class Cell:
     """One entry: what is computed, and what comes out.
 
     name, formula: as text; latex_name, latex: the same in LaTeX. The formula is "" where there is none.
-    value: the numbers; None if there are none, and then `why`. shape: () where it is said beside.
+    value: the numbers; None if there are none. shape: () where it is said beside.
+    why: why there are no numbers, or what has to be known of them.
     """
 
     name: str
@@ -64,6 +68,11 @@ class Cell:
             return self.why
         words = self.value.words(DIGITS)
         return words if self.value.numbers or not self.shape else f"{self.shape}: {words}"
+
+    @property
+    def said(self) -> str:
+        """The value in a few words, and what has to be known of it."""
+        return f"{self.number} ({self.why})" if self.value is not None and self.why else self.number
 
 
 @dataclass(frozen=True)
@@ -246,6 +255,7 @@ class _Builder:
         self.book: Ledger = ledger([y], grad)
         self.ordered = self.book.tensors[::-1]
         self.names = names(self.ordered)
+        self.changed = changed_since(self.ordered)
         self.starts = self._starts(wrt, moves)
         self.moved = {x.age: t._array for x, t in self.starts}
         self.stuck = ""
@@ -306,11 +316,12 @@ class _Builder:
             return Cell(plain(called), formula, latex_called, latex, None, why=why)
         if self.index and _has(t, self.index):
             array = host(array)[self.index]
-        return Cell(plain(called), formula, latex_called, latex, summary(array), () if accent else tuple(array.shape))
+        shape = () if accent else tuple(array.shape)
+        return Cell(plain(called), formula, latex_called, latex, summary(array), shape, why)
 
     def _primal(self, t: Tensor) -> Cell:
         write = None if t.op is None else lambda as_text: self.formulas.of(t, as_text).result
-        return self._cell(t, "", write, t._array)
+        return self._cell(t, "", write, t._array, CHANGED if any(t is x for x in self.changed) else "")
 
     def _tangent(self, t: Tensor) -> Cell:
         array = self.moved.get(t.age)
@@ -372,6 +383,8 @@ class _Builder:
             notes.append(f"Where an array has it, its element {list(self.index)} is shown.")
         if self.stuck:
             notes.append(f"Tangents are incomplete, {self.stuck}")
+        if self.changed:  # numbers of two times stand side by side: nothing is claimed of all of them
+            return notes + changed_note(self.changed, self.names)
         return notes + self._agreement(seed, called)
 
     def _agreement(self, seed: Any, called: str) -> list[str]:
@@ -396,13 +409,13 @@ def _has(t: Tensor, index: tuple[int, ...]) -> bool:
 def _line(cell: Cell) -> str:
     """An entry in one line."""
     made = f"{cell.name} = {cell.formula}" if cell.formula else cell.name
-    return f"{made} = {cell.number}" if cell.value is not None else f"{made}: {cell.why}" if cell.why else made
+    return f"{made} = {cell.said}" if cell.value is not None else f"{made}: {cell.why}" if cell.why else made
 
 
 def _folded(cell: Cell, width: int) -> str:
     """An entry in several lines: the formula, and below it the numbers."""
     made = f"{cell.name} = {cell.formula}" if cell.formula else cell.name
-    said = f"= {cell.number}" if cell.value is not None else cell.why
+    said = f"= {cell.said}" if cell.value is not None else cell.why
     one = _line(cell)
     lines = wrap(made, width, subsequent_indent="    ") + wrap(
         said, width, initial_indent="  ", subsequent_indent="    "
@@ -414,7 +427,8 @@ def _latex(cell: Cell) -> str:
     made = " = ".join(part for part in (cell.latex_name, cell.latex) if part)
     if cell.value is None:
         return made + (rf": \text{{{escaped(cell.why)}}}" if cell.why else "")
-    return f"{made} = {latex_number(cell.number)}"
+    mark = rf"\;\text{{({escaped(cell.why)})}}" if cell.why else ""
+    return f"{made} = {latex_number(cell.number)}{mark}"
 
 
 def latex_number(words: str) -> str:
@@ -438,7 +452,8 @@ def _html(row: Row, cell: Cell, head: str) -> str:
     formula = mathml(" = ".join(part for part in (cell.latex_name, cell.latex) if part))
     bad = " bad" if cell.value is not None and cell.value.broken else ""
     said = f'<span class="number{bad}">= {escape(cell.number)}</span>' if cell.value is not None else ""
-    said += f'<span class="soft"> {escape(cell.why)}</span>' if cell.why else ""
+    why = f"({cell.why})" if cell.value is not None and cell.why else cell.why
+    said += f'<span class="soft"> {escape(why)}</span>' if why else ""
     if cell is row.primal and (facts := ", ".join(fact for fact in (row.where, row.source) if fact)):
         said += f'<span class="soft where">{escape(printable(facts))}</span>'
     return f'<td data-of="{head}">{formula}{said}</td>'
