@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ET
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from latex import evaluate
 from mutants import mutated
+from rich.cells import cell_len
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, transforms
@@ -259,6 +263,39 @@ def test_text_fits_its_width():
         assert max(map(len, re.sub("[\u0300-\u036f]", "", table.text(width)).splitlines())) <= width
 
 
+WIDE = "重み_予測_勾配🙂🙂_とても長い名前"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_wide_letters_are_folded_and_not_cut(width):
+    """What stands in a column, put together again, is the whole entry."""
+    x, y = (tg.tensor([1.0, 2.0], requires_grad=True, name=f"{WIDE}{i}") for i in range(2))
+    table = tables.trace_table((x * y).sum())
+    text = table.text(width)
+    assert "…" not in text and max(map(cell_len, text.splitlines())) <= width
+    for row in table:
+        for cell in row.cells:
+            lines = tables._folded(cell, (width - tables.EDGES) // 3).splitlines()
+            assert max(map(cell_len, lines)) <= (width - tables.EDGES) // 3
+            assert "".join("".join(lines).split()) == "".join(tables._line(cell).split())
+
+
+@given(st.text(st.sampled_from("ab 重🙂\u0304"), max_size=60), st.integers(8, 30))
+def test_folded_words_lose_nothing_and_fit(words, width):
+    lines = tables.folded(words, width, "  ")
+    assert "".join("".join(lines).split()) == "".join(words.split())
+    assert max(map(cell_len, lines), default=0) <= width
+
+
+def test_the_title_stands_above_the_latex_table_and_is_escaped():
+    _, _, y = survey()
+    latex = tables.trace_table(y, title="50% of a_b & c").latex
+    title, head = latex.index(r"\multicolumn{3}{l}{\textbf{50\% of a\_b \& c}} \\[4pt]"), latex.index("Forward primal")
+    assert latex.index(r"\begin{longtable}") < title < head < latex.index(r"\endfirsthead") < latex.index(r"\endhead")
+    assert latex.count("textbf") == 1 and latex.count("Forward primal") == 2
+    assert r"\textbf{Trace of y}" in tables.trace_table(y).latex
+
+
 def test_what_does_not_fit_is_refused():
     x1, _, y = survey()
     with pytest.raises(GraphError, match="no part"):
@@ -267,6 +304,8 @@ def test_what_does_not_fit_is_refused():
         tables.trace_table(y, wrt=x1, tangents=[1.0, 2.0])
     with pytest.raises(ShapeError, match="2 tangents for 1"):
         tables.trace_table(y, wrt=[x1], tangents=[1.0, 2.0])
+    with pytest.raises(OptionError, match=r"wrt names x1 \(\) float64 twice"):
+        tables.trace_table(y, wrt=[x1, x1], tangents=[1.0, 2.0])
     with pytest.raises(GraphError, match="no graph"):
         tables.trace_table(tg.tensor(1.0))
     with pytest.raises(KeyError, match="no row is called"):
@@ -334,6 +373,8 @@ def test_what_was_a_constant_when_it_was_read_does_not_move_nor_does_what_has_no
         (tables._Builder, "_primal", "CHANGED if", "'' if", test_numbers_that_the_tape_has_not_read_are_marked),
         (tables._Builder, "_notes", "if self.changed:", "if False:",
          test_numbers_that_the_tape_has_not_read_are_marked),
+        (tables, "folded", "cell_len(line + gap + word) > width:", "len(line + gap + word) > width:",
+         partial(test_wide_letters_are_folded_and_not_cut, 40)),
         (tables, "_has", "t.ndim == len(index) and ", "", test_arrays_are_summed_up_or_shown_at_one_index),
     ],
 )  # fmt: skip

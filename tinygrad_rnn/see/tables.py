@@ -15,7 +15,6 @@ from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from shutil import get_terminal_size
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -41,6 +40,8 @@ DIGITS = 4
 """Of each number in a table."""
 CHANGED = "now; the tape read others"
 """Beside the numbers of a leaf that was given them after the tape had read it."""
+EDGES = 8
+"""The cells in a line of a text table that stand around and between its three columns."""
 COLUMNS = ("Forward primal trace ↓", "Forward tangent trace ↓", "Reverse adjoint trace ↑")
 
 
@@ -134,8 +135,8 @@ class TraceTable:
         from rich.text import Text
 
         lines = [[_line(cell) for cell in row.cells] for row in self.rows]
-        if sum(max((cell_len(line[i]) for line in lines), default=0) for i in range(3)) + 6 > width:
-            lines = [[_folded(cell, (width - 6) // 3) for cell in row.cells] for row in self.rows]
+        if sum(max((cell_len(line[i]) for line in lines), default=0) for i in range(3)) + EDGES > width:
+            lines = [[_folded(cell, (width - EDGES) // 3) for cell in row.cells] for row in self.rows]
         if self.gap:
             lines.insert(self.gap[0], ["⋮"] * 3)
         table = Table(*COLUMNS, box=SIMPLE_HEAD, padding=(0, 1), show_edge=False)
@@ -163,10 +164,12 @@ class TraceTable:
     @property
     def latex(self) -> str:
         """The table as a LaTeX `longtable`; it needs the packages longtable and amsmath."""
-        lines = [r"% \usepackage{amsmath, longtable}", r"\begin{longtable}{lll}", r"\hline"]
+        lines = [r"% \usepackage{amsmath, longtable}", r"\begin{longtable}{lll}"]
         heads = (r"Forward primal trace $\downarrow$", r"Forward tangent trace $\downarrow$",
                  r"Reverse adjoint trace $\uparrow$")  # fmt: skip
-        lines += [f"{' & '.join(heads)} \\\\", r"\hline", r"\endhead"]
+        head = [r"\hline", f"{' & '.join(heads)} \\\\", r"\hline"]
+        title = rf"\multicolumn{{3}}{{l}}{{\textbf{{{escaped(self.title)}}}}} \\[4pt]"
+        lines += [title, *head, r"\endfirsthead", *head, r"\endhead"]
         for i, row in enumerate(self.rows):
             if self.gap and i == self.gap[0]:
                 lines.append(r"$\vdots$ & $\vdots$ & $\vdots$ \\")
@@ -232,8 +235,8 @@ def trace_table(
     max_rows: of a longer computation the first and last rows are shown.
 
     Raises: GraphError, if y has no graph, or one of `wrt` has no part in it; ShapeError for a tangent that does not
-        fit; OptionError for an index that no array has, or for fewer rows than 2; ModifiedError with expand, if a
-        value was overwritten.
+        fit; OptionError for an index that no array has, for fewer rows than 2, or for a tensor that `wrt` names twice;
+        ModifiedError with expand, if a value was overwritten.
     """
     if not isinstance(y, Tensor):
         raise GraphError(f"trace_table takes one tensor, not {type(y).__name__}; tg.draw takes several")
@@ -278,6 +281,9 @@ class _Builder:
                 raise GraphError(
                     f"{x.label} has no part in {self.y.label} that a gradient could follow; see tg.explain"
                 )
+        for at, x in enumerate(found):
+            if any(x is other for other in found[:at]):
+                raise OptionError(f"wrt names {x.label} twice: name each tensor once, with one tangent")
         if moves is None:
             given: list[Any] = [NAMESPACE_OF[type(x._array)].ones(x.shape, x.dtype) for x in found]
         else:
@@ -414,13 +420,33 @@ def _line(cell: Cell) -> str:
 
 def _folded(cell: Cell, width: int) -> str:
     """An entry in several lines: the formula, and below it the numbers."""
+    from rich.cells import cell_len
+
     made = f"{cell.name} = {cell.formula}" if cell.formula else cell.name
     said = f"= {cell.said}" if cell.value is not None else cell.why
     one = _line(cell)
-    lines = wrap(made, width, subsequent_indent="    ") + wrap(
-        said, width, initial_indent="  ", subsequent_indent="    "
-    )
-    return one if len(one) <= width else "\n".join(lines)
+    return one if cell_len(one) <= width else "\n".join([*folded(made, width), *folded(said, width, "  ")])
+
+
+def folded(words: str, width: int, first: str = "", rest: str = "    ") -> list[str]:
+    """Words in lines of a width in terminal cells, of which wide letters and emoji take two; long words are cut.
+
+    first, rest: stand in front of the first line and of all others.
+    """
+    from rich.cells import cell_len, chop_cells
+
+    lines, line = [], first
+    for word in words.split():
+        gap = " " if line.strip() else ""
+        if cell_len(line + gap + word) > width and line.strip():
+            lines.append(line)
+            line, gap = rest, ""
+        while cell_len(line + gap + word) > width:  # only a word that is longer than a line
+            piece = chop_cells(word, max(2, width - cell_len(line + gap)))[0]
+            lines.append(line + gap + piece)
+            line, gap, word = rest, "", word[len(piece) :]
+        line += gap + word
+    return [*lines, line] if line.strip() else lines
 
 
 def _latex(cell: Cell) -> str:
