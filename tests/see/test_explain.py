@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from mutants import mutated
+from rich.cells import cell_len
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
@@ -529,6 +530,21 @@ def test_of_one_element_only_what_touches_it_is_blamed():
         assert any("made nan" in each for each in explain(w, y, index=2).reasons)
 
 
+def test_sums_beyond_the_largest_number_are_told_without_a_warning():
+    """Warnings are errors here: whoever explains an overflow must not overflow himself."""
+    x = tg.tensor([1.0, 2.0], dtype="float32", requires_grad=True, name="x")
+    parts = []
+    with np.errstate(all="ignore"):
+        for t in range(3):
+            with tg.scope(step=t):
+                parts.append((x * np.float32(3e38)).sum())
+        y = parts[0] + parts[1] + parts[2]
+    for index in (None, 0):
+        found = explain(x, y, index=index)
+        assert np.isinf(found.total).all() and "beyond the largest number of float32" in found.reasons[0]
+        assert "inf" in found.text(80, lines=2) and "inf" in found.html and list(found.by_step()) == [2, 1, 0]
+
+
 def test_the_first_of_two_is_blamed_and_its_line_named():
     x = tg.tensor(np.array([4.0, 0.0]), requires_grad=True, name="x")
     with np.errstate(all="ignore"):
@@ -578,6 +594,7 @@ def test_any_name_is_literal_in_every_script(name):
     assert printable(name) in re.sub(r"\s+", " ", found.text(300))
     assert "default-src 'none'" in found.html and "unsafe" not in found.html
     assert found.markdown.count("$") % 2 == 0 or "\\$" in found.markdown
+    assert max(map(cell_len, found.text(40).splitlines())) <= 40
     none = explain(tg.tensor(1.0, name=name), y)
     assert printable(name) in none.text(300)
 

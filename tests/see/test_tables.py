@@ -282,7 +282,7 @@ def test_wide_letters_are_folded_and_not_cut(width):
 
 @given(st.text(st.sampled_from("ab 重🙂\u0304"), max_size=60), st.integers(8, 30))
 def test_folded_words_lose_nothing_and_fit(words, width):
-    lines = tables.folded(words, width, "  ")
+    lines = tables.folded(words, width, "  ", "    ")
     assert "".join("".join(lines).split()) == "".join(words.split())
     assert max(map(cell_len, lines), default=0) <= width
 

@@ -13,7 +13,6 @@ from html import escape
 from os import PathLike
 from pathlib import Path
 from shutil import get_terminal_size
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from .notation import accented, latex_name, literal, mathml, plain
 from .publishing import framed, page, save
 from .reasons import broken, changed_note, changed_since, faint, missing, moves, slopes, zero
 from .summary import FEW, Summary, host, number, summary
-from .tables import DIGITS, markdown_text
+from .tables import DIGITS, folded, markdown_text
 from .unfolding import unfolded
 from .words import printable
 
@@ -134,9 +133,10 @@ class Explanation:
     def by_step(self) -> dict[int | None, Any]:
         """By time step (None: in none), the sum of the contributions: of the shape of x, or of one element a number."""
         found: dict[int | None, Any] = {}
-        for i, line in enumerate(self.lines):
-            added = line.added if self.index is not None else self._embed(i)
-            found[line.step] = found[line.step] + added if line.step in found else added
+        with np.errstate(all="ignore"):
+            for i, line in enumerate(self.lines):
+                added = line.added if self.index is not None else self._embed(i)
+                found[line.step] = found[line.step] + added if line.step in found else added
         return found
 
     def __str__(self) -> str:
@@ -164,17 +164,17 @@ class Explanation:
 
         lines: if there are more contributions, they are shown as a table by time step, or as the first of them.
         """
-        out = [*wrap(f"{self.title}, {self.about}", width), ""]
+        out = [*folded(f"{self.title}, {self.about}", width), ""]
         for i, line in enumerate(self._shown(lines)):
-            out += wrap(f"{i + 1}  {line.head}", width, subsequent_indent="   ")
+            out += folded(f"{i + 1}  {line.head}", width, rest="   ")
             made = f"{plain(accented('bar', literal(line.read)))} += {line.formula}"
-            out += wrap(made, width, initial_indent="     ", subsequent_indent="         ")
+            out += folded(made, width, "     ", "         ")
             for name, words in line.facts:
-                out += wrap(f"{name}: {words}", width, initial_indent="     ", subsequent_indent="       ")
+                out += folded(f"{name}: {words}", width, "     ", "       ")
         if not self._shown(lines) and self.lines:
             out += self._columns(width)
         for sentence in (self._left_out(lines), "", self.answer, *self._said(), *self.notes):
-            out += wrap(sentence, width) or [""]
+            out += folded(sentence, width) or [""]
         return re.sub(r"\n{3,}", "\n\n", "\n".join(out))
 
     def _shown(self, lines: int) -> tuple[Line, ...]:
@@ -197,6 +197,10 @@ class Explanation:
         Of one element the numbers, else the norms. The last two columns are those of the whole step, and of all steps
         so far.
         """
+        with np.errstate(all="ignore"):
+            return self._table()
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
         columns = list(dict.fromkeys(_column(line) for line in self.lines))
         parts: dict[tuple[int | None, str], dict[str, Any]] = {}  # by step and column: the sum for each slice of x
         for line in self.lines:
@@ -366,9 +370,10 @@ class _Builder:
         if self.book is not None and not self.missing:
             gradient = host(self.book.gradients[self.x.age])
             total = gradient if self.index is None else float(gradient[self.index])
-            lines = self._lines()
-            reasons = self._reasons(total)
-            self._remark(total)
+            with np.errstate(all="ignore"):  # what is not finite is told in the reasons
+                lines = self._lines()
+                reasons = self._reasons(total)
+                self._remark(total)
         about = (
             f"{self.asked.shape} {self.asked.dtype}"
             if self.index is None

@@ -42,6 +42,8 @@ CHANGED = "now; the tape read others"
 """Beside the numbers of a leaf that was given them after the tape had read it."""
 EDGES = 8
 """The cells in a line of a text table that stand around and between its three columns."""
+INDENT = "    "
+"""In front of what goes on in another line."""
 COLUMNS = ("Forward primal trace ↓", "Forward tangent trace ↓", "Reverse adjoint trace ↑")
 
 
@@ -425,10 +427,14 @@ def _folded(cell: Cell, width: int) -> str:
     made = f"{cell.name} = {cell.formula}" if cell.formula else cell.name
     said = f"= {cell.said}" if cell.value is not None else cell.why
     one = _line(cell)
-    return one if cell_len(one) <= width else "\n".join([*folded(made, width), *folded(said, width, "  ")])
+    return (
+        one
+        if cell_len(one) <= width
+        else "\n".join([*folded(made, width, rest=INDENT), *folded(said, width, "  ", INDENT)])
+    )
 
 
-def folded(words: str, width: int, first: str = "", rest: str = "    ") -> list[str]:
+def folded(words: str, width: int, first: str = "", rest: str = "") -> list[str]:
     """Words in lines of a width in terminal cells, of which wide letters and emoji take two; long words are cut.
 
     first, rest: stand in front of the first line and of all others.
@@ -436,8 +442,7 @@ def folded(words: str, width: int, first: str = "", rest: str = "    ") -> list[
     from rich.cells import cell_len, chop_cells
 
     lines, line = [], first
-    for word in words.split():
-        gap = " " if line.strip() else ""
+    for gap, word in re.findall(r"(\s*)(\S+)", words):
         if cell_len(line + gap + word) > width and line.strip():
             lines.append(line)
             line, gap = rest, ""
