@@ -169,6 +169,8 @@ def test_gates_are_those_of_the_model(here: Path, capsys: pytest.CaptureFixture[
     assert found.sentences()[0] in " ".join(said.split())
     assert status("gates", "--checkpoint", "run", "--prompt", "the cat", "--gate", "h", "--layer", "0") == 0
     assert "h  hidden state" in capsys.readouterr().out
+    assert status("gates", "--checkpoint", "run", "--prompt", "the cat", "--gate", "") != 0
+    assert "and no ''" in capsys.readouterr().err
     for name, starts in (("g.svg", "<svg"), ("g.html", "<!doctype html>"), ("g.txt", "GRU, layer 0")):
         assert status("gates", "--checkpoint", "run", "--prompt", "the cat", "--out", name) == 0
         said = capsys.readouterr().out

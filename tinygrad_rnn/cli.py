@@ -449,7 +449,8 @@ def _gates(chosen: argparse.Namespace) -> int:
     if not -1 <= chosen.layer < len(found):
         raise OptionError(f"--layer is {chosen.layer}; the model has {len(found)}, counted from 0")
     picture = found[chosen.layer]
-    names = [chosen.gate] if chosen.gate else picture.shown if chosen.out else [picture.gate or picture.shown[-1]]
+    usual = picture.shown if chosen.out else [picture.gate or picture.shown[-1]]
+    names = usual if chosen.gate is None else [chosen.gate]
     picture = picture.show(*names, units=chosen.units)
     if chosen.out:
         print(f"{picture.save(chosen.out)} shows {', '.join(names)}.", *picture.sentences(), sep="\n")

@@ -334,8 +334,30 @@ def test_choices_that_are_not_there_are_refused() -> None:
             found.show(**choice)
     with pytest.raises(OptionError, match="defines z, r, n, h, and no 'q'"):
         found.show("q")
+    for wrong in (1.5, "a", True, None):
+        with pytest.raises(OptionError, match="units is"):
+            found.show(units=[wrong])
+    for wrong in (1.5, "a", True):
+        for choice in ("units", "sequence"):
+            with pytest.raises(OptionError, match=f"{choice} is"):
+                found.show(**{choice: wrong})
+    with pytest.raises(OptionError, match="labels is 3; it must be a sequence of T = 7"):
+        flow.gates(made("gru before new"), given_x(), labels=3)
     with pytest.raises(ShapeError, match="3 labels for T = 7"):
         flow.gates(made("gru before new"), given_x(), labels=[*"abc"])
+
+
+@pytest.mark.parametrize("kind_of_number", [np.int64, np.int32, np.uint8], ids=lambda kind: kind.__name__)
+def test_whole_numbers_of_numpy_choose_as_those_of_python_do(kind_of_number: type) -> None:
+    layer, two, one = made("gru before new"), kind_of_number(2), kind_of_number(1)
+    (found,) = flow.gates(layer, given_x())
+    assert found.show(units=two, sequence=one).svg == found.show(units=2, sequence=1).svg
+    assert found.show(units=np.array([two, one])).svg == found.show(units=[2, 1]).svg != found.show(units=[1, 2]).svg
+    whole = flow.shares(layer, given_x(), at=2).gradient
+    for at in (two, [two], np.array([two])):
+        for name, g in flow.shares(layer, given_x(), at=at).gradient.items():
+            np.testing.assert_array_equal(g, whole[name])
+    assert flow.gradient_through_time(layer, given_x(), cell=kind_of_number(0)).norms.shape == (T, T)
 
 
 def test_the_units_shown_are_those_that_move_most() -> None:
@@ -501,6 +523,29 @@ def test_the_decay_of_all_four_cells_in_one_picture() -> None:
         flow.decay({}, given_x())
 
 
+def test_what_cannot_be_compared_is_refused() -> None:
+    layer = made("gru before new")
+    for layers in ([layer], layer, "GRU", {3: layer}, None):
+        with pytest.raises(OptionError, match="a dict of layers by name"):
+            flow.decay(layers, given_x())  # type: ignore[arg-type]
+    for layers, says in (
+        ({}, "no layer to compare"),
+        ({"GRU": 3}, "not in int"),
+        ({"GRU": layer.cells[0]}, "in GRUCell"),
+    ):
+        with pytest.raises(OptionError, match=says):
+            flow.decay(layers, given_x())  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="loss is 3; it must be a function"):
+        flow.decay({"GRU": layer}, given_x(), loss=3)  # type: ignore[arg-type]
+
+
+def test_the_check_of_numpys_numbers_notices_a_check_for_int(monkeypatch: pytest.MonkeyPatch) -> None:
+    mutated(monkeypatch, unrolled, "counts", "Integral", "int")
+    monkeypatch.setattr(gates_module, "counts", unrolled.counts)
+    with pytest.raises(OptionError, match="units is"):
+        test_whole_numbers_of_numpy_choose_as_those_of_python_do(np.int64)
+
+
 def test_an_open_way_through_time_keeps_the_gradient() -> None:
     """Row 9 of the equations: z = 0 keeps all, so that nothing decays; the plain unit forgets."""
     gru = made("gru before new")
@@ -511,7 +556,9 @@ def test_an_open_way_through_time_keeps_the_gradient() -> None:
     assert flow.gradient_through_time(made("rnn tanh"), given_x()).decay[-1] < 0.2
 
 
-@pytest.mark.parametrize("choice", [{"cell": 4}, {"cell": -1}, {"state": "c"}], ids=str)
+@pytest.mark.parametrize(
+    "choice", [{"cell": 4}, {"cell": -1}, {"cell": "a"}, {"cell": 0.0}, {"cell": False}, {"state": "c"}], ids=str
+)
 def test_states_that_are_not_there_are_refused(choice: dict) -> None:
     with pytest.raises(OptionError, match=r"the layer has 1|has the states h"):
         flow.gradient_through_time(made("gru before new"), given_x(), **choice)
@@ -594,7 +641,7 @@ def test_shares_where_there_is_no_gradient_are_zero() -> None:
     assert '% from "," (t = 6)' in labelled.sentences()[0] and labelled.strips()[0].columns == (*"abcdef,",)
     with pytest.raises(ShapeError, match="2 labels for T = 7"):
         flow.truncation(made("gru before new"), given_x(), 2, labels=["a", "b"])
-    for at in (T, [0, -T - 1], []):
+    for at in (T, [0, -T - 1], [], 1.5, "a", True, [None], [1.0], np.float64(1)):
         with pytest.raises(OptionError, match="at names"):
             flow.shares(made("gru before new"), given_x(), at=at)
 

@@ -5,7 +5,7 @@ Each step of each cell gets weights of its own, so that one way back tells them 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from ...nn.recurrent import Recurrent
 from .gradients import Arrays, Loss, losses, norm, total
 from .heat import Strip, seen
 from .picture import Picture
-from .unrolled import labelled, unrolled
+from .unrolled import counts, labelled, unrolled
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -178,12 +178,12 @@ def _taken_apart(
     each = losses(layer, walks, loss)
     T = len(each)
     named = labelled(labels, T)
-    chosen = list(range(T)) if at is None else [at] if isinstance(at, int) else list(at)
+    chosen = list(range(T)) if at is None else list(at) if isinstance(at, Iterable) else [at]
     if not chosen:
         raise OptionError("at names no step: give at least one, or leave it out for all of them")
     for t in chosen:
-        if not -T <= t < T:
-            raise OptionError(f"at names step {t}; there are T = {T}, counted from 0")
+        if not counts(t, -T, T):
+            raise OptionError(f"at names step {t!r}; there are T = {T}, counted from 0")
     with enable_grad():
         summed = sum([each[t] for t in chosen[1:]], each[chosen[0]])
     leaves = [leaf for walk in walks for step in walk.weights for leaf in step.values()]

@@ -21,7 +21,7 @@ from ...ops.shapes import concatenate
 from ..summary import number
 from .heat import Strip, logarithmic, seen
 from .plots import Curve, Matrix, Plot
-from .unrolled import Walk, labelled, unrolled
+from .unrolled import Walk, counts, labelled, unrolled
 
 Loss = Callable[[Tensor, int], Tensor]
 """The loss of one step: from what the layer puts out there, (N, D*H), and the number of the step."""
@@ -36,6 +36,8 @@ def total(output: Tensor, t: int) -> Tensor:
 
 def losses(layer: Recurrent, walks: list[Walk], loss: Loss) -> list[Tensor]:
     """The loss of each step, from what the top of the layer puts out there."""
+    if not callable(loss):
+        raise OptionError(f"loss is {loss!r}; it must be a function of an output (N, D*H) and the number of its step")
     D = 1 + layer.bidirectional
     tops = [[state[0] for state in walk.states] for walk in walks[-D:]]
     found = []
@@ -189,8 +191,10 @@ def decay(layers: Mapping[str, Recurrent], x: Any, *, loss: Loss = total) -> Dec
 
     layers: by the name that the plot gives them.
 
-    Raises: as `gradient_through_time`; OptionError, if there is no layer.
+    Raises: as `gradient_through_time`; OptionError, if there is no layer, or what is given is no dict of them by name.
     """
+    if not isinstance(layers, Mapping) or not all(isinstance(name, str) for name in layers):
+        raise OptionError(f"layers is {layers!r}; it must be a dict of layers by name, as in {{'GRU': layer}}")
     if not layers:
         raise OptionError("there is no layer to compare: give at least one, as in {'GRU': layer}")
     curves: dict[str, NDArray[Any]] = {}
@@ -211,6 +215,6 @@ def _left(name: str, curve: NDArray[Any]) -> str:
 
 def _chosen(layer: Recurrent, walks: list[Walk], cell: int | None) -> Walk:
     number = len(walks) - 1 - layer.bidirectional if cell is None else cell
-    if not 0 <= number < len(walks):
-        raise OptionError(f"cell is {cell}; the layer has {len(walks)}, counted from 0")
+    if not counts(number, 0, len(walks)):
+        raise OptionError(f"cell is {cell!r}; the layer has {len(walks)}, counted from 0")
     return walks[number]

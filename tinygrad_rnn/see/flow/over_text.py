@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from ...train.model import LanguageModel
 from ...train.text import Vocabulary
 from .heat import Strip, seen
 from .picture import Picture
-from .unrolled import Walk, labelled, watched
+from .unrolled import Walk, counts, labelled, watched
 
 MOST, FEW = 16, 5
 """How many units are shown, unless more are asked for, and how many symbols are named as the most open ones."""
@@ -102,13 +103,16 @@ class Gates(Picture):
                     f"{type(self.cell).__name__} defines {', '.join(self.values)}, and no {name!r}: choose among those"
                 )
         N, H = next(iter(self.values.values())).shape[1:]
-        chosen = self.units if units is None else units if isinstance(units, int) else tuple(units)
-        if chosen < 0 if isinstance(chosen, int) else not all(0 <= unit < H for unit in chosen):
+        chosen: Any = self.units if units is None else units
+        many = isinstance(chosen, Iterable)
+        chosen = tuple(chosen) if many else chosen
+        if not all(counts(unit, 0, H) for unit in chosen) if many else not counts(chosen, 0, sys.maxsize):
             raise OptionError(f"units is {units!r}; it is how many of the {H} units to show, or their numbers from 0")
         sequence = self.sequence if sequence is None else sequence
-        if not 0 <= sequence < N:
-            raise OptionError(f"sequence is {sequence}; there are {N}, counted from 0")
-        return dataclasses.replace(self, shown=names or self.shown, units=chosen, sequence=sequence)
+        if not counts(sequence, 0, N):
+            raise OptionError(f"sequence is {sequence!r}; there are {N}, counted from 0")
+        chosen = tuple(map(int, chosen)) if many else int(chosen)
+        return dataclasses.replace(self, shown=names or self.shown, units=chosen, sequence=int(sequence))
 
     def mean(self, name: str) -> NDArray[Any]:
         """The mean of one value over all units, step by step (T)."""

@@ -6,8 +6,9 @@ layers, sequences of several lengths and cells of your own are all seen in the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 from ...core.modes import enable_grad, no_grad
@@ -60,11 +61,18 @@ def unrolled(layer: Recurrent, x: Any, initial: Any = None, *, cut: int | None =
     return _in_time(walks)
 
 
+def counts(number: Any, low: int, high: int) -> bool:
+    """Whether something is a whole number, NumPy's too, from low up to high, and not high itself."""
+    return isinstance(number, Integral) and not isinstance(number, bool) and low <= int(number) < high
+
+
 def labelled(labels: Sequence[str] | None, T: int) -> tuple[str, ...]:
     """A label for each step: those given, or the numbers of the steps.
 
-    Raises: ShapeError, if they are not T.
+    Raises: OptionError, if they are no sequence; ShapeError, if they are not T.
     """
+    if labels is not None and not isinstance(labels, Sized):
+        raise OptionError(f"labels is {labels!r}; it must be a sequence of T = {T} texts, one for each step")
     if labels is not None and len(labels) != T:
         raise ShapeError(f"there are {len(labels)} labels for T = {T} steps; one for each would fit")
     return tuple(map(str, range(T))) if labels is None else tuple(labels)
