@@ -66,10 +66,10 @@ def _never_read(x: Tensor, book: Ledger) -> str:
     result = _label(y)
     if _made_from(x, y):
         return f"{_label(x)} was made from {result}, not the other way round: are the two swapped?"
-    cut = [f"{_label(t)} is {why}{place_of(t)}" for t in book.tensors if (why := stopped(t))]
+    cut = [f"{_label(t)} ({why}{place_of(t)})" for t in book.tensors if (why := stopped(t))]
     twin = next((t for t in book.tensors if x.name and t.name == x.name), None)
     if twin is not None:
-        how = f", and is {stopped(twin)}{place_of(twin)}" if stopped(twin) else ": x was copied or replaced"
+        how = f" ({stopped(twin)}{place_of(twin)})" if stopped(twin) else ": x was copied or replaced"
         return f"{_label(x)} is not on the tape of {result}, but another tensor of that name is{how}"
     if not cut:
         return f"nothing that led to {result} has used {_label(x)}"
