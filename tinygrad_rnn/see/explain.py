@@ -41,7 +41,11 @@ VIEWS = frozenset({
 """Operations that only pick, move or copy: what uses their result uses x."""
 ADD = "<mo>&#x0002B;</mo><mo>&#x0003D;</mo>", "<mo>+=</mo>"
 """A sign that a converter of LaTeX takes for two."""
-OPENING = ("the ", "no ", "nothing ", "a ", "lines ")
+OPENING = (
+    "the gradient ", "the value ", "the contributions ", "the sum ", "no gradient ", "nothing that ", "a hook ",
+    "the graph ", "lines of ",
+)  # fmt: skip
+"""How sentences begin that begin with no name: these get a capital letter."""
 LINES = 12
 """Up to this many contributions are shown one by one, unless asked for more."""
 

@@ -176,9 +176,7 @@ def _influence(use: Contribution, mask: Any) -> Any:
     """Which elements of the consumer move when the chosen elements of x do."""
     probe = np.where(mask, np.random.default_rng(0).uniform(1, 2, use.x.shape), 0).astype(use.x.dtype)
     moved = moves(use, probe)
-    if moved is None:
-        return np.ones(use.consumer.shape, bool)
-    return (moved != 0) & mask if _pointwise(use.consumer) else moved != 0  # 0 times nan is nan, and yet does not move
+    return np.ones(use.consumer.shape, bool) if moved is None else moved != 0
 
 
 def moves(use: Contribution, way: Any) -> Any:
@@ -186,9 +184,10 @@ def moves(use: Contribution, way: Any) -> Any:
     t = Tensor(as_array(way, use.x.backend, use.x.dtype))
     with changed(recording=False, debug=False), np.errstate(all="ignore"):
         try:
-            return host(tangent(use.consumer, [(use.place, t)])._array)
+            moved = host(tangent(use.consumer, [(use.place, t)])._array)
         except (ModifiedError, PrimitiveError):
             return None
+    return np.where(way == 0, 0, moved) if _pointwise(use.consumer) else moved  # 0 · nan is nan, and yet does not move
 
 
 def slopes(use: Contribution) -> Any:
