@@ -267,6 +267,49 @@ def test_what_is_not_a_number_and_what_has_no_gradient(opened, shots):
     tab.screenshot(path=shots / "nan.png")
 
 
+AS_PYTHON = """() => {
+    const spelled = (part) => {
+        const inner = [...part.children].map(spelled);
+        if (part.localName === "mfrac") return `((${inner[0]})/(${inner[1]}))`;
+        if (part.localName === "msup") return `(${inner[0]})**(${inner[1]})`;
+        if (part.localName === "msqrt") return `sqrt(${inner.join("")})`;
+        return inner.length ? inner.join("") : part.textContent;
+    };
+    return [...document.querySelectorAll("#step .numbers math")].map(spelled);
+}"""
+"""The formulas with numbers as a reader of mathematics takes them, where digits side by side are one number."""
+KNOWN = {
+    "where": lambda condition, a, b: a if condition else b, "exp": np.exp, "sqrt": np.sqrt, "sin": np.sin,
+    "cos": np.cos, "tanh": np.tanh, "ln": np.log, "σ": lambda x: 1 / (1 + np.exp(-x)), "e": np.e,
+    "true": True, "false": False,
+}  # fmt: skip
+
+
+def evaluated(formula):
+    """What a formula of the page comes to."""
+    try:
+        return eval(formula, {"__builtins__": {}}, KNOWN)
+    except (SyntaxError, TypeError) as error:
+        raise AssertionError(f"no formula of numbers: {formula}") from error
+
+
+def test_formulas_with_numbers_are_true(opened):
+    x = tg.tensor([-1.75, 2.0, 3.0], requires_grad=True, name="x")
+    w = tg.tensor([[4.0], [-0.5]], requires_grad=True, name="w")
+    y = tg.where(x > 1.5, x * 2, -3.5 * x) + x**2 + x**3 / w - x / 4 + 2 / x + tg.exp(-2.0 * x) * (x - 1.0) * w
+    y = y + tg.tanh(x * w) * -0.25 + 3 * tg.sigmoid(-x) + tg.sqrt(w * w) + 7 * tg.sin(3 * x)
+    tab = opened(tg.play(y.sum()))
+    found = 0
+    for step in range(1, int(tab.get_attribute("#scrub", "max")) + 1):
+        for entry in ("2", "0,0", "1,1"):
+            tab.evaluate("([step, entry]) => { picked = entry.split(',').map(Number); go(step); }", [step, entry])
+            for line in tab.evaluate(AS_PYTHON):
+                formula, _, right = line.translate({0x2212: "-", 0xB7: "*", 0x2299: "*"}).rpartition("=")
+                assert evaluated(formula) == pytest.approx(evaluated(right), rel=5e-3, abs=5e-3), line
+                found += 1
+    assert found > 100
+
+
 def test_on_a_phone_nothing_is_wider_than_the_page(opened, shots):
     y, _ = gru()
     tab = opened(tg.play(y), PHONE, device_scale_factor=2)
@@ -340,6 +383,8 @@ BROKEN = [
     ("player.js", "openedBySteps !== part", "false", test_time_steps_open_and_close),
     ("player.js", '"aria-live", "off"', '"aria-live", "polite"',
      test_a_screen_reader_hears_each_step_and_play_is_quiet),
+    ("formulas.js", "multiplied(formula);", "", test_formulas_with_numbers_are_true),
+    ("formulas.js", "n < 0 ||", "", test_formulas_with_numbers_are_true),
     ("player.css", "overflow-wrap:anywhere", "white-space:nowrap", test_on_a_phone_nothing_is_wider_than_the_page),
     ("player.css", "animation:none", "", test_motion_stops_for_those_who_ask),
 ]  # fmt: skip

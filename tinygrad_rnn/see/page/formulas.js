@@ -79,8 +79,8 @@ function barred(id) {
   return made;
 }
 const figure = (n) => {
-  const number = math("mn", written(n));
-  return written(n).startsWith("−") ? math("mrow", math("mo", "("), number, math("mo", ")")) : number;
+  const number = math("mn", written(n)), several = typeof n === "string" && /[+-]/.test(n); // a complex one is a sum
+  return n < 0 || several ? math("mrow", math("mo", "("), number, math("mo", ")")) : number;
 };
 const argumentOf = (of) => (place) => (node.has(of.inputs[place]) ? symbol(of.inputs[place]) : figure(of.inputs[place]));
 const symbols = (of) => ({ own: () => symbol(of.id), argument: argumentOf(of), gradient: () => barred(of.id) });
@@ -132,6 +132,19 @@ function pick(array) {
   return picked;
 }
 
+/** Put a sign between factors that stand side by side: 2 x is a product, but 2 3 is another number, and 2 (3) a call. */
+function multiplied(formula) {
+  const outermost = (part, side) => (part.localName === "mrow" && part[side] ? outermost(part[side], side) : part);
+  const factor = (part, parenthesis) => (part.localName === "mo" ? part.textContent === parenthesis
+    : ["mn", "mfrac", "msqrt"].includes(part.localName)
+      || (part.localName === "msup" && (part.textContent[0] === "e" || factor(outermost(part.firstElementChild, "lastElementChild"), ")"))));
+  for (const part of formula.querySelectorAll("*")) {
+    const next = part.nextElementSibling, together = ["mrow", "math", "msqrt"].includes(part.parentElement.localName);
+    if (!next || !together) continue;
+    if (factor(outermost(part, "lastElementChild"), ")") && factor(outermost(next, "firstElementChild"), "(")) part.after(math("mo", "·"));
+  }
+}
+
 /** An elementwise formula with the numbers of one entry in it, or nothing if one of them is not shown. */
 function withNumbers(pattern, of, result, upstream) {
   const index = pick(result);
@@ -150,6 +163,7 @@ function withNumbers(pattern, of, result, upstream) {
     const twice = row.previousElementSibling?.textContent === "(" && row.nextElementSibling?.textContent === ")";
     if (twice && open?.textContent === "(" && close?.textContent === ")" && row.children.length === 3) row.replaceWith(number);
   }
+  multiplied(formula);
   const shown = equation(...formula.childNodes, "=", math("mn", written(entry(result, index))));
   return make("p", { class: "numbers" }, index.length ? make("small", {}, `entry [${index.join(", ")}]`) : "", shown);
 }
