@@ -144,6 +144,15 @@ def test_marks_for_what_has_no_gradient():
     assert lost and all("changed" in why for why in lost) and w2_name.requires_grad
 
 
+def test_who_was_computed_from_numbers_that_are_gone():
+    v, w = leaf([3.0, 1.0], "v"), leaf([1.0, 2.0], "w")
+    early = v * w
+    w.assign_([5.0, 6.0])
+    trace = trace_module.Trace(ledger([(early + early * w).sum()]))
+    stale = {node["name"]: node["stale"] for node in trace.data["nodes"]}
+    assert stale.pop("w") == [trace.ids[early.age]] and not any(stale.values())
+
+
 def test_numbers_that_json_does_not_know_and_large_arrays():
     big = tg.tensor(np.random.default_rng(0).standard_normal((20, 30)), requires_grad=True)
     text, shape, found, corner = trace_module.shown(big._array)
@@ -326,6 +335,8 @@ def test_what_the_commands_show():
          test_the_steps_of_something_broadcast_and_used_often),
         (trace_module.Trace, "_part", "None if before is None else self._array(before)", "None",
          test_the_steps_of_a_gru_are_what_the_engine_does),
+        (trace_module.Trace, "__init__", "and x.modified > t.age", "and x.modified",
+         test_who_was_computed_from_numbers_that_are_gone),
         (trace_module, "shown", "ENTRIES", "10**9", test_numbers_that_json_does_not_know_and_large_arrays),
         (trace_module, "_spelled", "if math.isfinite(n) else str(n)", "",
          test_numbers_that_json_does_not_know_and_large_arrays),

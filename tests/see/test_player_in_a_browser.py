@@ -310,6 +310,29 @@ def test_formulas_with_numbers_are_true(opened):
     assert found > 100
 
 
+def test_what_was_overwritten_is_said_and_not_computed_with(opened, shots):
+    v = tg.tensor([3.0, 1.0], requires_grad=True, name="v")
+    w = tg.tensor([1.0, 2.0], requires_grad=True, name="w")
+    early = v * w
+    y = early.sum() + v.sum()
+    w.assign_([5.0, 6.0])
+    late = y * w
+    early.name, late.name = "early", "late"
+    tab = opened(tg.play(late.sum()))
+    names = tab.evaluate("Object.fromEntries(data.nodes.map((each) => [each.name, forwardAt.get(each.id)]))")
+    texts = {}
+    for step in range(1, int(tab.get_attribute("#scrub", "max")) + 1):
+        tab.evaluate("go", step)
+        texts[step] = tab.inner_text("#step")
+        tab.screenshot(path=shots / f"stale{step}.png")
+    said = {step for step, text in texts.items() if "other numbers since" in text}
+    assert {names["w"], names["early"]} <= said and names["v"] not in said and names["late"] not in said
+    assert "entry" not in texts[names["early"]] and "entry" in texts[names["late"]]
+    assert "now 5, 6" in tab.inner_text("#rows")
+    lost = [text for text in texts.values() if "lost" in text and "backward() adds this" in text]
+    assert not lost and any("It was given, so nothing goes on from here." in text for text in texts.values())
+
+
 def test_on_a_phone_nothing_is_wider_than_the_page(opened, shots):
     y, _ = gru()
     tab = opened(tg.play(y), PHONE, device_scale_factor=2)
@@ -383,6 +406,9 @@ BROKEN = [
     ("player.js", "openedBySteps !== part", "false", test_time_steps_open_and_close),
     ("player.js", '"aria-live", "off"', '"aria-live", "polite"',
      test_a_screen_reader_hears_each_step_and_play_is_quiet),
+    ("formulas.js", 'if (stale(of).length) return "";', "", test_what_was_overwritten_is_said_and_not_computed_with),
+    ("player.js", 'step.gradient === null ? "."', 'false ? "."',
+     test_what_was_overwritten_is_said_and_not_computed_with),
     ("formulas.js", "multiplied(formula);", "", test_formulas_with_numbers_are_true),
     ("formulas.js", "n < 0 ||", "", test_formulas_with_numbers_are_true),
     ("player.css", "overflow-wrap:anywhere", "white-space:nowrap", test_on_a_phone_nothing_is_wider_than_the_page),

@@ -84,6 +84,8 @@ const figure = (n) => {
 };
 const argumentOf = (of) => (place) => (node.has(of.inputs[place]) ? symbol(of.inputs[place]) : figure(of.inputs[place]));
 const symbols = (of) => ({ own: () => symbol(of.id), argument: argumentOf(of), gradient: () => barred(of.id) });
+/** The arguments that have other numbers now than those that a node was computed from. */
+const stale = (of) => [...new Set(of.inputs)].filter((input) => node.get(input)?.stale.includes(of.id));
 const equation = (...parts) => math("math", ...parts.map((part) => (typeof part === "string" ? math("mo", part) : part)));
 
 // --- numbers of arrays ---------------------------------------------------------------------------------------------
@@ -145,8 +147,9 @@ function multiplied(formula) {
   }
 }
 
-/** An elementwise formula with the numbers of one entry in it, or nothing if one of them is not shown. */
+/** An elementwise formula with the numbers of one entry in it, or nothing if one of them is not known or not shown. */
 function withNumbers(pattern, of, result, upstream) {
+  if (stale(of).length) return "";
   const index = pick(result);
   const value = (input) => (node.has(input) ? entry(node.get(input).value, index) : input);
   const known = [entry(result, index), upstream === undefined ? 0 : entry(upstream, index), entry(of.value, index),

@@ -22,6 +22,13 @@ function place(of) {
   return make("p", { class: "place" }, make("bdi", {}, words.filter(Boolean).join(" · ")));
 }
 
+/** What says that numbers are not those that a node was computed from. */
+function changed(ids) {
+  const who = ids.flatMap((id, i) => [i ? " and " : "", link(id)]);
+  return ids.length ? make("p", { class: "bad" }, ...who, ids.length > 1 ? " have" : " has",
+    " been given other numbers since they were read here. The new ones are shown.") : "";
+}
+
 function heading(phase, ...parts) {
   return make("h2", {}, make("span", { class: `phase ${phase}` }, phase), " ", equation(...parts));
 }
@@ -43,6 +50,7 @@ function forwardPanel(of) {
     panel.push(heading("forward", symbol(of.id)), place(of));
     const stop = of.stop ? ` Gradients stop here: ${of.stop}.` : "";
     panel.push(make("p", {}, (of.role === "parameter" ? "Given: it has a gradient." : "Given: it has no gradient.") + stop));
+    if (of.stale.length) panel.push(make("p", { class: "bad" }, "It has been given other numbers since it was read. The new ones are shown."));
     panel.push(make("div", { class: "arrays" }, matrix(of.value, equation(symbol(of.id)))));
     return panel;
   }
@@ -52,7 +60,7 @@ function forwardPanel(of) {
   const arrays = [...new Set(of.inputs)].filter((input) => node.has(input))
     .map((input) => matrix(node.get(input).value, equation(symbol(input))));
   arrays.push(pair("→", matrix(of.value, equation(symbol(of.id)), of.each)));
-  panel.push(line, make("div", { class: "arrays" }, ...arrays));
+  panel.push(changed(stale(of)), line, make("div", { class: "arrays" }, ...arrays));
   return panel;
 }
 
@@ -69,7 +77,9 @@ function backwardPanel(of, step) {
     panel.push(make("div", { class: "arrays" }, matrix(step.gradient, make("span", {}, "upstream ", equation(barred(of.id))))));
   }
   if (of.hook) panel.push(make("p", {}, "A hook has changed this gradient."));
-  if (!of.op) panel.push(make("p", {}, "It was given, so nothing goes on from here; backward() adds this to its .grad."));
+  const added = step.gradient === null ? "." : "; backward() adds this to its .grad.";
+  if (!of.op) panel.push(make("p", {}, `It was given, so nothing goes on from here${added}`));
+  panel.push(changed(stale(of)));
   for (const part of step.parts) panel.push(contribution(of, step, part));
   return panel;
 }
@@ -118,7 +128,7 @@ function sentence() {
   if (!of) return `${data.of}: ${data.nodes.length} steps forward, ${data.backward.length} back. Press → or play.`;
   const count = `Step ${at} of ${steps}, ${step ? "backward" : "forward"}: `;
   if (!step) {
-    const how = of.op ? `${of.name} = ${computed(of)}` : `${of.name} is given`;
+    const how = of.op ? `${of.name} = ${computed(of)}` : `${of.name} is given${of.stale.length ? ", and anew since it was read" : ""}`;
     return `${count}${how}, which is ${summary(of.value)}.`;
   }
   if (step.gradient === null) return `${count}the gradient of ${of.name} is ${of.state}.`;
@@ -167,7 +177,7 @@ function showTable(gradients) {
     const state = at > data.nodes.length && of.state ? (of.stop ? `∥ ${of.stop}` : of.state.split(":")[0]) : "";
     const text = known ? known.terms.slice(0, 3).join(" + ") + (known.terms.length > 3 ? ` + … (${known.terms.length})` : "") : "";
     const sum = done && backward.get(of.id).gradient !== null ? backward.get(of.id).gradient : known?.sum;
-    set(value, at >= forwardAt.get(of.id) ? summary(of.value) : "");
+    set(value, at >= forwardAt.get(of.id) ? (of.stale.length ? "now " : "") + summary(of.value) : "");
     set(terms, text);
     set(gradient, state || (known ? summary(sum) : ""));
     row.className = [done ? "done" : "", of === current() ? "now" : "", state && !of.stop ? "none" : ""].join(" ");

@@ -55,7 +55,8 @@ class Trace:
     nodes: in tape order, oldest first, which is the order of the forward steps. For each: `id`, `name`, `op` ("" for
         a leaf), `role`, `shape`, `dtype`, `value`, `inputs` (ids, or the number that an argument is), `formula` (the
         place of its pattern, -1 for none), `each` (whether it works element by element), `where`, `source`, `state`
-        (why there is no gradient, "" if there is one), `stop` and `hook` (whether a hook has changed the gradient).
+        (why there is no gradient, "" if there is one), `stop`, `hook` (whether a hook has changed the gradient) and
+        `stale`, the nodes that were computed from other numbers than it has now.
     backward: youngest first. For each node that a gradient or its loss has come to: `node`, `gradient` (complete),
         `seed` (whether a gradient came in from outside), `waited` (the consumers that had to be done before), and
         `parts`, one for each argument that a gradient goes on to: `to`, `place`, `argument`, `rule` (a pattern),
@@ -73,6 +74,12 @@ class Trace:
         self.patterns: dict[Pattern, int] = {}
         self.arrays: dict[str, tuple[int, Any]] = {}
         slopes: dict[int, dict[int, str]] = {}
+        self.stale: dict[int, dict[str, None]] = {}
+        """By age of a leaf that was overwritten, the nodes that had been computed from what it was before."""
+        for t in ordered:
+            for x in t.inputs or ():
+                if type(x) is Tensor and x.op is None and x.modified > t.age:
+                    self.stale.setdefault(x.age, {})[self.ids[t.age]] = None
         nodes = []
         for t in ordered:
             places = range(len(t.inputs or ()))
@@ -131,6 +138,7 @@ class Trace:
             "where": printable(t.scope.path) if t.op and t.scope else "", "source": printable(t.source or ""),
             "state": printable(book.state(t)), "stop": stopped(t),
             "hook": bool(last) and t.age in book.gradients and not _same(last[0][2], book.gradients[t.age]),
+            "stale": list(self.stale.get(t.age, ())),
         }  # fmt: skip
 
     def _known(self, latex: str) -> int:
