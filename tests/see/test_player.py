@@ -154,15 +154,22 @@ def test_who_was_computed_from_numbers_that_are_gone():
 
 
 def test_numbers_that_json_does_not_know_and_large_arrays():
+    def shown(array, *detail):
+        return trace_module.Excerpt(array).shown(*detail)
+
     big = tg.tensor(np.random.default_rng(0).standard_normal((20, 30)), requires_grad=True)
-    text, shape, found, corner = trace_module.shown(big._array)
+    text, shape, found, corner = shown(big._array)
     assert shape == [20, 30] and corner == [5, 5] and text == str(summary(big._array))
     assert found == rounded(big.numpy()[:5, :5]).ravel().tolist()
-    assert trace_module.shown(np.array([np.nan, np.inf, -np.inf, -0.0]))[2] == ["nan", "inf", "-inf", 0.0]
-    assert trace_module.shown(np.zeros((4, 5, 6)))[3] == [5, 5] and trace_module.shown(np.zeros(65))[3] == [5]
-    assert trace_module.shown(np.ones(64))[1:] == [[64], [1.0] * 64]
-    assert trace_module.shown(np.array([True, False]))[2] == [True, False]
-    json.dumps(trace_module.shown(np.array([1 + 2j, 3])), allow_nan=False)
+    assert shown(np.array([np.nan, np.inf, -np.inf, -0.0]))[2] == ["nan", "inf", "-inf", 0.0]
+    assert shown(np.zeros((4, 5, 6)))[3] == [5, 5] and shown(np.zeros(65))[3] == [5]
+    assert shown(np.ones(64))[1:] == [[64], [1.0] * 64]
+    assert shown(np.array([True, False]))[2] == [True, False]
+    coarse = shown(big._array, 36, 4, 3)
+    assert coarse[3] == [4, 4] and coarse[2] == [float(f"{n:.3g}") for n in big.numpy()[:4, :4].ravel()]
+    assert shown(np.ones((8, 8)), 36, 4, 3)[2:] == [[1.0] * 16, [4, 4]]
+    assert shown(np.ones(36), 36, 4, 3)[1:] == [[36], [1.0] * 36]
+    json.dumps(shown(np.array([1 + 2j, 3])), allow_nan=False)
 
 
 def all_is_drawn_once(y):
@@ -276,6 +283,16 @@ def test_the_data_of_the_page_are_those_of_the_trace():
     assert names == len(found["ids"]) == len(found["nodes"]) and patterns == len(found["patterns"])
 
 
+def test_of_many_arrays_less_is_shown(monkeypatch):
+    y = gru(3)[0]
+    fine = trace_module.Trace(ledger([y])).data["arrays"]
+    assert max(len(numbers) for _, _, numbers, *_ in fine) == 45
+    monkeypatch.setattr(trace_module, "ROOM", len(json.dumps(fine)) // 2)
+    coarse = trace_module.Trace(ledger([y])).data["arrays"]
+    assert max(len(numbers) for _, _, numbers, *_ in coarse) <= 16 and len(coarse) == len(fine)
+    assert any(corner == [[3, 3]] for _, shape, _, *corner in coarse if shape == [5, 5])
+
+
 def test_twenty_steps_stay_within_the_budget():
     assert len(tg.play(gru(20)[0]).html.encode()) < BUDGET
 
@@ -337,7 +354,8 @@ def test_what_the_commands_show():
          test_the_steps_of_a_gru_are_what_the_engine_does),
         (trace_module.Trace, "__init__", "and x.modified > t.age", "and x.modified",
          test_who_was_computed_from_numbers_that_are_gone),
-        (trace_module, "shown", "ENTRIES", "10**9", test_numbers_that_json_does_not_know_and_large_arrays),
+        (trace_module.Excerpt, "shown", "_corner(self.numbers, corner)", "self.numbers",
+         test_numbers_that_json_does_not_know_and_large_arrays),
         (trace_module, "_spelled", "if math.isfinite(n) else str(n)", "",
          test_numbers_that_json_does_not_know_and_large_arrays),
         (parts_module, "_homes", "node.of or not node.op or", "",
