@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from html import unescape
+from html import escape, unescape
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,14 +16,16 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.errors import DrawError, GraphError, OptionError, OutputError
 from tinygrad_rnn.see import player as player_module
 from tinygrad_rnn.see.ledger import ledger
+from tinygrad_rnn.see.look import LETTER, columns, lines
 from tinygrad_rnn.see.player import pictures as parts_module
+from tinygrad_rnn.see.player import templates as templates_module
 from tinygrad_rnn.see.player import trace as trace_module
 from tinygrad_rnn.see.show import LONGEST, computation
 from tinygrad_rnn.see.summary import summary
 
 HOSTILE = "</script><script>window.stolen=1</script>\"'\\ \n\u202e{\U0001f642}<img src=x onerror=alert(1)>שלום"
 BUDGET = 1_000_000
-"""How many bytes the page of a GRU of 20 steps may have."""
+"""How many bytes the page of a layer of 20 steps may have."""
 
 
 def leaf(values, name):
@@ -275,12 +278,33 @@ def test_the_data_of_the_page_are_those_of_the_trace():
     assert {key: found[key] for key in player.trace.data} == json.loads(json.dumps(player.trace.data))
     assert found["of"] == "loss" and repr(player) == f"<Player of {player.steps} steps>"
     templates = re.findall(r'<template id="part-(\w+)">', player.html)
-    assert templates == [part["id"] for part in found["parts"]]
+    assert set(templates) == {part["like"] for part in found["parts"]}
     names, patterns = (
         re.search(rf'<template id="{id}">(.*?)</template>', player.html, re.S)[1].count("<math>")
         for id in ("names", "patterns")
     )
     assert names == len(found["ids"]) == len(found["nodes"]) and patterns == len(found["patterns"])
+
+
+def test_pictures_of_one_structure_share_a_template_and_keep_their_own_texts():
+    player = tg.play(gru(9)[0])
+    drawn, made = player._drawn
+    assert len(drawn) <= 4 and len(made) == len(player.parts) - 1 == 10
+    for part in player.parts[1:]:
+        own = iter(made[part.id].own)
+        text = re.sub(templates_module.HOLE, lambda _, own=own: escape(next(own)), drawn[made[part.id].like])
+        assert not list(own)
+        picture = ElementTree.fromstring(text)
+        found = {each.get("id"): each for each in picture.iter() if each.get("id")}
+        graph = player._named(part.graph)
+        assert picture[0].text == part.path and {f"-{edge.id}" for edge in graph.edges} < found.keys()
+        for node in graph.nodes:
+            if not node.listed:
+                box, shown = found.pop(f"-{node.id}"), lines(node)
+                assert [line.text for line in box.findall(".//{*}text")] == [printed(line.text) for line in shown]
+                assert box.get("data-of") == (f"-{node.of}" if node.of else None)
+                rectangles = [float(each.get("width")) for each in box.findall(".//{*}rect")]
+                assert not rectangles or rectangles[0] > max(columns(line.text) for line in shown) * LETTER
 
 
 def test_of_many_arrays_less_is_shown(monkeypatch):
@@ -293,8 +317,13 @@ def test_of_many_arrays_less_is_shown(monkeypatch):
     assert any(corner == [[3, 3]] for _, shape, _, *corner in coarse if shape == [5, 5])
 
 
-def test_twenty_steps_stay_within_the_budget():
-    assert len(tg.play(gru(20)[0]).html.encode()) < BUDGET
+@pytest.mark.parametrize("cell", ["GRU", "LSTM"])
+@pytest.mark.parametrize(("inputs", "units", "batch"), [(3, 5, 2), (4, 8, 7), (16, 32, 8)])
+def test_twenty_steps_stay_within_the_budget(cell, inputs, units, batch):
+    layer = getattr(nn, cell)(inputs, units, rng=np.random.default_rng(0))
+    x = tg.tensor(np.random.default_rng(1).standard_normal((20, batch, inputs)).astype(np.float32), name="x")
+    output, _ = layer(x)
+    assert len(tg.play((output * output).sum(), expand=True).html.encode()) < BUDGET
 
 
 def test_a_player_is_saved_and_shown_in_a_notebook(tmp_path):
@@ -354,6 +383,12 @@ def test_what_the_commands_show():
          test_the_steps_of_a_gru_are_what_the_engine_does),
         (trace_module.Trace, "__init__", "and x.modified > t.age", "and x.modified",
          test_who_was_computed_from_numbers_that_are_gone),
+        (templates_module, "_widest", "max(same", "min(same",
+         test_pictures_of_one_structure_share_a_template_and_keep_their_own_texts),
+        (templates_module, "_moved", 'arrows[each["id"]]', 'each["id"]',
+         test_pictures_of_one_structure_share_a_template_and_keep_their_own_texts),
+        (player_module, "drawings", "> 1 for column", "> 9 for column",
+         test_pictures_of_one_structure_share_a_template_and_keep_their_own_texts),
         (trace_module.Excerpt, "shown", "_corner(self.numbers, corner)", "self.numbers",
          test_numbers_that_json_does_not_know_and_large_arrays),
         (trace_module, "_spelled", "if math.isfinite(n) else str(n)", "",

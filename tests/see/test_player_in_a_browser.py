@@ -17,6 +17,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.see import publishing
 from tinygrad_rnn.see.ledger import ledger
+from tinygrad_rnn.see.look import lines
 from tinygrad_rnn.see.player.trace import DIGITS, ENTRIES
 from tinygrad_rnn.see.summary import summary
 from tinygrad_rnn.see.words import printable
@@ -225,6 +226,22 @@ def test_time_steps_open_and_close(opened):
     assert tab.get_attribute("#parts button:last-child", "aria-expanded") == "true"
 
 
+def test_each_picture_has_its_own_ids_and_texts(opened):
+    player = tg.play(gru(5)[0])
+    tab = opened(player)
+    for chip in tab.query_selector_all("#parts button"):
+        chip.click()
+    shown = tab.evaluate("""Object.fromEntries([...document.querySelectorAll("#open .node")].map(
+        (box) => [box.id, [...box.querySelectorAll("text")].map((text) => text.textContent)]))""")
+    wanted = {
+        f"{part.id}-{node.id}": [printable(line.text) for line in lines(node)]
+        for part in player.parts[1:] for node in player._named(part.graph).nodes if not node.listed
+    }  # fmt: skip
+    assert shown == wanted
+    arrows = tab.evaluate("[...document.querySelectorAll('#open .edge')].map((arrow) => arrow.id)")
+    assert set(arrows) == {f"{part.id}-{edge.id}" for part in player.parts[1:] for edge in part.graph.edges}
+
+
 def test_all_stubs_of_a_weight_light_up_together(opened):
     y, _ = gru()
     player = tg.play(y)
@@ -411,6 +428,7 @@ BROKEN = [
      test_what_was_overwritten_is_said_and_not_computed_with),
     ("formulas.js", "multiplied(formula);", "", test_formulas_with_numbers_are_true),
     ("formulas.js", "n < 0 ||", "", test_formulas_with_numbers_are_true),
+    ("player.js", "text === HOLE", "false", test_each_picture_has_its_own_ids_and_texts),
     ("player.css", "overflow-wrap:anywhere", "white-space:nowrap", test_on_a_phone_nothing_is_wider_than_the_page),
     ("player.css", "animation:none", "", test_motion_stops_for_those_who_ask),
 ]  # fmt: skip

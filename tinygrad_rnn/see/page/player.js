@@ -6,6 +6,7 @@ const forwardAt = new Map(data.nodes.map((each, i) => [each.id, i + 1]));
 const backwardAt = new Map(data.backward.map((each, i) => [each.node, data.nodes.length + i + 1]));
 const partOf = new Map(data.parts.flatMap((part) => part.nodes.map((id) => [id, part.id])));
 const steps = data.nodes.length + data.backward.length;
+const HOLE = "\ue0fe";  // stands in a template where its pictures differ
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 let at = 0;             // the step that is shown: 0 is before the first one
@@ -200,11 +201,23 @@ const chips = new Map(data.parts.map((part) => {
 
 const opened = (id) => document.querySelector(`#open > [data-part="${id}"]`);
 
+/** The picture of a part: the template of all that are like it, with its own ids and texts in the holes. */
+function drawn(part) {
+  const picture = $(`part-${part.like}`).content.cloneNode(true), rest = part.own[Symbol.iterator]();
+  const own = (text) => (text === HOLE ? rest.next().value : text);
+  for (const each of picture.querySelectorAll("[id], text, title")) { // in the order in which they are written
+    for (const name of ["id", "data-of"]) {
+      if (each.hasAttribute(name)) each.setAttribute(name, part.id + own(each.getAttribute(name)));
+    }
+    if (!each.children.length) each.textContent = own(each.textContent);
+  }
+  return picture;
+}
+
 function toggle(id, open = !opened(id)) {
   if (open && !opened(id)) {
     const part = data.parts.find((each) => each.id === id);
-    const drawn = $(`part-${id}`).content.cloneNode(true);
-    const picture = make("div", { class: "picture", "data-part": id, tabindex: "0", role: "group", "aria-label": part.path }, drawn);
+    const picture = make("div", { class: "picture", "data-part": id, tabindex: "0", role: "group", "aria-label": part.path }, drawn(part));
     const later = data.parts.slice(data.parts.indexOf(part) + 1).map((each) => opened(each.id)).find(Boolean);
     $("open").insertBefore(picture, later || null);
     resized(picture);

@@ -28,7 +28,7 @@ CORNER = 5
 """Of larger ones the first so many rows and columns."""
 DETAILS = ((ENTRIES, CORNER, DIGITS), (36, 4, 3), (16, 3, 3))
 """These three, and those that take their place, one after the other, where there are too many numbers for a page."""
-ROOM = 250_000
+ROOM = 400_000
 """How many characters of numbers are too many."""
 OWN, FIRST_SLOT = "\ue0ff", 0xE100
 """The letters that stand in a formula for the result, and for the arguments by their place."""
