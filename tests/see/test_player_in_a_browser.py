@@ -350,6 +350,43 @@ def test_what_was_overwritten_is_said_and_not_computed_with(opened, shots):
     assert not lost and any("It was given, so nothing goes on from here." in text for text in texts.values())
 
 
+COLOURS = """() => {
+    const style = (each) => getComputedStyle(each);
+    return [...document.querySelectorAll(".node:not(.seen)")].flatMap((box) => [...box.querySelectorAll("text")]
+        .filter((text) => style(text).visibility === "visible")
+        .map((text) => [style(text).fill, style(text).opacity * style(text).fillOpacity, style(box).opacity,
+            style(box.querySelector(".box")).fill, style(box.querySelector(".box")).fillOpacity,
+            style(document.querySelector("#pictures")).backgroundColor]));
+}"""
+
+
+def luminance(colour):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in np.asarray(colour) / 255]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_not_computed_yet_can_be_read(opened, shots, scheme):
+    tab = opened(tg.play(gru()[0]), color_scheme=scheme)
+    for chip in tab.query_selector_all("#parts button"):
+        chip.click()
+    found = tab.evaluate(COLOURS)
+    assert len({box for _, _, _, box, *_ in found}) >= 5, "boxes of several colours"
+    for text, clear, all_clear, box, filled, paper in found:
+        text, box, paper = (np.array([float(c) for c in each[4:-1].split(",")]) for each in (text, box, paper))
+        behind = paper + float(filled) * (box - paper)
+        letter = behind + float(clear) * (text - behind)
+        lit = [luminance(paper + float(all_clear) * (each - paper)) for each in (letter, behind)]
+        assert (max(lit) + 0.05) / (min(lit) + 0.05) >= 4.5, "the contrast that WCAG 2 asks for in 1.4.3"
+    tab.evaluate("go(60)")
+    seen, unseen = (
+        tab.evaluate(f"getComputedStyle(document.querySelector('.node{which}.operation > .box')).fillOpacity")
+        for which in (".seen", ":not(.seen)")
+    )
+    assert float(seen) == 1 and float(unseen) < 0.5, "and yet it looks different"
+    tab.screenshot(path=shots / f"unseen-{scheme}.png")
+
+
 def test_on_a_phone_nothing_is_wider_than_the_page(opened, shots):
     y, _ = gru()
     tab = opened(tg.play(y), PHONE, device_scale_factor=2)
@@ -429,6 +466,8 @@ BROKEN = [
     ("formulas.js", "multiplied(formula);", "", test_formulas_with_numbers_are_true),
     ("formulas.js", "n < 0 ||", "", test_formulas_with_numbers_are_true),
     ("player.js", "text === HOLE", "false", test_each_picture_has_its_own_ids_and_texts),
+    ("player.css", "opacity:.86", "opacity:.38",
+     lambda opened, shots: test_what_is_not_computed_yet_can_be_read(opened, shots, "light")),
     ("player.css", "overflow-wrap:anywhere", "white-space:nowrap", test_on_a_phone_nothing_is_wider_than_the_page),
     ("player.css", "animation:none", "", test_motion_stops_for_those_who_ask),
 ]  # fmt: skip
