@@ -133,9 +133,11 @@ function sentence() {
     return `${count}${how}, which is ${summary(of.value)}.`;
   }
   if (step.gradient === null) return `${count}the gradient of ${of.name} is ${of.state}.`;
-  const on = step.parts.map((part) => called(part.to));
+  const often = new Map(); // by id, how often it occurs among the arguments
+  for (const { to } of step.parts) often.set(to, (often.get(to) || 0) + 1);
+  const on = [...often].map(([to, n]) => called(to) + (n === 1 ? "" : n === 2 ? ", twice" : `, ${n} times`));
   return `${count}the gradient of ${of.name} is complete, ${summary(step.gradient)}`
-    + (on.length ? `; it goes on to ${on.join(" and ")}.` : "; it ends here.");
+    + (on.length ? `; it goes on to ${on.join(on.length < step.parts.length ? ", and to " : " and ")}.` : "; it ends here.");
 }
 
 const computed = (of) => (of.formula < 0 ? `${of.op}(${of.inputs.map(named).join(", ")})` : texted(of.formula, of));
