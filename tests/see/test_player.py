@@ -13,6 +13,7 @@ from mutants import mutated
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
+from tinygrad_rnn.core.primitive import PRIMITIVES
 from tinygrad_rnn.errors import DrawError, GraphError, OptionError, OutputError
 from tinygrad_rnn.see import player as player_module
 from tinygrad_rnn.see.ledger import ledger
@@ -359,6 +360,20 @@ def test_fused_layers_play_as_one_step_or_unfolded():
     assert "gru_layer" not in {node["op"] for node in opened.trace.data["nodes"]} and opened.steps > 3 * whole.steps
     parts = [part for step in whole.trace.data["backward"] for part in step["parts"] if part["rule"] < 0]
     assert parts and all(part["added"] is not None for part in parts)
+
+
+def test_an_operation_whose_notation_is_no_latex_plays_too():
+    x, w = leaf([1.0, 2.0], "x"), leaf([3.0, 4.0], "w")
+
+    @tg.primitive("elementwise", latex=r"\frac{{a}}{{b} \left( }}{", da=lambda g, b: g * b, db=lambda g, a: g * a)
+    def unbalanced(xp, a, b):
+        return a * b
+
+    try:
+        player = tg.play(unbalanced(x, w).sum())
+        assert "unbalanced" in [node["op"] for node in player.trace.data["nodes"]] and "</html>" in player.html
+    finally:
+        del PRIMITIVES["unbalanced"]
 
 
 def test_nobodys_gradient_is_touched():
