@@ -387,6 +387,15 @@ def test_what_is_not_computed_yet_can_be_read(opened, shots, scheme):
     tab.screenshot(path=shots / f"unseen-{scheme}.png")
 
 
+def test_minus_infinity_stands_in_parentheses_too(opened):
+    x = tg.tensor([-np.inf, 1e-9], requires_grad=True, name="x")
+    tab = opened(tg.play((2 * x).sum()))
+    tab.evaluate("go(2)")
+    assert tab.evaluate(AS_PYTHON) == ["2·(−inf)=−inf"]
+    tab.evaluate("picked = [1]; show(false)")
+    assert tab.evaluate(AS_PYTHON) == ["2·1e-9=2e-9"]
+
+
 def test_on_a_phone_nothing_is_wider_than_the_page(opened, shots):
     y, _ = gru()
     tab = opened(tg.play(y), PHONE, device_scale_factor=2)
@@ -466,6 +475,7 @@ BROKEN = [
     ("player.js", 'step.gradient === null ? "."', 'false ? "."',
      test_what_was_overwritten_is_said_and_not_computed_with),
     ("formulas.js", "multiplied(formula);", "", test_formulas_with_numbers_are_true),
+    ("formulas.js", '|| n === "-inf"', "", test_minus_infinity_stands_in_parentheses_too),
     ("formulas.js", "n < 0 ||", "", test_formulas_with_numbers_are_true),
     ("player.js", "text === HOLE", "false", test_each_picture_has_its_own_ids_and_texts),
     ("player.js", "(often.get(to) || 0) + 1", "1", test_a_screen_reader_hears_each_step_and_play_is_quiet),

@@ -23,7 +23,7 @@ function make(tag, attributes = {}, ...children) {
 }
 
 const called = (id) => node.get(id).name;
-const written = (n) => (typeof n === "number" ? String(n).replace("-", "−").replace("e−", "e-") : String(n));
+const written = (n) => String(n).replaceAll("-", "−").replace("e−", "e-");
 const sized = (shape) => shape.join("×") || "scalar";
 const summary = (array) => data.arrays[array][0].replaceAll("-", "−").replaceAll("e−", "e-");
 const link = (id) => make("button", { type: "button", class: "link", "data-jump": id }, make("bdi", {}, called(id)));
@@ -79,8 +79,8 @@ function barred(id) {
   return made;
 }
 const figure = (n) => {
-  const number = math("mn", written(n)), several = typeof n === "string" && /[+-]/.test(n); // a complex one is a sum
-  return n < 0 || several ? math("mrow", math("mo", "("), number, math("mo", ")")) : number;
+  const number = math("mn", written(n));
+  return n < 0 || n === "-inf" ? math("mrow", math("mo", "("), number, math("mo", ")")) : number;
 };
 const argumentOf = (of) => (place) => (node.has(of.inputs[place]) ? symbol(of.inputs[place]) : figure(of.inputs[place]));
 const symbols = (of) => ({ own: () => symbol(of.id), argument: argumentOf(of), gradient: () => barred(of.id) });
