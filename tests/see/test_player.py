@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from html import unescape
+from html import escape, unescape
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,17 +13,20 @@ from mutants import mutated
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
+from tinygrad_rnn.core.primitive import PRIMITIVES
 from tinygrad_rnn.errors import DrawError, GraphError, OptionError, OutputError
 from tinygrad_rnn.see import player as player_module
 from tinygrad_rnn.see.ledger import ledger
+from tinygrad_rnn.see.look import LETTER, columns, lines
 from tinygrad_rnn.see.player import pictures as parts_module
+from tinygrad_rnn.see.player import templates as templates_module
 from tinygrad_rnn.see.player import trace as trace_module
 from tinygrad_rnn.see.show import LONGEST, computation
 from tinygrad_rnn.see.summary import summary
 
 HOSTILE = "</script><script>window.stolen=1</script>\"'\\ \n\u202e{\U0001f642}<img src=x onerror=alert(1)>שלום"
 BUDGET = 1_000_000
-"""How many bytes the page of a GRU of 20 steps may have."""
+"""How many bytes the page of a layer of 20 steps may have."""
 
 
 def leaf(values, name):
@@ -144,16 +148,32 @@ def test_marks_for_what_has_no_gradient():
     assert lost and all("changed" in why for why in lost) and w2_name.requires_grad
 
 
+def test_who_was_computed_from_numbers_that_are_gone():
+    v, w = leaf([3.0, 1.0], "v"), leaf([1.0, 2.0], "w")
+    early = v * w
+    w.assign_([5.0, 6.0])
+    trace = trace_module.Trace(ledger([(early + early * w).sum()]))
+    stale = {node["name"]: node["stale"] for node in trace.data["nodes"]}
+    assert stale.pop("w") == [trace.ids[early.age]] and not any(stale.values())
+
+
 def test_numbers_that_json_does_not_know_and_large_arrays():
+    def shown(array, *detail):
+        return trace_module.Excerpt(array).shown(*detail)
+
     big = tg.tensor(np.random.default_rng(0).standard_normal((20, 30)), requires_grad=True)
-    text, shape, found, corner = trace_module.shown(big._array)
+    text, shape, found, corner = shown(big._array)
     assert shape == [20, 30] and corner == [5, 5] and text == str(summary(big._array))
     assert found == rounded(big.numpy()[:5, :5]).ravel().tolist()
-    assert trace_module.shown(np.array([np.nan, np.inf, -np.inf, -0.0]))[2] == ["nan", "inf", "-inf", 0.0]
-    assert trace_module.shown(np.zeros((4, 5, 6)))[3] == [5, 5] and trace_module.shown(np.zeros(65))[3] == [5]
-    assert trace_module.shown(np.ones(64))[1:] == [[64], [1.0] * 64]
-    assert trace_module.shown(np.array([True, False]))[2] == [True, False]
-    json.dumps(trace_module.shown(np.array([1 + 2j, 3])), allow_nan=False)
+    assert shown(np.array([np.nan, np.inf, -np.inf, -0.0]))[2] == ["nan", "inf", "-inf", 0.0]
+    assert shown(np.zeros((4, 5, 6)))[3] == [5, 5] and shown(np.zeros(65))[3] == [5]
+    assert shown(np.ones(64))[1:] == [[64], [1.0] * 64]
+    assert shown(np.array([True, False]))[2] == [True, False]
+    coarse = shown(big._array, 36, 4, 3)
+    assert coarse[3] == [4, 4] and coarse[2] == [float(f"{n:.3g}") for n in big.numpy()[:4, :4].ravel()]
+    assert shown(np.ones((8, 8)), 36, 4, 3)[2:] == [[1.0] * 16, [4, 4]]
+    assert shown(np.ones(36), 36, 4, 3)[1:] == [[36], [1.0] * 36]
+    json.dumps(shown(np.array([1 + 2j, 3])), allow_nan=False)
 
 
 def all_is_drawn_once(y):
@@ -259,7 +279,7 @@ def test_the_data_of_the_page_are_those_of_the_trace():
     assert {key: found[key] for key in player.trace.data} == json.loads(json.dumps(player.trace.data))
     assert found["of"] == "loss" and repr(player) == f"<Player of {player.steps} steps>"
     templates = re.findall(r'<template id="part-(\w+)">', player.html)
-    assert templates == [part["id"] for part in found["parts"]]
+    assert set(templates) == {part["like"] for part in found["parts"]}
     names, patterns = (
         re.search(rf'<template id="{id}">(.*?)</template>', player.html, re.S)[1].count("<math>")
         for id in ("names", "patterns")
@@ -267,8 +287,44 @@ def test_the_data_of_the_page_are_those_of_the_trace():
     assert names == len(found["ids"]) == len(found["nodes"]) and patterns == len(found["patterns"])
 
 
-def test_twenty_steps_stay_within_the_budget():
-    assert len(tg.play(gru(20)[0]).html.encode()) < BUDGET
+def test_pictures_of_one_structure_share_a_template_and_keep_their_own_texts():
+    player = tg.play(gru(9)[0])
+    drawn, made = player._drawn
+    assert len(drawn) <= 4 and len(made) == len(player.parts) - 1 == 10
+    for part in player.parts[1:]:
+        own = iter(made[part.id].own)
+        text = re.sub(templates_module.HOLE, lambda _, own=own: escape(next(own)), drawn[made[part.id].like])
+        assert not list(own)
+        picture = ElementTree.fromstring(text)
+        found = {each.get("id"): each for each in picture.iter() if each.get("id")}
+        graph = player._named(part.graph)
+        assert picture[0].text == part.path and {f"-{edge.id}" for edge in graph.edges} < found.keys()
+        for node in graph.nodes:
+            if not node.listed:
+                box, shown = found.pop(f"-{node.id}"), lines(node)
+                assert [line.text for line in box.findall(".//{*}text")] == [printed(line.text) for line in shown]
+                assert box.get("data-of") == (f"-{node.of}" if node.of else None)
+                rectangles = [float(each.get("width")) for each in box.findall(".//{*}rect")]
+                assert not rectangles or rectangles[0] > max(columns(line.text) for line in shown) * LETTER
+
+
+def test_of_many_arrays_less_is_shown(monkeypatch):
+    y = gru(3)[0]
+    fine = trace_module.Trace(ledger([y])).data["arrays"]
+    assert max(len(numbers) for _, _, numbers, *_ in fine) == 45
+    monkeypatch.setattr(trace_module, "ROOM", len(json.dumps(fine)) // 2)
+    coarse = trace_module.Trace(ledger([y])).data["arrays"]
+    assert max(len(numbers) for _, _, numbers, *_ in coarse) <= 16 and len(coarse) == len(fine)
+    assert any(corner == [[3, 3]] for _, shape, _, *corner in coarse if shape == [5, 5])
+
+
+@pytest.mark.parametrize("cell", ["GRU", "LSTM"])
+@pytest.mark.parametrize(("inputs", "units", "batch"), [(3, 5, 2), (4, 8, 7), (16, 32, 8)])
+def test_twenty_steps_stay_within_the_budget(cell, inputs, units, batch):
+    layer = getattr(nn, cell)(inputs, units, rng=np.random.default_rng(0))
+    x = tg.tensor(np.random.default_rng(1).standard_normal((20, batch, inputs)).astype(np.float32), name="x")
+    output, _ = layer(x)
+    assert len(tg.play((output * output).sum(), expand=True).html.encode()) < BUDGET
 
 
 def test_a_player_is_saved_and_shown_in_a_notebook(tmp_path):
@@ -306,6 +362,20 @@ def test_fused_layers_play_as_one_step_or_unfolded():
     assert parts and all(part["added"] is not None for part in parts)
 
 
+def test_an_operation_whose_notation_is_no_latex_plays_too():
+    x, w = leaf([1.0, 2.0], "x"), leaf([3.0, 4.0], "w")
+
+    @tg.primitive("elementwise", latex=r"\frac{{a}}{{b} \left( }}{", da=lambda g, b: g * b, db=lambda g, a: g * a)
+    def unbalanced(xp, a, b):
+        return a * b
+
+    try:
+        player = tg.play(unbalanced(x, w).sum())
+        assert "unbalanced" in [node["op"] for node in player.trace.data["nodes"]] and "</html>" in player.html
+    finally:
+        del PRIMITIVES["unbalanced"]
+
+
 def test_nobodys_gradient_is_touched():
     y, layer = gru(3)
     tg.play(y).html  # noqa: B018
@@ -326,7 +396,16 @@ def test_what_the_commands_show():
          test_the_steps_of_something_broadcast_and_used_often),
         (trace_module.Trace, "_part", "None if before is None else self._array(before)", "None",
          test_the_steps_of_a_gru_are_what_the_engine_does),
-        (trace_module, "shown", "ENTRIES", "10**9", test_numbers_that_json_does_not_know_and_large_arrays),
+        (trace_module.Trace, "__init__", "and x.modified > t.age", "and x.modified",
+         test_who_was_computed_from_numbers_that_are_gone),
+        (templates_module, "_widest", "max(same", "min(same",
+         test_pictures_of_one_structure_share_a_template_and_keep_their_own_texts),
+        (templates_module, "_moved", 'arrows[each["id"]]', 'each["id"]',
+         test_pictures_of_one_structure_share_a_template_and_keep_their_own_texts),
+        (player_module, "drawings", "> 1 for column", "> 9 for column",
+         test_pictures_of_one_structure_share_a_template_and_keep_their_own_texts),
+        (trace_module.Excerpt, "shown", "_corner(self.numbers, corner)", "self.numbers",
+         test_numbers_that_json_does_not_know_and_large_arrays),
         (trace_module, "_spelled", "if math.isfinite(n) else str(n)", "",
          test_numbers_that_json_does_not_know_and_large_arrays),
         (parts_module, "_homes", "node.of or not node.op or", "",

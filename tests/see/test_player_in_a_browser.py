@@ -17,6 +17,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.see import publishing
 from tinygrad_rnn.see.ledger import ledger
+from tinygrad_rnn.see.look import lines
 from tinygrad_rnn.see.player.trace import DIGITS, ENTRIES
 from tinygrad_rnn.see.summary import summary
 from tinygrad_rnn.see.words import printable
@@ -225,6 +226,22 @@ def test_time_steps_open_and_close(opened):
     assert tab.get_attribute("#parts button:last-child", "aria-expanded") == "true"
 
 
+def test_each_picture_has_its_own_ids_and_texts(opened):
+    player = tg.play(gru(5)[0])
+    tab = opened(player)
+    for chip in tab.query_selector_all("#parts button"):
+        chip.click()
+    shown = tab.evaluate("""Object.fromEntries([...document.querySelectorAll("#open .node")].map(
+        (box) => [box.id, [...box.querySelectorAll("text")].map((text) => text.textContent)]))""")
+    wanted = {
+        f"{part.id}-{node.id}": [printable(line.text) for line in lines(node)]
+        for part in player.parts[1:] for node in player._named(part.graph).nodes if not node.listed
+    }  # fmt: skip
+    assert shown == wanted
+    arrows = tab.evaluate("[...document.querySelectorAll('#open .edge')].map((arrow) => arrow.id)")
+    assert set(arrows) == {f"{part.id}-{edge.id}" for part in player.parts[1:] for edge in part.graph.edges}
+
+
 def test_all_stubs_of_a_weight_light_up_together(opened):
     y, _ = gru()
     player = tg.play(y)
@@ -267,6 +284,118 @@ def test_what_is_not_a_number_and_what_has_no_gradient(opened, shots):
     tab.screenshot(path=shots / "nan.png")
 
 
+AS_PYTHON = """() => {
+    const spelled = (part) => {
+        const inner = [...part.children].map(spelled);
+        if (part.localName === "mfrac") return `((${inner[0]})/(${inner[1]}))`;
+        if (part.localName === "msup") return `(${inner[0]})**(${inner[1]})`;
+        if (part.localName === "msqrt") return `sqrt(${inner.join("")})`;
+        return inner.length ? inner.join("") : part.textContent;
+    };
+    return [...document.querySelectorAll("#step .numbers math")].map(spelled);
+}"""
+"""The formulas with numbers as a reader of mathematics takes them, where digits side by side are one number."""
+KNOWN = {
+    "where": lambda condition, a, b: a if condition else b, "exp": np.exp, "sqrt": np.sqrt, "sin": np.sin,
+    "cos": np.cos, "tanh": np.tanh, "ln": np.log, "σ": lambda x: 1 / (1 + np.exp(-x)), "e": np.e,
+    "true": True, "false": False,
+}  # fmt: skip
+
+
+def evaluated(formula):
+    """What a formula of the page comes to."""
+    try:
+        return eval(formula, {"__builtins__": {}}, KNOWN)
+    except (SyntaxError, TypeError) as error:
+        raise AssertionError(f"no formula of numbers: {formula}") from error
+
+
+def test_formulas_with_numbers_are_true(opened):
+    x = tg.tensor([-1.75, 2.0, 3.0], requires_grad=True, name="x")
+    w = tg.tensor([[4.0], [-0.5]], requires_grad=True, name="w")
+    y = tg.where(x > 1.5, x * 2, -3.5 * x) + x**2 + x**3 / w - x / 4 + 2 / x + tg.exp(-2.0 * x) * (x - 1.0) * w
+    y = y + tg.tanh(x * w) * -0.25 + 3 * tg.sigmoid(-x) + tg.sqrt(w * w) + 7 * tg.sin(3 * x)
+    tab = opened(tg.play(y.sum()))
+    found = 0
+    for step in range(1, int(tab.get_attribute("#scrub", "max")) + 1):
+        for entry in ("2", "0,0", "1,1"):
+            tab.evaluate("([step, entry]) => { picked = entry.split(',').map(Number); go(step); }", [step, entry])
+            for line in tab.evaluate(AS_PYTHON):
+                formula, _, right = line.translate({0x2212: "-", 0xB7: "*", 0x2299: "*"}).rpartition("=")
+                assert evaluated(formula) == pytest.approx(evaluated(right), rel=5e-3, abs=5e-3), line
+                found += 1
+    assert found > 100
+
+
+def test_what_was_overwritten_is_said_and_not_computed_with(opened, shots):
+    v = tg.tensor([3.0, 1.0], requires_grad=True, name="v")
+    w = tg.tensor([1.0, 2.0], requires_grad=True, name="w")
+    early = v * w
+    y = early.sum() + v.sum()
+    w.assign_([5.0, 6.0])
+    late = y * w
+    early.name, late.name = "early", "late"
+    tab = opened(tg.play(late.sum()))
+    names = tab.evaluate("Object.fromEntries(data.nodes.map((each) => [each.name, forwardAt.get(each.id)]))")
+    texts = {}
+    for step in range(1, int(tab.get_attribute("#scrub", "max")) + 1):
+        tab.evaluate("go", step)
+        texts[step] = tab.inner_text("#step")
+        tab.screenshot(path=shots / f"stale{step}.png")
+    said = {step for step, text in texts.items() if "other numbers since" in text}
+    assert {names["w"], names["early"]} <= said and names["v"] not in said and names["late"] not in said
+    assert "entry" not in texts[names["early"]] and "entry" in texts[names["late"]]
+    assert "now 5, 6" in tab.inner_text("#rows")
+    lost = [text for text in texts.values() if "lost" in text and "backward() adds this" in text]
+    assert not lost and any("It was given, so nothing goes on from here." in text for text in texts.values())
+
+
+COLOURS = """() => {
+    const style = (each) => getComputedStyle(each);
+    return [...document.querySelectorAll(".node:not(.seen)")].flatMap((box) => [...box.querySelectorAll("text")]
+        .filter((text) => style(text).visibility === "visible")
+        .map((text) => [style(text).fill, style(text).opacity * style(text).fillOpacity, style(box).opacity,
+            style(box.querySelector(".box")).fill, style(box.querySelector(".box")).fillOpacity,
+            style(document.querySelector("#pictures")).backgroundColor]));
+}"""
+
+
+def luminance(colour):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in np.asarray(colour) / 255]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_not_computed_yet_can_be_read(opened, shots, scheme):
+    tab = opened(tg.play(gru()[0]), color_scheme=scheme)
+    for chip in tab.query_selector_all("#parts button"):
+        chip.click()
+    found = tab.evaluate(COLOURS)
+    assert len({box for _, _, _, box, *_ in found}) >= 5, "boxes of several colours"
+    for text, clear, all_clear, box, filled, paper in found:
+        text, box, paper = (np.array([float(c) for c in each[4:-1].split(",")]) for each in (text, box, paper))
+        behind = paper + float(filled) * (box - paper)
+        letter = behind + float(clear) * (text - behind)
+        lit = [luminance(paper + float(all_clear) * (each - paper)) for each in (letter, behind)]
+        assert (max(lit) + 0.05) / (min(lit) + 0.05) >= 4.5, "the contrast that WCAG 2 asks for in 1.4.3"
+    tab.evaluate("go(60)")
+    seen, unseen = (
+        tab.evaluate(f"getComputedStyle(document.querySelector('.node{which}.operation > .box')).fillOpacity")
+        for which in (".seen", ":not(.seen)")
+    )
+    assert float(seen) == 1 and float(unseen) < 0.5, "and yet it looks different"
+    tab.screenshot(path=shots / f"unseen-{scheme}.png")
+
+
+def test_minus_infinity_stands_in_parentheses_too(opened):
+    x = tg.tensor([-np.inf, 1e-9], requires_grad=True, name="x")
+    tab = opened(tg.play((2 * x).sum()))
+    tab.evaluate("go(2)")
+    assert tab.evaluate(AS_PYTHON) == ["2·(−inf)=−inf"]
+    tab.evaluate("picked = [1]; show(false)")
+    assert tab.evaluate(AS_PYTHON) == ["2·1e-9=2e-9"]
+
+
 def test_on_a_phone_nothing_is_wider_than_the_page(opened, shots):
     y, _ = gru()
     tab = opened(tg.play(y), PHONE, device_scale_factor=2)
@@ -286,6 +415,8 @@ def test_a_screen_reader_hears_each_step_and_play_is_quiet(opened):
     live = "#said[aria-live=polite]"
     tab.keyboard.press("ArrowRight")
     assert tab.inner_text(live) == "Step 1 of 4, forward: x is given, which is 3."
+    tab.evaluate("go(3)")
+    assert tab.inner_text(live) == "Step 3 of 4, backward: the gradient of v1 is complete, 1; it goes on to x, twice."
     tab.keyboard.press("End")
     assert tab.inner_text(live) == "Step 4 of 4, backward: the gradient of x is complete, 6; it ends here."
     tab.select_option("#speed", "16")
@@ -340,6 +471,16 @@ BROKEN = [
     ("player.js", "openedBySteps !== part", "false", test_time_steps_open_and_close),
     ("player.js", '"aria-live", "off"', '"aria-live", "polite"',
      test_a_screen_reader_hears_each_step_and_play_is_quiet),
+    ("formulas.js", 'if (stale(of).length) return "";', "", test_what_was_overwritten_is_said_and_not_computed_with),
+    ("player.js", 'step.gradient === null ? "."', 'false ? "."',
+     test_what_was_overwritten_is_said_and_not_computed_with),
+    ("formulas.js", "multiplied(formula);", "", test_formulas_with_numbers_are_true),
+    ("formulas.js", '|| n === "-inf"', "", test_minus_infinity_stands_in_parentheses_too),
+    ("formulas.js", "n < 0 ||", "", test_formulas_with_numbers_are_true),
+    ("player.js", "text === HOLE", "false", test_each_picture_has_its_own_ids_and_texts),
+    ("player.js", "(often.get(to) || 0) + 1", "1", test_a_screen_reader_hears_each_step_and_play_is_quiet),
+    ("player.css", "opacity:.86", "opacity:.38",
+     lambda opened, shots: test_what_is_not_computed_yet_can_be_read(opened, shots, "light")),
     ("player.css", "overflow-wrap:anywhere", "white-space:nowrap", test_on_a_phone_nothing_is_wider_than_the_page),
     ("player.css", "animation:none", "", test_motion_stops_for_those_who_ask),
 ]  # fmt: skip

@@ -23,7 +23,7 @@ function make(tag, attributes = {}, ...children) {
 }
 
 const called = (id) => node.get(id).name;
-const written = (n) => (typeof n === "number" ? String(n).replace("-", "−").replace("e−", "e-") : String(n));
+const written = (n) => String(n).replaceAll("-", "−").replace("e−", "e-");
 const sized = (shape) => shape.join("×") || "scalar";
 const summary = (array) => data.arrays[array][0].replaceAll("-", "−").replaceAll("e−", "e-");
 const link = (id) => make("button", { type: "button", class: "link", "data-jump": id }, make("bdi", {}, called(id)));
@@ -80,10 +80,12 @@ function barred(id) {
 }
 const figure = (n) => {
   const number = math("mn", written(n));
-  return written(n).startsWith("−") ? math("mrow", math("mo", "("), number, math("mo", ")")) : number;
+  return n < 0 || n === "-inf" ? math("mrow", math("mo", "("), number, math("mo", ")")) : number;
 };
 const argumentOf = (of) => (place) => (node.has(of.inputs[place]) ? symbol(of.inputs[place]) : figure(of.inputs[place]));
 const symbols = (of) => ({ own: () => symbol(of.id), argument: argumentOf(of), gradient: () => barred(of.id) });
+/** The arguments that have other numbers now than those that a node was computed from. */
+const stale = (of) => [...new Set(of.inputs)].filter((input) => node.get(input)?.stale.includes(of.id));
 const equation = (...parts) => math("math", ...parts.map((part) => (typeof part === "string" ? math("mo", part) : part)));
 
 // --- numbers of arrays ---------------------------------------------------------------------------------------------
@@ -132,8 +134,22 @@ function pick(array) {
   return picked;
 }
 
-/** An elementwise formula with the numbers of one entry in it, or nothing if one of them is not shown. */
+/** Put a sign between factors that stand side by side: 2 x is a product, but 2 3 is another number, and 2 (3) a call. */
+function multiplied(formula) {
+  const outermost = (part, side) => (part.localName === "mrow" && part[side] ? outermost(part[side], side) : part);
+  const factor = (part, parenthesis) => (part.localName === "mo" ? part.textContent === parenthesis
+    : ["mn", "mfrac", "msqrt"].includes(part.localName)
+      || (part.localName === "msup" && (part.textContent[0] === "e" || factor(outermost(part.firstElementChild, "lastElementChild"), ")"))));
+  for (const part of formula.querySelectorAll("*")) {
+    const next = part.nextElementSibling, together = ["mrow", "math", "msqrt"].includes(part.parentElement.localName);
+    if (!next || !together) continue;
+    if (factor(outermost(part, "lastElementChild"), ")") && factor(outermost(next, "firstElementChild"), "(")) part.after(math("mo", "·"));
+  }
+}
+
+/** An elementwise formula with the numbers of one entry in it, or nothing if one of them is not known or not shown. */
 function withNumbers(pattern, of, result, upstream) {
+  if (stale(of).length) return "";
   const index = pick(result);
   const value = (input) => (node.has(input) ? entry(node.get(input).value, index) : input);
   const known = [entry(result, index), upstream === undefined ? 0 : entry(upstream, index), entry(of.value, index),
@@ -150,6 +166,7 @@ function withNumbers(pattern, of, result, upstream) {
     const twice = row.previousElementSibling?.textContent === "(" && row.nextElementSibling?.textContent === ")";
     if (twice && open?.textContent === "(" && close?.textContent === ")" && row.children.length === 3) row.replaceWith(number);
   }
+  multiplied(formula);
   const shown = equation(...formula.childNodes, "=", math("mn", written(entry(result, index))));
   return make("p", { class: "numbers" }, index.length ? make("small", {}, `entry [${index.join(", ")}]`) : "", shown);
 }

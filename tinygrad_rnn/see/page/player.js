@@ -6,6 +6,7 @@ const forwardAt = new Map(data.nodes.map((each, i) => [each.id, i + 1]));
 const backwardAt = new Map(data.backward.map((each, i) => [each.node, data.nodes.length + i + 1]));
 const partOf = new Map(data.parts.flatMap((part) => part.nodes.map((id) => [id, part.id])));
 const steps = data.nodes.length + data.backward.length;
+const HOLE = "\ue0fe";  // stands in a template where its pictures differ
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 let at = 0;             // the step that is shown: 0 is before the first one
@@ -20,6 +21,13 @@ const pair = (sign, figure) => make("span", { class: "pair" }, make("span", { cl
 function place(of) {
   const words = [of.where && `in ${of.where}`, of.source && `at ${of.source}`, `${sized(of.shape)} ${of.dtype}`];
   return make("p", { class: "place" }, make("bdi", {}, words.filter(Boolean).join(" · ")));
+}
+
+/** What says that numbers are not those that a node was computed from. */
+function changed(ids) {
+  const who = ids.flatMap((id, i) => [i ? " and " : "", link(id)]);
+  return ids.length ? make("p", { class: "bad" }, ...who, ids.length > 1 ? " have" : " has",
+    " been given other numbers since they were read here. The new ones are shown.") : "";
 }
 
 function heading(phase, ...parts) {
@@ -43,6 +51,7 @@ function forwardPanel(of) {
     panel.push(heading("forward", symbol(of.id)), place(of));
     const stop = of.stop ? ` Gradients stop here: ${of.stop}.` : "";
     panel.push(make("p", {}, (of.role === "parameter" ? "Given: it has a gradient." : "Given: it has no gradient.") + stop));
+    if (of.stale.length) panel.push(make("p", { class: "bad" }, "It has been given other numbers since it was read. The new ones are shown."));
     panel.push(make("div", { class: "arrays" }, matrix(of.value, equation(symbol(of.id)))));
     return panel;
   }
@@ -52,7 +61,7 @@ function forwardPanel(of) {
   const arrays = [...new Set(of.inputs)].filter((input) => node.has(input))
     .map((input) => matrix(node.get(input).value, equation(symbol(input))));
   arrays.push(pair("→", matrix(of.value, equation(symbol(of.id)), of.each)));
-  panel.push(line, make("div", { class: "arrays" }, ...arrays));
+  panel.push(changed(stale(of)), line, make("div", { class: "arrays" }, ...arrays));
   return panel;
 }
 
@@ -69,7 +78,9 @@ function backwardPanel(of, step) {
     panel.push(make("div", { class: "arrays" }, matrix(step.gradient, make("span", {}, "upstream ", equation(barred(of.id))))));
   }
   if (of.hook) panel.push(make("p", {}, "A hook has changed this gradient."));
-  if (!of.op) panel.push(make("p", {}, "It was given, so nothing goes on from here; backward() adds this to its .grad."));
+  const added = step.gradient === null ? "." : "; backward() adds this to its .grad.";
+  if (!of.op) panel.push(make("p", {}, `It was given, so nothing goes on from here${added}`));
+  panel.push(changed(stale(of)));
   for (const part of step.parts) panel.push(contribution(of, step, part));
   return panel;
 }
@@ -118,13 +129,15 @@ function sentence() {
   if (!of) return `${data.of}: ${data.nodes.length} steps forward, ${data.backward.length} back. Press → or play.`;
   const count = `Step ${at} of ${steps}, ${step ? "backward" : "forward"}: `;
   if (!step) {
-    const how = of.op ? `${of.name} = ${computed(of)}` : `${of.name} is given`;
+    const how = of.op ? `${of.name} = ${computed(of)}` : `${of.name} is given${of.stale.length ? ", and anew since it was read" : ""}`;
     return `${count}${how}, which is ${summary(of.value)}.`;
   }
   if (step.gradient === null) return `${count}the gradient of ${of.name} is ${of.state}.`;
-  const on = step.parts.map((part) => called(part.to));
+  const often = new Map(); // by id, how often it occurs among the arguments
+  for (const { to } of step.parts) often.set(to, (often.get(to) || 0) + 1);
+  const on = [...often].map(([to, n]) => called(to) + (n === 1 ? "" : n === 2 ? ", twice" : `, ${n} times`));
   return `${count}the gradient of ${of.name} is complete, ${summary(step.gradient)}`
-    + (on.length ? `; it goes on to ${on.join(" and ")}.` : "; it ends here.");
+    + (on.length ? `; it goes on to ${on.join(on.length < step.parts.length ? ", and to " : " and ")}.` : "; it ends here.");
 }
 
 const computed = (of) => (of.formula < 0 ? `${of.op}(${of.inputs.map(named).join(", ")})` : texted(of.formula, of));
@@ -167,7 +180,7 @@ function showTable(gradients) {
     const state = at > data.nodes.length && of.state ? (of.stop ? `∥ ${of.stop}` : of.state.split(":")[0]) : "";
     const text = known ? known.terms.slice(0, 3).join(" + ") + (known.terms.length > 3 ? ` + … (${known.terms.length})` : "") : "";
     const sum = done && backward.get(of.id).gradient !== null ? backward.get(of.id).gradient : known?.sum;
-    set(value, at >= forwardAt.get(of.id) ? summary(of.value) : "");
+    set(value, at >= forwardAt.get(of.id) ? (of.stale.length ? "now " : "") + summary(of.value) : "");
     set(terms, text);
     set(gradient, state || (known ? summary(sum) : ""));
     row.className = [done ? "done" : "", of === current() ? "now" : "", state && !of.stop ? "none" : ""].join(" ");
@@ -190,11 +203,23 @@ const chips = new Map(data.parts.map((part) => {
 
 const opened = (id) => document.querySelector(`#open > [data-part="${id}"]`);
 
+/** The picture of a part: the template of all that are like it, with its own ids and texts in the holes. */
+function drawn(part) {
+  const picture = $(`part-${part.like}`).content.cloneNode(true), rest = part.own[Symbol.iterator]();
+  const own = (text) => (text === HOLE ? rest.next().value : text);
+  for (const each of picture.querySelectorAll("[id], text, title")) { // in the order in which they are written
+    for (const name of ["id", "data-of"]) {
+      if (each.hasAttribute(name)) each.setAttribute(name, part.id + own(each.getAttribute(name)));
+    }
+    if (!each.children.length) each.textContent = own(each.textContent);
+  }
+  return picture;
+}
+
 function toggle(id, open = !opened(id)) {
   if (open && !opened(id)) {
     const part = data.parts.find((each) => each.id === id);
-    const drawn = $(`part-${id}`).content.cloneNode(true);
-    const picture = make("div", { class: "picture", "data-part": id, tabindex: "0", role: "group", "aria-label": part.path }, drawn);
+    const picture = make("div", { class: "picture", "data-part": id, tabindex: "0", role: "group", "aria-label": part.path }, drawn(part));
     const later = data.parts.slice(data.parts.indexOf(part) + 1).map((each) => opened(each.id)).find(Boolean);
     $("open").insertBefore(picture, later || null);
     resized(picture);

@@ -26,6 +26,7 @@ from ..publishing import asset, framed, page, save
 from ..unfolding import unfolded
 from ..words import printable
 from .pictures import Part, parts
+from .templates import Drawing, drawings
 from .trace import Trace
 
 
@@ -48,13 +49,13 @@ class Player:
 
         Raises: DrawError, if no engine can lay a picture out; DrawTimeout, if that takes longer than `timeout`.
         """
-        overview, *insides = self.parts
+        overview, drawn = self.parts[0], self._drawn[0]
         names = "".join(mathml(latex_name(self.trace.names[age])) for age in self.trace.ids)
         patterns = "".join(mathml(pattern.latex) for pattern in self.trace.patterns)
         templates = [f'<template id="names">{names}</template>', f'<template id="patterns">{patterns}</template>']
-        templates += [f'<template id="part-{part.id}">{self._drawn(part)}</template>' for part in insides]
+        templates += [f'<template id="part-{id}">{picture}</template>' for id, picture in drawn.items()]
         body = Template(asset("player.html")).substitute(
-            title=escape(self.title), facts=escape(headline(self.graph, "")), overview=self._drawn(overview),
+            title=escape(self.title), facts=escape(headline(self.graph, "")), overview=self._overview,
             legend=_explained({**dict.fromkeys(legend(overview.graph)), **dict.fromkeys(legend(self.graph))}),
             templates="\n".join(templates),
         )  # fmt: skip
@@ -63,7 +64,11 @@ class Player:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the page knows: the trace, and which boxes stand in which part."""
+        """What the page knows: the trace, which boxes stand in which part, and what fills the holes of its template.
+
+        Raises: as `html` does.
+        """
+        made = self._drawn[1]
         return {
             "of": self.graph.of,
             "ids": list(self.trace.ids.values()),
@@ -73,18 +78,30 @@ class Player:
                     "title": printable(part.title),
                     "path": printable(part.path),
                     "nodes": [n.id for n in part.graph.nodes if not n.of],
+                    "like": made[part.id].like,
+                    "own": made[part.id].own,
                 }
                 for part in self.parts[1:]
             ],
             **self.trace.data,
         }
 
-    def _drawn(self, part: Part) -> str:
-        graph = replace(part.graph, nodes=tuple(self._labelled(node) for node in part.graph.nodes))
+    @cached_property
+    def _drawn(self) -> tuple[dict[str, str], dict[str, Drawing]]:
+        """The templates of the insides, and what each inside puts into the holes of its one."""
+        return drawings([replace(part, graph=self._named(part.graph)) for part in self.parts[1:]], self._laid_out)
+
+    @property
+    def _overview(self) -> str:
+        graph = self._named(self.parts[0].graph)
+        return svg.write(graph, self._laid_out(graph), title=self.title, prefix="top-", bare=True)
+
+    def _laid_out(self, graph: Graph) -> Any:
         text = dot.write(graph, explained=False, sized=True)
-        laid = render(text, "json0", engine=self.engine, timeout=self.timeout, size=size(graph))
-        title = part.path or self.title
-        return svg.write(graph, json.loads(laid), title=title, prefix=f"{part.id or 'top'}-", bare=True)
+        return json.loads(render(text, "json0", engine=self.engine, timeout=self.timeout, size=size(graph)))
+
+    def _named(self, graph: Graph) -> Graph:
+        return replace(graph, nodes=tuple(self._labelled(node) for node in graph.nodes))
 
     def _labelled(self, node: Node) -> Node:
         """A box with the name that its steps have, and what it is computed from, as far as that is short."""

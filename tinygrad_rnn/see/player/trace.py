@@ -1,10 +1,11 @@
 """A computation as steps, in plain data: forward from the oldest to the youngest, and back with all that is added.
 
-Every number is the ledger's. Numbers are rounded to `DIGITS`; what JSON has no number for is text: "nan", "inf".
+Every number is the ledger's, rounded as `DETAILS` says; what JSON has no number for is text: "nan", "inf".
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ ENTRIES = 64
 """Arrays with up to this many numbers are shown whole."""
 CORNER = 5
 """Of larger ones the first so many rows and columns."""
+DETAILS = ((ENTRIES, CORNER, DIGITS), (36, 4, 3), (16, 3, 3))
+"""These three, and those that take their place, one after the other, where there are too many numbers for a page."""
+ROOM = 400_000
+"""How many characters of numbers are too many."""
 OWN, FIRST_SLOT = "\ue0ff", 0xE100
 """The letters that stand in a formula for the result, and for the arguments by their place."""
 
@@ -55,7 +60,8 @@ class Trace:
     nodes: in tape order, oldest first, which is the order of the forward steps. For each: `id`, `name`, `op` ("" for
         a leaf), `role`, `shape`, `dtype`, `value`, `inputs` (ids, or the number that an argument is), `formula` (the
         place of its pattern, -1 for none), `each` (whether it works element by element), `where`, `source`, `state`
-        (why there is no gradient, "" if there is one), `stop` and `hook` (whether a hook has changed the gradient).
+        (why there is no gradient, "" if there is one), `stop`, `hook` (whether a hook has changed the gradient) and
+        `stale`, the nodes that were computed from other numbers than it has now.
     backward: youngest first. For each node that a gradient or its loss has come to: `node`, `gradient` (complete),
         `seed` (whether a gradient came in from outside), `waited` (the consumers that had to be done before), and
         `parts`, one for each argument that a gradient goes on to: `to`, `place`, `argument`, `rule` (a pattern),
@@ -71,8 +77,14 @@ class Trace:
         self.ids = {t.age: f"n{i}" for i, t in enumerate(ordered)}
         self.names = names(ordered)
         self.patterns: dict[Pattern, int] = {}
-        self.arrays: dict[str, tuple[int, Any]] = {}
+        self.arrays: dict[str, tuple[int, Excerpt]] = {}
         slopes: dict[int, dict[int, str]] = {}
+        self.stale: dict[int, dict[str, None]] = {}
+        """By age of a leaf that was overwritten, the nodes that had been computed from what it was before."""
+        for t in ordered:
+            for x in t.inputs or ():
+                if type(x) is Tensor and x.op is None and x.modified > t.age:
+                    self.stale.setdefault(x.age, {})[self.ids[t.age]] = None
         nodes = []
         for t in ordered:
             places = range(len(t.inputs or ()))
@@ -100,9 +112,13 @@ class Trace:
                     "waited": list(consumers.get(t.age, ())),
                     "parts": parts,
                 })  # fmt: skip
+        excerpts = [excerpt for _, excerpt in self.arrays.values()]
+        for detail in DETAILS:
+            arrays = [excerpt.shown(*detail) for excerpt in excerpts]
+            if len(json.dumps(arrays, separators=(",", ":"))) <= ROOM:
+                break
         self.data: dict[str, Any] = {
-            "nodes": nodes, "backward": backward,
-            "arrays": [array for _, array in self.arrays.values()],
+            "nodes": nodes, "backward": backward, "arrays": arrays,
             "patterns": [pattern.text for pattern in self.patterns],
         }  # fmt: skip
 
@@ -131,14 +147,15 @@ class Trace:
             "where": printable(t.scope.path) if t.op and t.scope else "", "source": printable(t.source or ""),
             "state": printable(book.state(t)), "stop": stopped(t),
             "hook": bool(last) and t.age in book.gradients and not _same(last[0][2], book.gradients[t.age]),
+            "stale": list(self.stale.get(t.age, ())),
         }  # fmt: skip
 
     def _known(self, latex: str) -> int:
         return self.patterns.setdefault(Pattern(latex), len(self.patterns)) if latex else -1
 
     def _array(self, array: Any) -> int:
-        found = shown(array)
-        return self.arrays.setdefault(repr(found), (len(self.arrays), found))[0]
+        found = Excerpt(array)
+        return self.arrays.setdefault(repr(found.shown()), (len(self.arrays), found))[0]
 
     def _part(self, c: Contribution, before: Any, after: Any, slopes: Mapping[int, str]) -> dict[str, Any]:
         return {
@@ -150,23 +167,33 @@ class Trace:
         }  # fmt: skip
 
 
-def shown(array: Any) -> list[Any]:
-    """What is shown of an array: a summary, its shape, its numbers, and the shape of the corner if they are no more."""
-    whole = host(array)
-    shape, corner = list(whole.shape), []
-    if whole.size > ENTRIES:
-        whole = whole[(0,) * (whole.ndim - 2)][tuple(slice(CORNER) for _ in range(min(whole.ndim, 2)))]
-        corner = [list(whole.shape)]
-    return [str(summary(array)), shape, [_spelled(n) for n in whole.ravel().tolist()], *corner]
+class Excerpt:
+    """What may be shown of an array: a summary, its shape, and its numbers or, if they are many, a corner of them."""
+
+    def __init__(self, array: Any) -> None:
+        whole = host(array)
+        self.summary, self.shape, self.size = str(summary(array)), list(whole.shape), whole.size
+        self.numbers = (whole if whole.size <= ENTRIES else _corner(whole, CORNER)).copy()
+
+    def shown(self, entries: int = ENTRIES, corner: int = CORNER, digits: int = DIGITS) -> list[Any]:
+        """The summary, the shape, the numbers, and the shape of the corner if they are no more."""
+        part = self.numbers if self.size <= entries else _corner(self.numbers, corner)
+        numbers = [_spelled(n, digits) for n in part.ravel().tolist()]
+        return [self.summary, self.shape, numbers, *([list(part.shape)] if self.size > entries else [])]
 
 
-def _spelled(n: Any) -> Any:
+def _corner(array: Any, length: int) -> Any:
+    """The first rows and columns of the first of all matrices."""
+    return array[(0,) * (array.ndim - 2)][tuple(slice(length) for _ in range(min(array.ndim, 2)))]
+
+
+def _spelled(n: Any, digits: int = DIGITS) -> Any:
     """A number as it is shown, or as text if JSON has none like it."""
     if isinstance(n, (bool, int)):
         return n
     if isinstance(n, float):
-        return float(f"{n + 0.0:.{DIGITS}g}") if math.isfinite(n) else str(n)
-    return f"{n:.{DIGITS}g}" if isinstance(n, complex) else printable(str(n))
+        return float(f"{n + 0.0:.{digits}g}") if math.isfinite(n) else str(n)
+    return f"{n:.{digits}g}" if isinstance(n, complex) else printable(str(n))
 
 
 def _by_element(t: Tensor) -> bool:
