@@ -478,6 +478,25 @@ def test_any_name_is_seen_wherever_it_stands(name, shown, engine):
     assert {g.name for g in drawing.graph.groups} == {str(name), ""}
 
 
+@pytest.mark.parametrize("name", [
+    'say "hi"', "a\\b\\", "<script>&amp;</script>", "two\nlines", "\u05e2\u05d1", "\U0001f642", "{a|b}", "\\N",
+])  # fmt: skip
+@pytest.mark.parametrize("engine", ["wasm", pytest.param("dot", marks=real_dot)])
+def test_the_dot_that_is_saved_is_read_by_every_graphviz_with_all_its_words(name, engine, tmp_path):
+    """Our own picture asks for places only: what others draw of the DOT has to be looked at by itself."""
+    w = tg.tensor([1.0, 2.0], requires_grad=True, name=name)
+    with tg.scope(name, "Kind"):
+        y = w * w - tg.zeros((2,))
+    y.name = name
+    text = tg.draw(y, title=name).save(tmp_path / "p.dot").read_text("utf-8")
+    drawn = [each.replace("\xa0", " ") for each in words(layout.render(text, "svg", engine=engine).decode())[0]]
+    shown = printable(name)
+    assert sum(each.rstrip(" \u2022") == shown for each in drawn) == 2 and f"Kind {shown}" in drawn
+    assert f"{shown}: 2 operations, 1 parameter (2 numbers)" in drawn
+    assert any(each.startswith("dashed box: parameter") for each in drawn)
+    assert {"a", "b"} <= set(drawn)  # the names of arguments, which only this form has Graphviz place
+
+
 def test_a_state_keeps_its_line_whatever_it_is_called():
     """States of one name stand in one line: the same lines, and the same picture but for the words, for any name."""
     lanes = {}

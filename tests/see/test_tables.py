@@ -6,13 +6,13 @@ import math
 import re
 import xml.etree.ElementTree as ET
 from functools import partial
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from latex import evaluate
+from markup import Reader
 from mutants import mutated
 from rich.cells import cell_len
 
@@ -203,19 +203,6 @@ HOSTILE = [
     "{x}$#%~^_",
     "`code`",
 ]  # fmt: skip
-
-
-class Reader(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.tags, self.words = set(), ""
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        assert not any(key.startswith("on") or key in ("src", "href", "style") for key, _ in attrs)
-
-    def handle_data(self, data):
-        self.words += data
 
 
 @pytest.mark.parametrize("name", HOSTILE)

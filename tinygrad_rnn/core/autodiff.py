@@ -17,14 +17,14 @@ from ..backend import NAMESPACE_OF, Array, as_array, backend_of
 from ..errors import BackendError, GraphError, NumericalError, PrimitiveError, ShapeError, memory_explained, operands
 from .broadcasting import fitted
 from .modes import current, enable_grad, inspect_result, no_grad
-from .primitive import Pull, primitive, read, unchanged
+from .primitive import Pull, passed, primitive, read, unchanged
 from .tensor import Tensor, keep, next_age
 
 Sink = Callable[[Tensor, Any, bool], None]
 Watch = Callable[[Pull, Any, Tensor, Tensor | None], Any]
 """(rule, g, node, x) -> the contribution of a node to the gradient of its input x, or None for no contribution.
 
-It calls `rule(g, node)`, or `rule(g)` if the rule is `unchanged`. If x is None, the rule gives one for each input.
+It calls `rule(g, node)`. If x is None, the rule gives one for each input.
 """
 _adding = Lock()  # two threads may add into one leaf
 
@@ -189,7 +189,7 @@ def pull(
             if at > age or (useful is not None and at not in useful):  # younger: it was a constant when it was read
                 continue
             if watch is None:
-                d = g if rule is unchanged else rule(g, node)
+                d = g if rule is passed else rule(g, node)
             elif (d := watch(rule, g, node, x)) is None:
                 continue
             if at not in pending:
@@ -303,8 +303,8 @@ def concerned(results: Sequence[Tensor], targets: Sequence[Tensor] = (), since: 
 
 def _inspected(rule: Pull, g: Any, node: Tensor, x: Tensor | None) -> Any:
     """What a rule gives, under `debug()`: a NaN or an infinity is blamed on it, though made by an operation inside."""
-    if rule is unchanged or x is None:  # what a joint rule gives is looked at one by one
-        return rule(g) if rule is unchanged else rule(g, node)
+    if x is None:  # what a joint rule gives is looked at one by one
+        return rule(g, node)
     what = f"the derivative of {node.op.name if node.op else ''} for {x.label}"
     try:
         d = rule(g, node)

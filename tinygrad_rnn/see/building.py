@@ -18,7 +18,7 @@ from ..core.tensor import Tensor
 from ..errors import GraphError, PrimitiveError
 from .formula import Local, local
 from .graph import Edge, Graph, Group, Node
-from .ledger import Contribution, Ledger, argument, ledger, stopped
+from .ledger import Contribution, Ledger, argument, changed_since, ledger, stopped
 from .reasons import slopes
 from .summary import Summary, host, summary
 from .view import Box, View, boxes, rolled
@@ -104,6 +104,7 @@ class _Builder:
             for x, name in [*((x, argument(t, i).partition("[")[0]) for i, x in enumerate(t.inputs or ())), (t, "y")]
             if type(x) is Tensor and name in _read_again(t.op)
         }
+        self.changed = changed_since(self.tensors)
         self.contributions: dict[tuple[int, int], Contribution] = {}
         if book:
             for each in book.contributions.values():
@@ -318,7 +319,7 @@ class _Builder:
             result=t.age in self.results and not of, of=of, **self._numbers(members),
             grad="" if role != "parameter" else "not run" if kept is None else str(summary(kept._array)),
             stop=stopped(t), saved=t.age in self.saved, uses=self.uses[t.age], count=len(members),
-            source=t.source or "", stale=t.op is None and any(t.modified > user.age for user in self.users[t.age]),
+            source=t.source or "", stale=t.age in self.changed,
         )  # fmt: skip
 
     def _numbers(self, tensors: Sequence[Tensor]) -> dict[str, Any]:

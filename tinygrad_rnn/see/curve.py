@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from .words import printable
+from .words import printable, safe
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 720, 420
@@ -76,7 +76,7 @@ def _finite(p: Point) -> bool:
 
 
 def _text(x: float, y: float, words: str, style: str) -> str:
-    return f'<text x="{x:g}" y="{y:.1f}" {style}>{escape(printable(words))}</text>'
+    return f'<text x="{x:g}" y="{y:.1f}" {style}>{safe(words)}</text>'
 
 
 def _drawn(places: Sequence[Point | None], colour: str) -> list[str]:

@@ -20,15 +20,14 @@ import numpy as np
 from ..core.autodiff import Part
 from ..core.broadcasting import fitted
 from ..core.modes import changed
-from ..core.primitive import unchanged
 from ..core.tensor import Tensor, keep
 from ..errors import GraphError, IndexOutOfRange, ModifiedError, OptionError
 from .formula import Formulas
-from .ledger import Contribution, Ledger, ledger
+from .ledger import Contribution, Ledger, changed_since, ledger
 from .naming import names
 from .notation import accented, latex_name, literal, mathml, plain
 from .publishing import framed, page, save
-from .reasons import broken, changed_note, changed_since, faint, missing, moves, slopes, zero
+from .reasons import broken, changed_note, faint, missing, moves, slopes, zero
 from .summary import FEW, Summary, host, number, summary
 from .tables import DIGITS, folded, markdown_text
 from .unfolding import unfolded
@@ -482,7 +481,7 @@ def _embedded(use: Contribution, chain: Sequence[Contribution]) -> Any:
             assert op is not None
             rule = op.pulls[view.place]
             assert rule is not None
-            d = rule(added) if rule is unchanged else rule(added, view.consumer)
+            d = rule(added, view.consumer)
             added = fitted(d.whole() if type(d) is Part else d, view.x)
     return host(added)
 

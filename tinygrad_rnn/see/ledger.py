@@ -6,7 +6,7 @@ overwritten after the tape read it, what needs the old one is lost; the ledger s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from ..backend import NAMESPACE_OF
 from ..core.autodiff import Part, pull, seed_for, tape
 from ..core.broadcasting import fitted
 from ..core.modes import changed
-from ..core.primitive import unchanged
 from ..core.tensor import Tensor
 from ..errors import ModifiedError, PrimitiveError, TinygradError
 from .words import printable
@@ -131,7 +130,7 @@ def ledger(results: Sequence[Tensor], grad: Any = None) -> Ledger:
         try:
             if node.age in book.lost:
                 raise ModifiedError(book.lost[node.age])
-            d = rule(g) if rule is unchanged else rule(g, node)
+            d = rule(g, node)
         except ModifiedError as error:
             for at, other in enumerate(node.inputs or ()) if place is None else [(place, x)]:
                 if isinstance(other, Tensor) and other.requires_grad:
@@ -164,6 +163,16 @@ def ledger(results: Sequence[Tensor], grad: Any = None) -> Ledger:
                     book.lost.setdefault(x.age, book.lost[t.age])
                     book.missing.setdefault((t.age, place), book.lost[t.age])
     return book
+
+
+def changed_since(tensors: Iterable[Tensor]) -> dict[int, list[Tensor]]:
+    """By age of a leaf that has other numbers now, the nodes of a tape that had read the earlier ones."""
+    found: dict[int, list[Tensor]] = {}
+    for node in tensors:
+        for x in {x.age: x for x in node.inputs or () if isinstance(x, Tensor)}.values():
+            if x.modified > node.age:
+                found.setdefault(x.age, []).append(node)
+    return found
 
 
 def stopped(t: Tensor) -> str:

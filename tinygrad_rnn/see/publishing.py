@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OptionError, OutputError
-from .words import printable
+from .words import safe
 
 
 def page(
@@ -46,14 +46,14 @@ def page(
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(printable(title))}</title>\n{sheets}</head>\n<body>\n{body}\n{stored}{code}</body>\n</html>\n"
+        f"<title>{safe(title)}</title>\n{sheets}</head>\n<body>\n{body}\n{stored}{code}</body>\n</html>\n"
     )
 
 
 def framed(document: str, title: str, height: str = "32rem") -> str:
     """A page inside of another one, such as a notebook, in a frame of its own that cannot reach out."""
     return (
-        f'<iframe title="{escape(printable(title))}" sandbox="allow-scripts" '
+        f'<iframe title="{safe(title)}" sandbox="allow-scripts" '
         f'style="width:100%;height:{height};border:0" srcdoc="{escape(document)}"></iframe>'
     )
 

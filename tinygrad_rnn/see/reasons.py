@@ -5,7 +5,7 @@ Everything is read from the ledger of the pass, and asked of the operations' own
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from ..backend import NAMESPACE_OF, as_array
 from ..core.autodiff import Part, concerned, tape
 from ..core.broadcasting import fitted
 from ..core.modes import changed
-from ..core.primitive import unchanged
 from ..core.tensor import Tensor, keep
 from ..errors import GraphError, ModifiedError, PrimitiveError
 from ..transforms import tangent
@@ -142,7 +141,7 @@ def zero(x: Tensor, book: Ledger, chosen: Any = None) -> list[str]:
         for use in uses:
             onward = _influence(use, mask)
             upstream = host(use.upstream)
-            if not onward.any() and _pointwise(use.consumer):
+            if not onward.any() and pointwise(use.consumer):
                 onward = np.broadcast_to(mask, use.consumer.shape)
                 if (upstream[onward] != 0).any():
                     found[_switched_off(use, onward, called)] = None
@@ -187,18 +186,18 @@ def moves(use: Contribution, way: Any) -> Any:
             moved = host(tangent(use.consumer, [(use.place, t)])._array)
         except (ModifiedError, PrimitiveError):
             return None
-    return np.where(way == 0, 0, moved) if _pointwise(use.consumer) else moved  # 0 · nan is nan, and yet does not move
+    return np.where(way == 0, 0, moved) if pointwise(use.consumer) else moved  # 0 · nan is nan, and yet does not move
 
 
 def slopes(use: Contribution) -> Any:
     """The local derivative of an operation that acts element by element, as a NumPy array; None of all others."""
     node, op = use.consumer, use.consumer.op
-    if op is None or not _pointwise(node) or op.variadic:
+    if op is None or not pointwise(node) or op.variadic:
         return None
     with changed(recording=False, debug=False), np.errstate(all="ignore"):
         rule, ones = op.pulls[use.place], NAMESPACE_OF[type(node._array)].ones(node.shape, node.dtype)
         try:
-            return None if rule is None else host(ones if rule is unchanged else rule(ones, node))
+            return None if rule is None else host(rule(ones, node))
         except ModifiedError:
             return None
 
@@ -207,7 +206,7 @@ POINTWISE = frozenset({"add", "sub", "mul", "neg", "astype", "alias"})
 """Of the linear and bilinear operations, those that act element by element."""
 
 
-def _pointwise(node: Tensor) -> bool:
+def pointwise(node: Tensor) -> bool:
     return node.op is not None and (node.op.kind == "elementwise" or node.op.name in POINTWISE)
 
 
@@ -302,7 +301,7 @@ def reached(x: Tensor, book: Ledger, chosen: Any = None) -> dict[int, Any]:
             continue
         for use in book.contributions.get(t.age, []):
             node = use.consumer
-            part = np.broadcast_to(way[t.age], node.shape) if _pointwise(node) else _influence(use, way[t.age])
+            part = np.broadcast_to(way[t.age], node.shape) if pointwise(node) else _influence(use, way[t.age])
             way[node.age] = way[node.age] | part if node.age in way else part
     return way
 
@@ -338,7 +337,7 @@ def _sources(node: Tensor, t: Any, mask: Any) -> Any:
     """Which elements of an input (or of the node itself) have a part in those of the node."""
     if not isinstance(t, Tensor):
         return None
-    if t is node or (_pointwise(node) and t.shape == node.shape):
+    if t is node or (pointwise(node) and t.shape == node.shape):
         return mask
     op, rules = node.op, node.op.pulls if node.op and node.op.kind == "linear" and not node.op.variadic else ()
     place = next((at for at, x in enumerate(node.inputs or ()) if x is t), -1)
@@ -348,7 +347,7 @@ def _sources(node: Tensor, t: Any, mask: Any) -> Any:
     g = as_array(mask.astype(node.dtype), node.backend, node.dtype)
     with changed(recording=False, debug=False), np.errstate(all="ignore"):
         try:
-            d = rule(g) if rule is unchanged else rule(g, node)
+            d = rule(g, node)
         except ModifiedError:
             return np.ones(t.shape, bool)
     return host(fitted(d.whole() if type(d) is Part else d, t)) != 0
@@ -419,17 +418,11 @@ def _first_forward(read: Mapping[int, Any], book: Ledger, called: Mapping[int, s
 # -- other numbers since -------------------------------------------------------------------------------------------
 
 
-def changed_since(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The leaves of a tape that were given other numbers after something on it had read them, the oldest first."""
-    found = {x.age: x for node in tensors for x in node.inputs or () if isinstance(x, Tensor) and x.modified > node.age}
-    return [found[age] for age in sorted(found)]
-
-
-def changed_note(leaves: Sequence[Tensor], called: Mapping[int, str]) -> list[str]:
-    """A sentence about such leaves; none, if there are none."""
+def changed_note(leaves: Collection[int], called: Mapping[int, str]) -> list[str]:
+    """A sentence about the leaves, by age, that have other numbers now; none, if there are none."""
     if not leaves:
         return []
-    listed = ", ".join(called[x.age] for x in leaves[:REASONS])
+    listed = ", ".join(called[age] for age in sorted(leaves)[:REASONS])
     more = f" and {len(leaves) - REASONS} more" if len(leaves) > REASONS else ""
     have = "has" if len(leaves) == 1 else "have"
     return [f"{listed}{more} {have} other numbers now than the tape read; all that was computed is as it was."]

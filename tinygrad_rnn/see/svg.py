@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from .graph import Edge, Graph, Group, Node
 from .look import LEGEND, LINE, Entry, Line, columns, counts, frame_name, headline, legend, lines, said, size, tint
 from .notation import plain
 from .publishing import asset
-from .words import printable
+from .words import safe
 
 FONTS = "Menlo,Consolas,DejaVu Sans Mono,monospace"
 PIXELS_PER_POINT = 4 / 3
@@ -49,18 +48,18 @@ class _Writer:
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" role="img" class="tg" width="{width * zoom:.0f}" '
             f'height="{height * zoom:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" font-family="{FONTS}">',
-            f"<title>{_shown(about)}</title>",
+            f"<title>{safe(about)}</title>",
         ]
         if not self.bare:
             parts += [f"<style>{asset('picture.css')}</style>", '<rect class="paper" width="100%" height="100%"/>']
             after = 10 + 8 * columns(title) + 14 if title else 10
-            parts += [f'<text class="title" x="10" y="18">{_shown(title)}</text>'] if title else []
-            parts.append(f'<text class="counts" x="{after:.0f}" y="18">{_shown(counts(self.graph))}</text>')
+            parts += [f'<text class="title" x="10" y="18">{safe(title)}</text>'] if title else []
+            parts.append(f'<text class="counts" x="{after:.0f}" y="18">{safe(counts(self.graph))}</text>')
         return "\n".join([*parts, *self.content(), "</svg>", ""])
 
     def tip(self, words: str) -> str:
         """What a mouse that rests is told."""
-        return "" if self.bare else f"<title>{_shown(words)}</title>"
+        return "" if self.bare else f"<title>{safe(words)}</title>"
 
     def content(self) -> list[str]:
         """Frames, arrows and boxes, in the order in which they lie on each other."""
@@ -81,7 +80,7 @@ class _Writer:
             f'<g class="group" id="{self.prefix}{group.id}">{self.tip(about)}'
             f'<rect class="frame{" step" if step else ""}" x="{left:.1f}" y="{top:.1f}" width="{x_1 - x_0:.1f}" '
             f'height="{y_1 - y_0:.1f}" rx="8"/>'
-            f'<text class="frame-name" x="{left + 9:.1f}" y="{top + 15:.1f}">{_shown(frame_name(group))}</text></g>'
+            f'<text class="frame-name" x="{left + 9:.1f}" y="{top + 15:.1f}">{safe(frame_name(group))}</text></g>'
         )
 
     def arrow(self, edge: Edge, nodes: Mapping[str, Node]) -> str:
@@ -90,7 +89,7 @@ class _Writer:
         kind = "".join(f" {name}" for name, holds in (
             ("dashed", not edge.differentiable), ("lost", edge.lost), ("loop", edge.loop)) if holds)  # fmt: skip
         hit = "" if self.bare else f'<path class="hit" d="{path}"/>'
-        label = f'<text x="{x:.1f}" y="{y:.1f}">{_shown(said(edge))}</text>' if said(edge) else ""
+        label = f'<text x="{x:.1f}" y="{y:.1f}">{safe(said(edge))}</text>' if said(edge) else ""
         return (
             f'<g class="edge{kind}" id="{self.prefix}{edge.id}">{self.tip(about_edge(edge, nodes))}'
             f'{hit}<path class="line" d="{path}"/>{tip}{label}</g>'
@@ -148,7 +147,7 @@ class _Writer:
         for i, entry in enumerate(entries):
             middle = top + LINE * (i + 0.5)
             parts.append(swatch(entry.swatch, left + 19, middle))
-            parts.append(f'<text x="{left + 34:.1f}" y="{middle + 3.7:.1f}">{_shown(entry.text)}</text>')
+            parts.append(f'<text x="{left + 34:.1f}" y="{middle + 3.7:.1f}">{safe(entry.text)}</text>')
         return "".join([*parts, "</g>"])
 
 
@@ -193,13 +192,9 @@ def swatch(what: str, x: float, y: float) -> str:
 def _column(x: float, y: float, shown: list[Line]) -> list[str]:
     return [
         f'<text class="{line.kind}" x="{x:.1f}" y="{y + (i - (len(shown) - 1) / 2) * LINE + 3.7:.1f}">'
-        f"{_shown(line.text)}</text>"
+        f"{safe(line.text)}</text>"
         for i, line in enumerate(shown)
     ]
-
-
-def _shown(text: str) -> str:
-    return escape(printable(text), quote=False)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

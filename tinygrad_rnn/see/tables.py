@@ -25,14 +25,14 @@ from ..core.tensor import Tensor, keep
 from ..errors import GraphError, ModifiedError, OptionError, ShapeError
 from ..transforms import tangents
 from .formula import Formulas, moving
-from .ledger import Ledger, ledger
+from .ledger import Ledger, changed_since, ledger
 from .naming import names
 from .notation import escaped, mathml, plain
 from .publishing import framed, page, save
-from .reasons import changed_note, changed_since
+from .reasons import changed_note
 from .summary import Summary, host, number, summary
 from .unfolding import unfolded
-from .words import printable
+from .words import printable, safe
 
 TERMS = 4
 """Up to this many contributions to one adjoint are written out."""
@@ -329,7 +329,7 @@ class _Builder:
 
     def _primal(self, t: Tensor) -> Cell:
         write = None if t.op is None else lambda as_text: self.formulas.of(t, as_text).result
-        return self._cell(t, "", write, t._array, CHANGED if any(t is x for x in self.changed) else "")
+        return self._cell(t, "", write, t._array, CHANGED if t.age in self.changed else "")
 
     def _tangent(self, t: Tensor) -> Cell:
         array = self.moved.get(t.age)
@@ -486,5 +486,5 @@ def _html(row: Row, cell: Cell, head: str) -> str:
     why = f"({cell.why})" if cell.value is not None and cell.why else cell.why
     said += f'<span class="soft"> {escape(why)}</span>' if why else ""
     if cell is row.primal and (facts := ", ".join(fact for fact in (row.where, row.source) if fact)):
-        said += f'<span class="soft where">{escape(printable(facts))}</span>'
+        said += f'<span class="soft where">{safe(facts)}</span>'
     return f'<td data-of="{head}">{formula}{said}</td>'

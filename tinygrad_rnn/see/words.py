@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from html import escape
+
+
+def safe(line: str) -> str:
+    """The same as the text of an element in HTML or XML, or of an attribute."""
+    return escape(printable(line))
+
 
 def counted(count: int, noun: str) -> str:
     """A number of things, in the plural where it takes one."""

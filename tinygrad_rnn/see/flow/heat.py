@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..summary import number
 from ..svg import FONTS
-from ..words import printable
+from ..words import printable, safe
 
 LEVELS = 17
 # From low to high; negative is orange and positive blue, which all kinds of colour-blind readers can tell apart.
@@ -115,8 +115,8 @@ def svg(title: str, strips: Sequence[Strip], about: str = "", *, headed: bool = 
             f'<svg xmlns="http://www.w3.org/2000/svg" class="tgr-heat" role="img" width="{width}" '
             f'height="{below:.0f}" viewBox="0 0 {width} {below:.0f}" '
             f'font-family="{FONTS}" font-size="12">',
-            f"<title>{escape(printable(title))}</title>",
-            *([f"<desc>{escape(printable(about))}</desc>"] if about else []),
+            f"<title>{safe(title)}</title>",
+            *([f"<desc>{safe(about)}</desc>"] if about else []),
             f"<style>{style()}</style>",
             '<rect class="paper" width="100%" height="100%"/>',
             *parts,
@@ -168,8 +168,8 @@ def _column(strip: Strip) -> int:
 
 def _drawn(strip: Strip, top: float) -> tuple[list[str], float]:
     """The SVG of a strip that begins at a height, and where it ends."""
-    parts = [f'<text x="12" y="{top + 14:.0f}" class="name">{_said(strip.title)}<tspan class="faint" dx="14" '
-             f'font-weight="normal">{_said(strip.note)}</tspan></text>']  # fmt: skip
+    parts = [f'<text x="12" y="{top + 14:.0f}" class="name">{safe(strip.title)}<tspan class="faint" dx="14" '
+             f'font-weight="normal">{safe(strip.note)}</tspan></text>']  # fmt: skip
     parts += _legend(strip, top + 22)
     top += 42
     for line in strip.lines:
@@ -222,7 +222,7 @@ def _line_of(strip: Strip, line: range, top: float) -> tuple[list[str], float]:
                 level = strip.level(value)
                 tip = f"{labels[c]} (t = {c}), {name}: {number(value)}"
                 parts.append(f'<rect x="{x}" y="{y:.0f}" width="{width - 1}" height="{ROW - 1}" '
-                             f'class="{strip.kind}{level}"><title>{_said(tip)}</title></rect>')  # fmt: skip
+                             f'class="{strip.kind}{level}"><title>{safe(tip)}</title></rect>')  # fmt: skip
                 if strip.signed and level < LEVELS // 2:
                     marks.append((x, y, width - 1, level))
     if marks:
@@ -286,7 +286,7 @@ def _curve(strip: Strip, curve: NDArray[Any], line: range, top: float) -> list[s
     for c in there:
         tip = f"{seen(strip.columns[c])} (t = {c}), {strip.line_name}: {number(float(curve[c]))}"
         parts.append(f'<rect class="over" x="{LEFT + width * (c - line.start)}" y="{top}" width="{width}" '
-                     f'height="{PANEL + 12}"><title>{_said(tip)}</title></rect>')  # fmt: skip
+                     f'height="{PANEL + 12}"><title>{safe(tip)}</title></rect>')  # fmt: skip
     return parts
 
 
@@ -296,10 +296,6 @@ def _runs(columns: Sequence[int]) -> Iterator[list[int]]:
         yield [c for _, c in run]
 
 
-def _said(words: str) -> str:
-    return escape(printable(words), quote=False)
-
-
 def _text(x: float, y: float, words: str, kind: str, anchor: str = "start") -> str:
     side = "" if anchor == "start" else f' text-anchor="{anchor}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}"{side}>{_said(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}"{side}>{safe(words)}</text>'

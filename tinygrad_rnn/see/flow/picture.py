@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..publishing import page, save
 from ..summary import number
-from ..words import printable
+from ..words import printable, safe
 from .heat import Strip, seen, svg
 from .terminal import BLOCKS, DIGITS, IN_ASCII, lines, plain
 
@@ -60,12 +59,12 @@ class Picture:
     @property
     def html(self) -> str:
         """A page of its own: words, picture, numbers. No network, no script; light or dark as the reader has it."""
-        said = [f"<p>{_safe(each)}</p>" for each in self.sentences()]
+        said = [f"<p>{safe(each)}</p>" for each in self.sentences()]
         figure = f'<div class="picture" tabindex="0">\n{self._figure}</div>'
         heads, rows = self.numbers()
         table = _row('th scope="col"', heads) + "".join(_row("td", row) for row in rows)
         folded = f"<details><summary>The numbers</summary><div><table>{table}</table></div></details>"
-        parts = [f"<h1>{_safe(self.title)}</h1>", *said, figure, *([folded] if heads else [])]
+        parts = [f"<h1>{safe(self.title)}</h1>", *said, figure, *([folded] if heads else [])]
         return page(self.title, "\n".join(parts), styles=["numbers.css"])
 
     def text(self, width: int = 80) -> str:
@@ -113,9 +112,5 @@ class Picture:
             yield Text(printable(sentence).translate(table))
 
 
-def _safe(words: str) -> str:
-    return escape(printable(words))
-
-
 def _row(tag: str, cells: Sequence[str]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{_safe(cell)}</{tag[:2]}>' for cell in cells)}</tr>"
+    return f"<tr>{''.join(f'<{tag}>{safe(cell)}</{tag[:2]}>' for cell in cells)}</tr>"

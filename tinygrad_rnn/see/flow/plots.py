@@ -9,14 +9,14 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape, unescape
+from html import unescape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DrawError
-from ..words import printable
+from ..words import printable, safe
 from .heat import powers_of_ten, seen
 from .picture import Picture
 
@@ -157,8 +157,8 @@ class Plot(Picture):
         return "\n".join([
             f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" class="tgr-plot" '
             f'role="img" {size[0]}>',
-            f"<title>{_escaped(self.title)}</title>",
-            f"<desc>{_escaped(' '.join(self.sentences()))}</desc>",
+            f"<title>{safe(self.title)}</title>",
+            f"<desc>{safe(' '.join(self.sentences()))}</desc>",
             f"<style>{_sheet(styles)}</style>",
             body,
         ])  # fmt: skip
@@ -203,7 +203,3 @@ def _sheet(styles: dict[str, str]) -> str:
     dark = re.sub("|".join(DARK), lambda tone: DARK[tone[0]], light)
     every = ".tgr-plot{max-width:100%;height:auto}.tgr-plot *{stroke-linejoin:round;stroke-linecap:butt}"
     return f"{every}{light}@media(prefers-color-scheme:dark){{{dark}}}"
-
-
-def _escaped(words: str) -> str:
-    return escape(printable(words), quote=False)

@@ -24,7 +24,7 @@ from ..look import LONG, Entry, headline, legend
 from ..notation import latex_name, mathml
 from ..publishing import asset, framed, page, save
 from ..unfolding import unfolded
-from ..words import printable
+from ..words import printable, safe
 from .pictures import Part, parts
 from .templates import Drawing, drawings
 from .trace import Trace
@@ -179,5 +179,5 @@ def play(
 def _explained(entries: Iterable[Entry]) -> str:
     """The legend as a list."""
     sign = '<svg class="tg" width="26" height="14" viewBox="0 0 26 14" aria-hidden="true">{}</svg>'
-    rows = [f"<li>{sign.format(svg.swatch(e.swatch, 13, 7))} {escape(printable(e.text))}</li>" for e in entries]
+    rows = [f"<li>{sign.format(svg.swatch(e.swatch, 13, 7))} {safe(e.text)}</li>" for e in entries]
     return f'<ul class="legend">{"".join(rows)}</ul>'

@@ -14,9 +14,10 @@ from typing import Any
 
 from ...core.tensor import Tensor
 from ..formula import local
-from ..ledger import Contribution, Ledger, argument, stopped
+from ..ledger import Contribution, Ledger, argument, changed_since, stopped
 from ..naming import names
 from ..notation import plain
+from ..reasons import pointwise
 from ..summary import host, summary
 from ..words import printable
 
@@ -79,12 +80,7 @@ class Trace:
         self.patterns: dict[Pattern, int] = {}
         self.arrays: dict[str, tuple[int, Excerpt]] = {}
         slopes: dict[int, dict[int, str]] = {}
-        self.stale: dict[int, dict[str, None]] = {}
-        """By age of a leaf that was overwritten, the nodes that had been computed from what it was before."""
-        for t in ordered:
-            for x in t.inputs or ():
-                if type(x) is Tensor and x.op is None and x.modified > t.age:
-                    self.stale.setdefault(x.age, {})[self.ids[t.age]] = None
+        self.stale = changed_since(ordered)
         nodes = []
         for t in ordered:
             places = range(len(t.inputs or ()))
@@ -143,11 +139,11 @@ class Trace:
             "id": self.ids[t.age], "name": self.names[t.age], "op": printable(op.name) if op else "", "role": role,
             "shape": list(t.shape), "dtype": str(t.dtype), "value": self._array(t._array),
             "inputs": [self.ids[x.age] if type(x) is Tensor else _spelled(x) for x in t.inputs or ()],
-            "formula": self._known(formula), "each": bool(op) and _by_element(t),
+            "formula": self._known(formula), "each": pointwise(t),
             "where": printable(t.scope.path) if t.op and t.scope else "", "source": printable(t.source or ""),
             "state": printable(book.state(t)), "stop": stopped(t),
             "hook": bool(last) and t.age in book.gradients and not _same(last[0][2], book.gradients[t.age]),
-            "stale": list(self.stale.get(t.age, ())),
+            "stale": [self.ids[node.age] for node in self.stale.get(t.age, ())],
         }  # fmt: skip
 
     def _known(self, latex: str) -> int:
@@ -194,13 +190,6 @@ def _spelled(n: Any, digits: int = DIGITS) -> Any:
     if isinstance(n, float):
         return float(f"{n + 0.0:.{digits}g}") if math.isfinite(n) else str(n)
     return f"{n:.{digits}g}" if isinstance(n, complex) else printable(str(n))
-
-
-def _by_element(t: Tensor) -> bool:
-    """Whether every number of the result comes from one number of each argument, broadcast as NumPy does it."""
-    op = t.op
-    assert op is not None
-    return op.kind == "elementwise" or str(op.function.__module__).endswith(".ops.elementwise")
 
 
 def _same(a: Any, b: Any) -> bool:
