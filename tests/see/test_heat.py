@@ -423,7 +423,7 @@ def test_the_names_at_the_ends_of_lines_keep_their_distance() -> None:
         (Strip, "level", "(value - self.low)", "value", test_the_marks_are_as_many_as_the_negative_cells),
         (heat, "_curve", "(1 - share)", "share", test_the_mean_is_a_line),
         (heat, "_runs", "pair[1] - pair[0]", "0", test_the_mean_is_a_line),
-        (heat, "_said", "escape(printable(words), quote=False)", "printable(words)", test_any_symbols_are_shown),
+        (heat, "safe", "escape(printable(line))", "printable(line)", test_any_symbols_are_shown),
         (heat, "seen", "SEEN.get(c) or printable(c)", "c", test_any_symbols_are_shown),
         (heat, "powers_of_ten", "top / 1000", "top", test_what_hardly_fades_looks_like_it),
         (terminal, "_upright", "strip.values):", "strip.values[::-1]):", test_blocks_rise_with_the_numbers),

@@ -396,7 +396,7 @@ def test_what_the_commands_show():
          test_the_steps_of_something_broadcast_and_used_often),
         (trace_module.Trace, "_part", "None if before is None else self._array(before)", "None",
          test_the_steps_of_a_gru_are_what_the_engine_does),
-        (trace_module.Trace, "__init__", "and x.modified > t.age", "and x.modified",
+        (trace_module, "changed_since", "x.modified > node.age", "x.modified",
          test_who_was_computed_from_numbers_that_are_gone),
         (templates_module, "_widest", "max(same", "min(same",
          test_pictures_of_one_structure_share_a_template_and_keep_their_own_texts),
@@ -411,7 +411,7 @@ def test_what_the_commands_show():
         (parts_module, "_homes", "node.of or not node.op or", "",
          test_masked_steps_and_inputs_with_gradients_have_a_place_too),
         (parts_module, "_calm", "leaves - open_too", "leaves", test_a_small_computation_is_one_picture),
-        (player_module, "_explained", "escape(printable(e.text))", "e.text",
+        (player_module, "_explained", "safe(e.text)", "e.text",
          test_names_of_any_letters_are_shown_and_break_nothing),
     ],
 )  # fmt: skip
