@@ -99,7 +99,9 @@ def _by_dot(path: str, version: str, dot: str, form: str, limit: float, size: st
     try:
         done = subprocess.run([path, f"-T{form}"], input=dot.encode(), capture_output=True, timeout=limit)
     except subprocess.TimeoutExpired:
-        raise DrawTimeout(f"{name} did not finish {size} in {limit:g} s. {LESS}, or raise timeout=") from None
+        raise DrawTimeout(
+            f"{name} did not finish {size} in {limit:g} s. {LESS}, raise timeout=, or try engine='wasm'"
+        ) from None
     except OSError as error:
         raise DrawError(f"{name} could not be started: {error}. engine='wasm' works without it") from error
     if done.returncode or not done.stdout:
