@@ -70,16 +70,16 @@ nn.RNNCell(input_size, hidden_size, *, bias, init, dtype, rng, activation)
 nn.MinimalGRUCell(input_size, hidden_size, *, bias, init, dtype, rng)
 nn.GRUCell(input_size, hidden_size, *, bias, init, dtype, rng, reset, update, recurrent_bias)
 nn.LSTMCell(input_size, hidden_size, *, bias, init, dtype, rng, forget_bias)
-nn.Recurrent(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, checkpoint, mode,
-             init, dtype, rng)
-nn.RNN(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, checkpoint, mode, init,
-       dtype, rng, activation)
-nn.MinimalGRU(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, checkpoint,
-              mode, init, dtype, rng)
-nn.GRU(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, checkpoint, mode, init,
-       dtype, rng, reset, update, recurrent_bias)
-nn.LSTM(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, fused, checkpoint, mode,
-        init, dtype, rng, forget_bias)
+nn.Recurrent(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, reverse, fused,
+     checkpoint, mode, init, dtype, rng)
+nn.RNN(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, reverse, fused,
+     checkpoint, mode, init, dtype, rng, activation)
+nn.MinimalGRU(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, reverse, fused,
+     checkpoint, mode, init, dtype, rng)
+nn.GRU(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, reverse, fused,
+     checkpoint, mode, init, dtype, rng, reset, update, recurrent_bias)
+nn.LSTM(input_size, hidden_size, num_layers, *, bias, batch_first, dropout, bidirectional, reverse, fused,
+     checkpoint, mode, init, dtype, rng, forget_bias)
 nn.GRUCell.forward(x, h)  nn.LSTMCell.forward(x, h)
 nn.GRU.forward(x, h_0, lengths)  nn.LSTM.forward(x, h_0, lengths, *, c_0)
 nn.cross_entropy(logits, targets, ignore_index, reduction)
@@ -133,8 +133,8 @@ def test_layers_start_with_the_promised_values() -> None:
     given = {name: p.default for name, p in inspect.signature(tg.nn.GRU).parameters.items() if p.default is not p.empty}
     assert given == {
         "num_layers": 1, "bias": True, "reset": "before", "update": "new", "batch_first": False, "dropout": 0.0,
-        "bidirectional": False, "recurrent_bias": False, "fused": True, "checkpoint": None, "mode": "auto",
-        "init": "uniform", "dtype": np.float32, "rng": None,
+        "bidirectional": False, "reverse": False, "recurrent_bias": False, "fused": True, "checkpoint": None,
+        "mode": "auto", "init": "uniform", "dtype": np.float32, "rng": None,
     }  # fmt: skip
 
 

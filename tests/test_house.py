@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "tinygrad_rnn"
 FLOORS = {
     "errors": 0, "backend": 1, "core": 2, "ops": 3, "functions": 4, "transforms": 5, "nn": 5, "optim": 5, "train": 6,
 }  # fmt: skip
-SIDE_ROOMS = {"see", "testing"}
+SIDE_ROOMS = {"see", "testing", "interop"}
 ENTRANCES = {"cli", "__init__"}
 
 

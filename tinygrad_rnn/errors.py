@@ -73,6 +73,18 @@ class CheckpointError(TinygradError, ValueError):
     """A checkpoint that is truncated, altered, of another model or of a newer format."""
 
 
+class ConversionError(TinygradError, ValueError):
+    """A model that another library cannot compute, or the package not; the message says which part, and why."""
+
+
+class FileError(TinygradError, ValueError):
+    """A file from elsewhere that is truncated, damaged, hostile, or of a kind that is not read; nothing of it ran."""
+
+
+class MissingPackage(TinygradError, ImportError):
+    """A conversion that needs a package which is not installed; the message says which."""
+
+
 class OutputError(TinygradError, OSError):
     """An output folder or file that cannot be written, or that holds something else."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import partial
 from typing import Any, ClassVar
@@ -34,6 +35,7 @@ class Recurrent(Module):
     batch_first: x and the output are (N, T, ...) instead of (T, N, ...); states stay as they are.
     dropout: the probability of zeroing an output on its way from layer to layer, while training.
     bidirectional: D = 2, with a second cell per layer that walks from the end to the start.
+    reverse: D = 1, and that one direction walks from the end to the start; outputs stay where their inputs were.
     fused: run each cell of the package over all steps as one primitive, forward and back; under `debug()`, which names
         the first bad operation, and for cells of your own, it goes operation by operation all the same. The
         weights are read on the way back too: writing to one of them before it is a ModifiedError.
@@ -61,6 +63,7 @@ class Recurrent(Module):
     batch_first: bool = False
     dropout: float = 0.0
     bidirectional: bool = False
+    reverse: bool = False
     fused: bool = True
     checkpoint: int | None = None
     mode: str = "auto"
@@ -74,6 +77,8 @@ class Recurrent(Module):
         self.num_layers = options.count("num_layers", self.num_layers)
         self.dropout = options.probability("dropout", self.dropout)
         options.choice("mode", self.mode, sequence.WAYS)
+        if self.bidirectional and self.reverse:
+            raise OptionError("bidirectional=True walks in reverse too, so that reverse=True has no meaning beside it")
         if self.checkpoint is not None:
             self.checkpoint = options.count("checkpoint", self.checkpoint)
             if not self.fused:
@@ -81,7 +86,7 @@ class Recurrent(Module):
         if self.dropout and self.num_layers == 1:
             warnings.warn("dropout acts between layers, and there is only one; use num_layers=2 or more", stacklevel=3)
         self.drop = Dropout(self.dropout)
-        D = 1 + self.bidirectional
+        D = len(self._directions)
         settings = {field.name: getattr(self, field.name) for field in fields(self)[len(fields(Recurrent)) :]}
         self.cells = [
             self.cell_type(self.input_size if layer == 0 else D * self.hidden_size, self.hidden_size,
@@ -93,6 +98,11 @@ class Recurrent(Module):
             raise OptionError(
                 f"checkpoint= is an option of the fused layers, and there is none of {self.cell_type.__name__}"
             )
+
+    @property
+    def _directions(self) -> tuple[bool, ...]:
+        """For each cell of a layer, whether it walks in reverse."""
+        return (False, True) if self.bidirectional else (self.reverse,)
 
     def forward(self, x: Any, h_0: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         """x (T, N, I) -> output (T, N, D*H) and the final state h_n (num_layers*D, N, H), cell by cell as in `cells`.
@@ -126,22 +136,26 @@ class Recurrent(Module):
         if valid is not None:
             x = where(valid.inside, x, 0)  # whatever stands past the end, even nan, is without effect
         starts = zip(*[self._checked_state(s, N, name) for s, name in zip(initial, self.cell_type.states)])
-        D, ends, fused_now = 1 + self.bidirectional, [], self.fused and not current().debug
+        ends, cells = [], iter(self.cells)
         for layer in range(self.num_layers):
             outputs = []
-            for direction in range(D):
-                cell, fold = self.cells[layer * D + direction], folding.fold
-                if fused_now and fused.can(cell):
-                    fold = partial(fused.fold, checkpoint=self.checkpoint, mode=self.mode)
-                y, state = fold(cell, x, next(starts), valid, reverse=direction == 1)
+            for reverse in self._directions:
+                cell = next(cells)
+                y, state = self._fold(cell)(cell, x, next(starts), valid, reverse)
                 outputs.append(y)
                 ends.append(state)
-            x = outputs[0] if D == 1 else concatenate(outputs, axis=-1)
+            x = outputs[0] if len(outputs) == 1 else concatenate(outputs, axis=-1)
             if layer + 1 < self.num_layers:
                 x = self.drop(x)
         return (swapaxes(x, axis1=0, axis2=1) if self.batch_first else x), tuple(
             [_together(each) for each in zip(*ends)]
         )
+
+    def _fold(self, cell: Cell) -> Callable[..., tuple[Tensor, State]]:
+        """What takes a cell along the time axis, with the arguments of `folding.fold`."""
+        if self.fused and not current().debug and fused.can(cell):
+            return partial(fused.fold, checkpoint=self.checkpoint, mode=self.mode)
+        return folding.fold
 
     def _checked_input(self, x: Any) -> Tensor:
         first, letters = self.cells[0], "N, T, " if self.batch_first else "T, N, "

@@ -1,0 +1,59 @@
+"""Files from elsewhere, which nobody has to trust: what is read first is how large they are and what they claim to be."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from ..errors import FileError, MissingPackage
+
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+"""What torch.save and the like write: pickles, which run code of their author's when they are read."""
+
+
+def needed(package: str, purpose: str, install: str) -> Any:
+    """An optional package, imported; purpose and install are words of the message.
+
+    Raises: MissingPackage.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingPackage(f"{purpose} needs {package} ({error}): pip install {install}") from None
+
+
+def refuse_pickle(path: str | Path) -> None:
+    """No pickle is ever read.
+
+    Raises: FileError that shows how to make a safetensors file of a torch one.
+    """
+    path = Path(path)
+    if path.suffix.lower() in PICKLES:
+        raise FileError(
+            f"{path} is a pickle by its name, and reading one runs code of its author's: where you trust it, run once\n"
+            f'  python -c "import torch, safetensors.torch as s; m = torch.load({str(path)!r}, weights_only=True); '
+            f's.save_file({{k: v.contiguous() for k, v in m.items()}}, {str(path.with_suffix(".safetensors"))!r})"\n'
+            f"and name {path.with_suffix('.safetensors')} in its place"
+        )
+
+
+def content(path: str | Path, *, most: int | None = None) -> bytes:
+    """All of a file.
+
+    most: the number of bytes from which on it is refused.
+
+    Raises: FileError, if it is not there, cannot be read, is a pickle or is too large.
+    """
+    path = Path(path)
+    refuse_pickle(path)
+    try:
+        if not path.is_file():  # neither a folder, nor a pipe that never ends
+            raise FileError(f"there is no file {path}" if not path.exists() else f"{path} is no file")
+        with open(path, "rb") as file:
+            found = file.read() if most is None else file.read(most + 1)
+    except OSError as error:
+        raise FileError(f"{path} cannot be read ({error.strerror})") from None
+    if most is not None and len(found) > most:
+        raise FileError(f"{path} has more than {most:,} bytes, which no file of its kind needs")
+    return found
