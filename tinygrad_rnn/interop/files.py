@@ -1,4 +1,4 @@
-"""Files from elsewhere, which nobody has to trust: what is read first is how large they are and what they claim to be."""
+"""Files from elsewhere, which nobody has to trust: their size and what they claim to be come before their content."""
 
 from __future__ import annotations
 
