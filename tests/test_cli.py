@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import cli
+from tinygrad_rnn.cli import display, training
 from tinygrad_rnn.see import flow
 from tinygrad_rnn.train import checkpoint
 from tinygrad_rnn.train.log import LOG, Log
@@ -200,7 +201,7 @@ def test_info_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_demo_leaves_everything_that_it_promises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "DEMO_SECONDS", 1.0)
+    monkeypatch.setattr(training, "DEMO_SECONDS", 1.0)
     monkeypatch.chdir(tmp_path)
     started = time.monotonic()
     assert status("demo") == 0
@@ -299,14 +300,14 @@ def test_an_interrupted_demo_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    real = cli.Display.show
+    real = display.Display.show
 
-    def show(display: cli.Display, report: Any) -> None:
-        real(display, report)
+    def show(shown: display.Display, report: Any) -> None:
+        real(shown, report)
         if report.step == 3:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(cli.Display, "show", show)
+    monkeypatch.setattr(display.Display, "show", show)
     assert status("demo", "--out", "my demo") == 130
     said = capsys.readouterr().out
     assert "stopped after step 3, all is saved" in said

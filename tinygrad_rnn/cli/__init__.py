@@ -1,0 +1,8 @@
+"""The command `tinygrad-rnn`.
+
+`command` has its words and what becomes of errors; `training`, `showing` and `converting` do what they say.
+"""
+
+from .command import main
+
+__all__ = ["main"]
