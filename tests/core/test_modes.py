@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.core.modes import current
+from tinygrad_rnn.core.modes import current, listening
 from tinygrad_rnn.errors import IndexOutOfRange, NumericalError
 
 
@@ -246,3 +246,43 @@ def test_an_index_out_of_range_is_caught_on_every_backend(backend: str) -> None:
         x[..., [[0], [3]]]
     with pytest.raises(IndexOutOfRange, match=r"index of tensor \(2, 3\)"):
         x[2]
+
+
+# -- listening -----------------------------------------------------------------------------------------
+
+
+def test_a_listener_hears_every_operation_differentiable_or_not_until_its_block_ends() -> None:
+    heard: list[tuple[str, tuple[int, ...]]] = []
+    x = leaf()
+    with listening(lambda op, inputs, options, result: heard.append((op.name, result.shape))):
+        (x * 2 > 1).sum()
+        with tg.no_grad(), tg.scope("inner"):
+            x.reshape((2, 1))
+        with listening(None):
+            tg.exp(x)
+        with tg.debug():
+            tg.tanh(x)
+    with tg.debug():
+        tg.exp(x)
+    tg.cos(x)
+    assert heard == [("mul", (2,)), ("greater", (2,)), ("sum", ()), ("reshape", (2, 1)), ("tanh", (2,))]
+
+
+def test_a_listener_is_told_inputs_and_options_and_what_it_hears_is_computed_as_ever() -> None:
+    heard: list[Any] = []
+    x = leaf()
+    with listening(lambda *call: heard.append(call)):
+        y = x.sum(axis=0, keepdims=True)
+    ((op, inputs, options, result),) = heard
+    assert op.name == "sum" and inputs == (x,) and options == {"axis": 0, "keepdims": True} and result is y
+    y.backward(np.ones(1))
+    assert x.grad is not None and x.grad.tolist() == [1.0, 1.0]
+
+
+def test_a_listener_hears_its_own_thread_only() -> None:
+    heard: list[str] = []
+    with listening(lambda op, *_: heard.append(op.name)):
+        thread = threading.Thread(target=lambda: tg.exp(leaf()))
+        thread.start()
+        thread.join()
+    assert heard == []

@@ -204,7 +204,7 @@ def test_a_readable_representation():
     lines = repr(nn.GRU(4, 5, bidirectional=True)).splitlines()
     assert lines[0] == (
         "GRU(input_size=4, hidden_size=5, num_layers=1, bias=True, batch_first=False, dropout=0.0, bidirectional=True, "
-        "fused=True, mode='auto', init='uniform', reset='before', update='new', recurrent_bias=False)"
+        "reverse=False, fused=True, mode='auto', init='uniform', reset='before', update='new', recurrent_bias=False)"
     )
     assert lines[1:4] == ["  cells.0.W  (4, 15)", "  cells.0.U  (5, 15)", "  cells.0.b  (15,)"]
     assert lines[-1] == "  300 parameters"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import _GeneratorContextManager as Switch
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..backend import NAMESPACE_OF, Array
 from ..errors import NumericalError
@@ -44,13 +45,19 @@ class Scope:
         return "".join(reversed(parts)).removeprefix(".")
 
 
+Listener = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
+"""(primitive, inputs, options, result): what `listening` calls."""
+
+
 @dataclass(slots=True, eq=False)
 class Mode:
-    """The settings that every operation reads: is it recorded, is it inspected, whose is it."""
+    """The settings that every operation reads: is it recorded, is it inspected, whose is it, who hears of it."""
 
     recording: bool = True
     debug: bool = False
     scope: Scope | None = None
+    listener: Listener | None = None
+    watched: bool = False  # debug, or a listener: the one look that an operation in a hurry takes
 
 
 _mode: ContextVar[Mode] = ContextVar("tinygrad_rnn_mode", default=Mode())  # noqa: B039 (nobody writes to a Mode)
@@ -58,8 +65,10 @@ current = _mode.get
 
 
 @contextmanager
-def changed(**changes: bool | Scope) -> Iterator[None]:
-    token = _mode.set(replace(current(), **changes))  # type: ignore[arg-type]
+def changed(**changes: bool | Scope | Listener | None) -> Iterator[None]:
+    mode = replace(current(), **changes)  # type: ignore[arg-type]
+    mode.watched = mode.debug or mode.listener is not None
+    token = _mode.set(mode)
     try:
         yield
     finally:
@@ -86,6 +95,11 @@ def debug() -> Switch[None]:
     return changed(debug=True)
 
 
+def listening(listener: Listener | None) -> Switch[None]:
+    """Tell a function of every operation on tensors inside the `with`, differentiable or not; None: tell nobody."""
+    return changed(listener=listener)
+
+
 class scope:
     """Name what is computed inside the `with`: `with scope("gru", "GRU"):` or `with scope(step=3):`."""
 
@@ -97,7 +111,7 @@ class scope:
     def __enter__(self) -> None:
         mode = current()
         inner = Scope(mode.scope, self.name, self.kind, self.step)
-        self._token = _mode.set(Mode(mode.recording, mode.debug, inner))
+        self._token = _mode.set(Mode(mode.recording, mode.debug, inner, mode.listener, mode.watched))
 
     def __exit__(self, *exception: object) -> None:
         _mode.reset(self._token)

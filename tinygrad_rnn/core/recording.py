@@ -77,14 +77,14 @@ def _binary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any, Any], 
             array_type = type(x)
             if type(b) is Tensor:
                 y = b._array
-                if type(y) is not array_type or mode.debug:
+                if type(y) is not array_type or mode.watched:
                     return general(a, b)
                 needed = needed or b._requires_grad
-            elif (type(b) is float or type(b) is int) and not mode.debug:
+            elif (type(b) is float or type(b) is int) and not mode.watched:
                 y = b
             else:
                 return general(a, b)
-        elif type(b) is Tensor and (type(a) is float or type(a) is int) and not mode.debug:
+        elif type(b) is Tensor and (type(a) is float or type(a) is int) and not mode.watched:
             x, y, needed, array_type = a, b._array, b._requires_grad, type(b._array)
         else:
             return general(a, b)
@@ -116,7 +116,7 @@ def _unary(op: Primitive, general: Callable[..., Any]) -> Callable[[Any], Any]:
 
     def apply(x: Any) -> Any:
         mode = current()
-        if type(x) is not Tensor or mode.debug:
+        if type(x) is not Tensor or mode.watched:
             return general(x)
         try:
             result = kernels[type(x._array)](x._array)
@@ -158,6 +158,8 @@ def _born(op: Primitive, result: Array, inputs: tuple[Any, ...], options: dict[s
     if mode.debug:
         line = inspect_result(result, f"{op.name} of {operands(inputs)}")
         out.source = out.source or line
+    if mode.listener is not None:
+        mode.listener(op, inputs, options, out)
     return out
 
 

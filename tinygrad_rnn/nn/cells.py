@@ -299,6 +299,13 @@ class GRUCell(Cell):
         W, U, b = weights
         return equations.gru(x, state[0], W, U, b, self.c, reset=self.reset, update=self.update)
 
+    def _turn(self) -> None:
+        """Make the update gate z what 1 - z was, by the signs of its weights."""
+        sign = np.repeat([-1, 1, 1], self.hidden_size)
+        for packed in (self.W, self.U, self.b):
+            if packed is not None:
+                packed.assign_(packed.numpy() * sign.astype(packed.dtype))
+
     def to_gates(self) -> dict[str, Any]:
         return super().to_gates() | ({} if self.c is None else {"c": self.c.numpy().copy()})
 
@@ -354,8 +361,5 @@ def flipped(module: M) -> M:
     for each in turned:
         each.update = "old" if each.update == "new" else "new"
         if isinstance(each, GRUCell):
-            for packed in (each.W, each.U, each.b):
-                if packed is not None:
-                    sign = np.repeat([-1, 1, 1], each.hidden_size)
-                    packed.assign_(packed.numpy() * sign.astype(packed.dtype))
+            each._turn()
     return result

@@ -112,8 +112,10 @@ def of_others(path: Path) -> bool:
         return os.path.lexists(path)
 
 
-def write(path: str | Path, content: bytes) -> None:
+def write(path: str | Path, content: bytes, *, elsewhere: str = "choose another folder with --out") -> None:
     """A file that is there whole or not at all: written beside it, synced, renamed.
+
+    elsewhere: words of the message that say how to choose another place.
 
     Raises: OutputError with the reason; whatever was there before is untouched.
     """
@@ -131,7 +133,7 @@ def write(path: str | Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
         raise OutputError(
             f"{path} could not be written ({error.strerror}); what was there before is untouched: "
-            "make room, permit it, or choose another folder with --out"
+            f"make room, permit it, or {elsewhere}"
         ) from error
 
 
