@@ -20,20 +20,24 @@ from ..nn.initializers import Maker
 from ..nn.recurrent import GRU, LSTM, RNN, Recurrent
 from ..ops import elementwise as e
 
-FORMULAS: dict[str, tuple[Callable[[Any, float, float], Any], float, float]] = {
+FORMULAS: dict[str, tuple[Callable[[Any, float, float], Any], float | None, float | None]] = {
     "Affine": (lambda x, a, b: a * x + b, 1.0, 0.0),
-    "Elu": (lambda x, a, b: e.elu(x, alpha=a), 1.0, 0.0),
+    "Elu": (lambda x, a, b: e.elu(x, alpha=a), 1.0, None),
     "HardSigmoid": (lambda x, a, b: e.clip(a * x + b, min=0.0, max=1.0), 0.2, 0.5),
-    "LeakyRelu": (lambda x, a, b: e.leaky_relu(x, slope=a), 0.01, 0.0),
-    "Relu": (lambda x, a, b: e.relu(x), 0.0, 0.0),
+    "LeakyRelu": (lambda x, a, b: e.leaky_relu(x, slope=a), 0.01, None),
+    "Relu": (lambda x, a, b: e.relu(x), None, None),
     "ScaledTanh": (lambda x, a, b: a * e.tanh(b * x), 1.0, 1.0),
-    "Sigmoid": (lambda x, a, b: e.sigmoid(x), 0.0, 0.0),
-    "Softplus": (lambda x, a, b: e.softplus(x), 0.0, 0.0),
-    "Softsign": (lambda x, a, b: x / (1 + e.abs(x)), 0.0, 0.0),
-    "Tanh": (lambda x, a, b: e.tanh(x), 0.0, 0.0),
-    "ThresholdedRelu": (lambda x, a, b: e.where(x > a, x, 0), 1.0, 0.0),
+    "Sigmoid": (lambda x, a, b: e.sigmoid(x), None, None),
+    "Softplus": (lambda x, a, b: e.softplus(x), None, None),
+    "Softsign": (lambda x, a, b: x / (1 + e.abs(x)), None, None),
+    "Tanh": (lambda x, a, b: e.tanh(x), None, None),
+    "ThresholdedRelu": (lambda x, a, b: e.where(x > a, x, 0), 1.0, None),
 }
-"""The activations of ONNX's recurrent operators, with their alpha and beta, and what these are if left out."""
+"""The activations of ONNX's recurrent operators: formula, and what alpha and beta are if left out, if it has them."""
+TAKES = {
+    part: {name for name, row in FORMULAS.items() if row[i] is not None} for i, part in ((1, "alpha"), (2, "beta"))
+}
+"""Those that have an alpha, and those that have a beta: where ONNX lists these, it lists them for these only."""
 
 
 class Activation(NamedTuple):
@@ -49,20 +53,34 @@ class Activation(NamedTuple):
     def __call__(self, x: Any) -> Any:
         return FORMULAS[self.name][0](x, self.alpha, self.beta)
 
+    @property
+    def turns(self) -> bool:
+        """Whether 1 - f(a) = f(-a), so that an update gate can be written the other way round."""
+        return self.name == "Sigmoid" or (self.name == "HardSigmoid" and self.beta == 0.5)
+
 
 def activation(name: str, alpha: float | None = None, beta: float | None = None) -> Activation:
     """An activation by ONNX's name, in capitals or not.
 
     Raises: ConversionError for one that is not known; OptionError for an alpha or beta that is not finite.
     """
-    known = next((each for each in FORMULAS if each.lower() == name.lower()), None)
-    if known is None:
-        raise ConversionError(f"there is no activation {name!r}; known are {', '.join(FORMULAS)}")
+    known = spelled(name)
     usual = FORMULAS[known][1:]
-    given = [default if value is None else float(value) for value, default in zip((alpha, beta), usual)]
+    given = [float(default or 0.0) if value is None else float(value) for value, default in zip((alpha, beta), usual)]
     if not all(map(math.isfinite, given)):
         raise OptionError(f"{known} has alpha = {given[0]}, beta = {given[1]}; they must be finite")
     return Activation(known, *given)
+
+
+def spelled(name: str) -> str:
+    """The name of an activation with ONNX's capitals.
+
+    Raises: ConversionError for one that is not known.
+    """
+    known = next((each for each in FORMULAS if each.lower() == name.lower()), None)
+    if known is None:
+        raise ConversionError(f"there is no activation {name!r}; known are {', '.join(FORMULAS)}")
+    return known
 
 
 SIGMOID, TANH = activation("Sigmoid"), activation("Tanh")
@@ -115,6 +133,12 @@ class VariedGRUCell(GRUCell):
     def __post_init__(self) -> None:
         _check(self, 2)
         super().__post_init__()
+
+    def _turn(self) -> None:
+        if not self.activations[0].turns:  # clipped or not: the bounds lie on both sides
+            raise OptionError(f"1 - f(a) = f(-a) holds for a sigmoid, not for {self.activations[0]}: the update gate "
+                              "of this cell has no other direction")  # fmt: skip
+        super()._turn()
 
     def equation(self, x: Any, state: State, weights: Any) -> equations.GRUStep:
         (h,), (W, U, b), (f, g) = state, weights, self.activations

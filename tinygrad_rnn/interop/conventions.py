@@ -190,8 +190,8 @@ CONVENTIONS: tuple[Convention, ...] = (
     # Haiku
     Convention(
         "haiku", "haiku.VanillaRNN", RNNCell,
-        (Slot("input_to_hidden/w", "W", "h"), Slot("hidden_to_hidden/w", "U", "h"),
-         Slot("input_to_hidden/b", "b", "h"), Slot("hidden_to_hidden/b", "c", "h")),
+        (Slot("linear/w", "W", "h"), Slot("linear_1/w", "U", "h"),
+         Slot("linear/b", "b", "h"), Slot("linear_1/b", "c", "h")),
         activations=("relu",), bias_optional=False, start="truncated normal of variance 1/inputs; b zeros",
         source=HAIKU_SOURCE,
     ),
@@ -237,3 +237,6 @@ CONVENTIONS: tuple[Convention, ...] = (
         bias_optional=False, states="hc", start=LECUN, source=CHAINER_SOURCE,
     ),
 )  # fmt: skip
+
+PEEPHOLES = Slot("P", "P", "iof")
+"""Of an LSTM of ONNX, which is not one of the arrays of its row, as few cells have it: a vector for each direction."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from ..errors import FileError, MissingPackage
+from ..errors import FileError, MissingPackage, TinygradError
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 """What torch.save and the like write: pickles, which run code of their author's when they are read."""
@@ -38,12 +40,11 @@ def refuse_pickle(path: str | Path) -> None:
         )
 
 
-def content(path: str | Path, *, most: int | None = None) -> bytes:
-    """All of a file.
+@contextmanager
+def opened(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to read from.
 
-    most: the number of bytes from which on it is refused.
-
-    Raises: FileError, if it is not there, cannot be read, is a pickle or is too large.
+    Raises: FileError, if it is not there, cannot be read, or is a pickle.
     """
     path = Path(path)
     refuse_pickle(path)
@@ -51,9 +52,31 @@ def content(path: str | Path, *, most: int | None = None) -> bytes:
         if not path.is_file():  # neither a folder, nor a pipe that never ends
             raise FileError(f"there is no file {path}" if not path.exists() else f"{path} is no file")
         with open(path, "rb") as file:
-            found = file.read() if most is None else file.read(most + 1)
+            yield file
     except OSError as error:
         raise FileError(f"{path} cannot be read ({error.strerror})") from None
+
+
+@contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """Inside, what is wrong with a file begins with its name."""
+    try:
+        yield
+    except TinygradError as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from None
+
+
+def content(path: str | Path, *, most: int | None = None) -> bytes:
+    """All of a file.
+
+    most: the number of bytes from which on it is refused.
+
+    Raises: FileError as `opened`, or if it is too large.
+    """
+    with opened(path) as file:
+        found = file.read() if most is None else file.read(most + 1)
     if most is not None and len(found) > most:
         raise FileError(f"{path} has more than {most:,} bytes, which no file of its kind needs")
     return found

@@ -9,9 +9,16 @@ from ..core.tensor import Tensor
 from ..errors import OptionError
 from ..nn.module import Module
 from ..nn.recurrent import Recurrent
+from ..ops import elementwise as e
+from ..ops.reductions import log_softmax, softmax
 from ..ops.shapes import concatenate
 
 Layer = Callable[[Any], Any]
+FUNCTIONS: dict[str, Layer] = {
+    function.__name__: function
+    for function in (e.tanh, e.sigmoid, e.relu, e.leaky_relu, e.elu, e.softplus, e.gelu, e.silu, softmax, log_softmax)
+}
+"""The functions that stand between layers, by their names."""
 
 
 class Layers(Module):
@@ -44,7 +51,7 @@ class Layers(Module):
             )
         for name in self.order:
             layer = self.layers[name]
-            x = layer(x, lengths=lengths) if isinstance(layer, (Recurrent, Final)) else layer(x)
+            x = layer(x, lengths=lengths) if isinstance(layer, (Recurrent, Final, Layers)) else layer(x)
             x = x[0] if isinstance(layer, Recurrent) else x
         return x
 
@@ -59,6 +66,9 @@ class Final(Module):
     """The last output of a recurrent layer, of both directions side by side, in place of all: x -> (N, D*H)."""
 
     def __init__(self, layer: Recurrent) -> None:
+        """Raises: OptionError for what is no recurrent layer."""
+        if not isinstance(layer, Recurrent):
+            raise OptionError(f"Final takes a recurrent layer, not {type(layer).__name__}")
         self.layer = layer
 
     def forward(self, x: Any, lengths: Any = None) -> Tensor:

@@ -6,14 +6,14 @@ gate. Where no weights compute the same, it refuses and says why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any, cast
 
 import numpy as np
 
 from ..backend import Array
-from ..core.tensor import Tensor, tensor
+from ..core.tensor import tensor
 from ..errors import ConversionError, DtypeError, OptionError, ShapeError
 from ..nn import fused, options
 from ..nn.cells import Cell, GRUCell, LSTMCell, MinimalGRUCell, RNNCell
@@ -68,7 +68,7 @@ def from_arrays(
 
     library: "torch", "cudnn", "keras", "onnx", "flax", "flax.nnx", "equinox", "haiku", "chainer" or "chainer.nstep".
     cell: "RNN", "GRU" or "LSTM". reset: which row of the table, for a GRU of Keras or ONNX.
-    settings: options of the cell, such as activation="relu". Its reset= and update= become the library's.
+    settings: options of the cell, such as activation="relu". Its reset= and update= are the library's.
 
     Raises: OptionError for a library, a cell or an array that is not in the table; ShapeError, DtypeError.
     """
@@ -83,7 +83,7 @@ def to_arrays(cell: Cell, library: str) -> dict[str, Array]:
 
     Raises: ConversionError with the reason, where there are none; OptionError for an unknown library.
     """
-    return packed(cell, convention(library, _kind(cell), getattr(cell, "reset", None)))
+    return packed(cell, convention(library, kind_of(cell), getattr(cell, "reset", None)))
 
 
 # -- from a library to a cell ------------------------------------------------------------------------------------
@@ -109,7 +109,8 @@ def unpacked(
     if report is not None:
         for slot in row.slots:
             if slot.name in found:
-                _noted(report, f"{owner}{slot.name}", found[slot.name], to, row, slot, cell)
+                theirs = f"{owner}{slot.name}", found[slot.name].shape
+                _note(report, row, slot, cell, theirs, to, out=False)
     return cell
 
 
@@ -200,7 +201,10 @@ def _cell(row: Convention, parts: Parts, kind: type[Cell], settings: dict[str, A
         for gate, offset in row.offsets.items():
             whole[gate] = whole[gate] + np.asarray(offset, whole[gate].dtype)
     if row.cell is GRUCell:
-        settings = {"reset": row.reset, "update": row.update} | settings
+        for name, value in (("reset", row.reset), ("update", row.update)):
+            if settings.setdefault(name, value) != value:
+                raise OptionError(f"{name}={settings[name]!r} is not what {row.classes} computes, which is {value!r}; "
+                                  "nn.flipped turns the update gate of what was imported")  # fmt: skip
         if "n" in c and row.reset == "after":
             settings["c"] = c["n"]
     return kind.from_gates(W=W, U=U, b=whole, **settings)
@@ -210,29 +214,31 @@ def _cell(row: Convention, parts: Parts, kind: type[Cell], settings: dict[str, A
 
 
 def packed(
-    cell: Cell, row: Convention, *, owner: str = "", report: Report | None = None, to: str = ""
+    cell: Cell, row: Convention, *, owner: str = "", report: Report | None = None, to: str = "", varied: bool = False
 ) -> dict[str, Array]:  # fmt: skip
     """The arrays that a library's cell needs to compute what this one computes.
 
     owner, report, to: as in `unpacked`, seen from here.
+    varied: whether the caller writes down himself what the cells of `VARIED` have beyond ours, which else is refused.
 
     Raises: ConversionError with the reason, where there are none.
     """
-    parts = parts_for(row, cell)
+    parts = parts_for(row, cell, varied)
     arrays = arrays_of(row, parts)
     if report is not None:
         for slot in row.slots:
             if slot.name in arrays:
-                _noted(report, f"{to}{slot.name}", arrays[slot.name], owner, row, slot, cell, backwards=True)
+                theirs = f"{to}{slot.name}", arrays[slot.name].shape
+                _note(report, row, slot, cell, theirs, owner, out=True)
     return arrays
 
 
-def parts_for(row: Convention, cell: Cell) -> Parts:
-    """The weights of a cell by letter and gate, as the library's formula wants them.
+def parts_for(row: Convention, cell: Cell, varied: bool = False) -> Parts:
+    """The weights of a cell by letter and gate, as the library's formula wants them; varied: as in `packed`.
 
     Raises: ConversionError with the reason.
     """
-    if not fused.can(cell):
+    if not (fused.can(cell) or (varied and type(cell) in VARIED)):
         raise ConversionError(f"{type(cell).__name__} is a cell of its own, with no counterpart in {row.key}; "
                               "to_onnx writes any cell, operation by operation")  # fmt: skip
     activation = getattr(cell, "activation", "tanh")
@@ -311,45 +317,56 @@ def _joined(slot: Slot, blocks: list[Array]) -> Array:
     return together.reshape(-1, *together.shape[2:])
 
 
-def _noted(
-    report: Report, theirs: str, array: Array, ours: str, row: Convention, slot: Slot, cell: Cell,
-    *, backwards: bool = False,
+def _note(
+    report: Report, row: Convention, slot: Slot, cell: Cell, theirs: tuple[str, Any], ours: str, *, out: bool
 ) -> None:  # fmt: skip
-    """Write down which of our weights an array went to, or came from."""
-    have = {name for name in "WUbc" if isinstance(getattr(cell, name, None), Tensor)}
-    targets = [letter for letter in slot.holds if letter in have] or (["b"] if "b" in have else [])
-    if "c" in slot.holds and "b" in have and "b" not in targets and slot.gates != "n":
-        targets = ["b", *targets]  # a second bias is added to the first
-    how = []
-    if len(slot.gates) > 1:
-        how.append(f"gates {' '.join(slot.gates)}" + (", interleaved" if slot.form == "interleaved" else ""))
-    elif slot.gates != "h":
-        how.append(f"gate {slot.gates}")
-    if array.ndim == 2 and slot.form != "columns":
-        how.append("transposed")
-    if slot.name and "c" in slot.holds and not (slot.holds == "c" and slot.gates == "n"):
-        how.append("added to b" if not backwards else "zeros" + (" but for n" if row.reset == "after" else ""))
-    if "z" in slot.gates and backwards and row.update != getattr(cell, "update", "new"):
-        how.append("z negated")
-    how += [
-        f"{-offset if backwards else offset:+g} for {gate}" for gate, offset in row.offsets.items() if "b" in slot.holds
-    ]
-    names, shapes = (
-        " and ".join(f"{ours}{name}" for name in targets),
-        "" if not targets else getattr(cell, targets[0]).shape,
-    )
-    pair = (
-        ((names or "constant", shapes), (theirs, array.shape))
-        if backwards
-        else ((theirs, array.shape), (names, shapes))
-    )
-    report.add(*pair[0], *pair[1], ", ".join(how))
+    """Write down an array of a library, and the weights of ours that it went to, or (`out`) came from.
+
+    theirs: its name and shape. ours: what goes before the names of our weights.
+    """
+    met = homes(slot, cell)
+    names = " and ".join(f"{ours}{name}" for name in met)
+    here: tuple[str, Any] = (names, getattr(cell, met[0]).shape) if met else ("constant", "")
+    changes = ", ".join(_changes(row, slot, cell, met, out))
+    source, target = (here, theirs) if out else (theirs, here)
+    report.add(*source, *target, changes)
+
+
+def homes(slot: Slot, cell: Cell) -> list[str]:
+    """The weights of ours that meet the blocks of a library's array; a second bias has its home in c, or else in b."""
+    own = {name for name in "bc" if getattr(cell, name, None) is not None}
+    inside = "c" in own and "n" in slot.gates
+    found = {"W": ["W"], "U": ["U"], "b": ["b"], "c": ["b"] * (not inside or slot.gates != "n") + ["c"] * inside}
+    met = dict.fromkeys(name for letter in slot.holds for name in found[letter])
+    return [name for name in met if name in own | {"W", "U"}]
+
+
+def _changes(row: Convention, slot: Slot, cell: Cell, met: list[str], out: bool) -> Iterator[str]:
+    """What happens to the blocks of a library's array on their way here, or (`out`) from here, in words."""
+    if slot.gates != "h":
+        yield f"gate{'s' * (len(slot.gates) > 1)} {' '.join(slot.gates)}"
+    if slot.form == "interleaved":
+        yield "interleaved"
+    if slot.form != "columns" and slot.holds[0] in "WU":
+        yield "transposed"
+    if "c" in slot.holds and "b" in met and not out:
+        yield "added to b"
+    if "c" in slot.holds and slot.gates != "n" and out:
+        yield f"{'the second ' * ('b' in slot.holds)}zeros{' but for n' * ('c' in met)}"
+    if out and "r" in slot.gates and isinstance(cell, MinimalGRUCell) and slot.holds != "c":
+        yield "r held open"
+    if out and "z" in slot.gates and slot.holds != "c" and row.update != getattr(cell, "update", "new"):
+        yield "z negated"
+    if "b" in slot.holds:
+        for gate, offset in row.offsets.items():
+            if gate in slot.gates:
+                yield f"{-offset if out else offset:+g} for {gate}"
 
 
 # -- layers ------------------------------------------------------------------------------------------------------
 
 
-def _kind(cell: Cell) -> type[Cell]:
+def kind_of(cell: Cell) -> type[Cell]:
     """The cell of the package that this one is, or is made of.
 
     Raises: ConversionError for a cell of another kind.
@@ -368,7 +385,7 @@ def layer_of(cells: list[Cell], **settings: Any) -> Recurrent:
     Raises: OptionError, if the cells do not fit each other.
     """
     first = cells[0]
-    kind = VARIED.get(type(first)) or LAYERS[_kind(first)]
+    kind = VARIED.get(type(first)) or LAYERS[kind_of(first)]
     own = {each.name for each in fields(cast(Any, kind))} - {"rng", "init"}
     of_cells = {name: value for name, value in vars(first).items() if name in own and name not in settings}
     directions = 1 + bool(settings.get("bidirectional", False))
