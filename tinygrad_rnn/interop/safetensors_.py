@@ -1,0 +1,221 @@
+"""The weights of any module in a safetensors file, beside a description from which the module is built again.
+
+A safetensors file is the length of its header, the header as JSON, and bare numbers: reading one runs nothing, and
+what it claims is held against the size of the file before anything is made of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+
+from ..backend import Array
+from ..errors import CheckpointError, ConversionError, DtypeError, FileError, OptionError, TinygradError
+from ..nn.module import Module
+from ..train.checkpoint import write
+from .description import built, described
+from .files import opened
+from .torch_ import from_torch
+
+M = TypeVar("M", bound=Module)
+
+KEY = "tinygrad_rnn"
+"""What our entry in the metadata is called: JSON with the version, the module, what is frozen and the mode."""
+VERSION = 1
+MOST_HEADER = 2_000_000
+"""The longest header that is read, in bytes: enough for 10,000 arrays, and too little to fill the memory."""
+
+DTYPES = {
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "U32": "uint32", "I32": "int32",
+    "U64": "uint64", "I64": "int64", "F16": "float16", "F32": "float32", "F64": "float64", "BF16": "uint16",
+    "C64": "complex64",
+}  # fmt: skip
+"""NumPy's names of the format's dtypes; it has none for BF16, the upper half of a float32."""
+
+
+def save(module: Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a module's `state_dict` to a safetensors file, from the host, wherever its arrays lie.
+
+    Beside it goes a description of the module, from which `load` builds it again. A module with code of your own has
+    none, and is loaded with `load(path, into=module)`.
+
+    metadata: texts of yours by their names, which `read` gives back.
+
+    Raises: OptionError for metadata that are no texts; DtypeError for an array of a dtype that the format lacks;
+        OutputError, if the file cannot be written; what was there before is then as it was.
+    """
+    texts = dict(metadata or {})
+    if not all(isinstance(each, str) for pair in texts.items() for each in pair) or KEY in texts:
+        raise OptionError(f"metadata are texts by names other than {KEY!r}, not {metadata!r}")
+    arrays = {name: own.numpy() for name, own in module.state_dict().items()}
+    learned = {name for name, _ in module.named_parameters()}
+    entry: dict[str, Any] = {"version": VERSION, "module": described(module), "training": module.training}
+    entry["frozen"] = [name for name in arrays if name not in learned]
+    save_arrays(arrays, path, metadata=texts | {KEY: json.dumps(entry)})
+
+
+def save_arrays(arrays: Mapping[str, Array], path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
+    """Write arrays by their names, such as those of `torch_state`, to a safetensors file.
+
+    Raises: DtypeError, OutputError as `save`.
+    """
+    from safetensors.numpy import save as serialised
+
+    for name, array in arrays.items():
+        if array.dtype.name not in DTYPES.values():
+            raise DtypeError(f"{name} is {array.dtype}, which a safetensors file cannot hold")
+    ordered = {name: np.array(array, order="C") for name, array in arrays.items()}  # C: see checkpoint
+    write(path, serialised(ordered, metadata=dict(metadata or {})), elsewhere="name another place")
+
+
+def is_described(path: str | Path) -> bool:
+    """Whether a safetensors file says which module it holds.
+
+    Raises: FileError as `read`.
+    """
+    return _entry(Path(path), _read(Path(path))[1]).get("module") is not None
+
+
+def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """The arrays of a safetensors file by their names, and its metadata without ours.
+
+    Numbers of the dtype BF16 come as float32, which holds them exactly.
+
+    Raises: FileError for a file that is not there, truncated, damaged, or not what it claims to be.
+    """
+    arrays, metadata = _read(Path(path))
+    metadata.pop(KEY, None)
+    return arrays, metadata
+
+
+def load(path: str | Path, into: M | None = None, *, strict: bool = True) -> Any:
+    """The module that was saved; or `into`, with the weights of the file.
+
+    A file without a description, such as one that torch saved, goes through `from_torch`, where names and shapes are
+    enough to know what it holds; what they do not tell, such as batch_first, is then as torch has it by default.
+
+    into: takes the weights over by their names, as `load_state_dict` does.
+    strict: refuse missing and unexpected names. If not, `into.load_state_dict(read(path)[0], strict=False)` does the
+        same and returns both lists.
+
+    Raises: FileError as `read`; CheckpointError that names everything missing, unexpected, or of a wrong shape or
+        dtype; ConversionError for a file without description that is not clear.
+    """
+    path = Path(path)
+    arrays, metadata = _read(path)
+    if into is not None:
+        _fill(into, arrays, path, strict)
+        return into
+    entry = _entry(path, metadata)
+    if entry.get("module") is None:
+        return _undescribed(path, arrays)
+    try:
+        module = built(entry["module"], sum(array.nbytes for array in arrays.values()))
+    except FileError as error:
+        raise FileError(f"{path} is damaged: {error}") from None
+    if not isinstance(module, Module):
+        raise FileError(f"{path} is damaged: its description is not that of a module")
+    _fill(module, arrays, path, strict)
+    _set(path, module, entry)
+    return module
+
+
+def _fill(module: Module, arrays: Mapping[str, Array], path: Path, strict: bool) -> None:
+    try:
+        module.load_state_dict(arrays, strict=strict)
+    except CheckpointError as error:
+        foreign = arrays and not arrays.keys() & module.state_dict().keys()
+        hint = "; if its names are torch's: from_torch(read(path)[0])" if foreign else ""
+        raise CheckpointError(f"{path}: {error}{hint}") from None
+
+
+def _set(path: Path, module: Module, entry: Mapping[str, Any]) -> None:
+    """What is not learned, and the mode."""
+    frozen, own = entry.get("frozen", []), dict(module.named_parameters())
+    if not isinstance(frozen, list) or not all(isinstance(name, str) for name in frozen):
+        raise FileError(f"{path} is damaged: the names of what is frozen are none")
+    for name in frozen:
+        if name in own:
+            own[name].requires_grad = False
+    module.train(entry.get("training") is not False)
+
+
+def _undescribed(path: Path, arrays: Mapping[str, Array]) -> Any:
+    try:
+        return from_torch(arrays)
+    except TinygradError as error:
+        raise ConversionError(
+            f"{path} does not say what module its arrays belong to, and as torch's they are not clear: {error}. Fill a "
+            "module of yours, with load(path, into=module), or say more, with from_torch(read(path)[0], layers=...)"
+        ) from None
+
+
+def _entry(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Our entry in the metadata; empty, if there is none."""
+    try:
+        entry = json.loads(metadata.get(KEY, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{path} is damaged: its description is no JSON ({error})") from None
+    if not isinstance(entry, dict) or not isinstance(entry.get("version", VERSION), int):
+        raise FileError(f"{path} is damaged: its description is none")
+    if entry.get("version", VERSION) > VERSION:
+        raise FileError(f"{path} has a description of version {entry['version']}, and this package reads those up to "
+                        f"{VERSION}: update it with pip install --upgrade tinygrad_rnn")  # fmt: skip
+    return entry
+
+
+# -- the format --------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    from safetensors import SafetensorError, deserialize
+
+    with opened(path) as file:
+        header = _header(path, file)
+        file.seek(0)
+        whole = file.read()
+    try:
+        found = deserialize(whole)  # type: ignore[no-untyped-call]
+        del whole
+        arrays = {name: _array(each["dtype"], each["data"], each["shape"]) for name, each in found}
+    except (SafetensorError, KeyError, ValueError, OverflowError) as error:
+        raise FileError(f"{path} is truncated or damaged ({error})") from None
+    return {name: arrays[name] for name in header if name in arrays}, dict(header.get("__metadata__", {}))
+
+
+def _array(dtype: str, data: bytearray, shape: list[int]) -> Array:
+    if dtype not in DTYPES:
+        raise ValueError(f"numbers of the dtype {dtype}, which NumPy does not have")
+    array = np.frombuffer(data, np.dtype(DTYPES[dtype]).newbyteorder("<")).reshape(shape)
+    if dtype == "BF16":
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _header(path: Path, file: BinaryIO) -> dict[str, Any]:
+    """The header, provided that the file is as long as it says; the rest of the file is not read yet."""
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > min(size - 8, MOST_HEADER):
+        raise FileError(f"{path} is no safetensors file, or truncated: of its {size:,} bytes, {length:,} are to be the "
+                        f"header, which may have {MOST_HEADER:,}")  # fmt: skip
+    try:
+        header = json.loads(file.read(length).decode(), object_pairs_hook=_once)
+        ends = [each["data_offsets"][1] for name, each in header.items() if name != "__metadata__"]
+        if max(ends, default=0) != size - 8 - length:
+            raise ValueError(f"{size - 8 - length:,} bytes of numbers where it speaks of {max(ends, default=0):,}")
+        return dict(header)
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise FileError(f"{path} has a header that is none ({error})") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice")
+    return found

@@ -1,0 +1,203 @@
+"""The layers of this package as PyTorch's, with the same weights; their arrays by its names, without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ...backend import Array
+from ...core.tensor import Tensor
+from ...errors import ConversionError
+from ...nn.cells import Cell, MinimalGRUCell, RNNCell
+from ...nn.layers import Dropout, Embedding, LayerNorm, Linear, Sequential
+from ...nn.module import Module
+from ...nn.recurrent import LSTM, Recurrent
+from ...train.model import LanguageModel
+from .. import packing
+from ..conventions import Convention
+from ..files import needed
+from ..layers import FUNCTIONS, Final, Layers
+from ..report import Report
+from .names import ACTIVATIONS, PLAIN, Order, row_of, suffixes
+
+KINDS = (Recurrent, Cell, Linear, Embedding, LayerNorm, Dropout, Final)
+FORWARDS = {kind.forward for kind in (*KINDS, LSTM)}
+"""What the layers that have a counterpart compute; one that computes something else has none."""
+
+State = dict[str, tuple[Array, bool]]
+"""Arrays by torch's names, each with whether it is learned."""
+
+
+def leaves_of(module: Any, name: str = "") -> tuple[dict[str, Any], Order]:
+    """The layers of a module that have a counterpart, by their paths, and in which order they act, if that is known."""
+    if isinstance(module, Final):
+        name = name or "layer"  # alone, it becomes a chain of one
+    if isinstance(module, KINDS) and type(module).forward not in FORWARDS:
+        raise ConversionError(f"{type(module).__name__} has a forward of its own, which does not travel")
+    if isinstance(module, KINDS) or module in _functions():
+        return {name: module}, [name]
+    parts, order = _parts(module)
+    found: dict[str, Any] = {}
+    inner: dict[str, Order] = {}
+    for own, part in parts.items():
+        leaves, inner[own] = leaves_of(part, f"{name}.{own}" if name else own)
+        found |= leaves
+    if order is None or any(inner[own] is None for own in order):
+        return found, None
+    return found, [path for own in order for path in inner[own] or ()]
+
+
+def _functions() -> list[Callable[[Any], Any]]:
+    return list(FUNCTIONS.values())
+
+
+def _parts(module: Any) -> tuple[dict[str, Any], Order]:
+    if isinstance(module, Layers):
+        return module.layers, module.order
+    if isinstance(module, Sequential):
+        parts = {str(place): layer for place, layer in enumerate(module.layers)}
+        return parts, list(parts)
+    if isinstance(module, LanguageModel):
+        parts = {"embedding": module.embedding, "recurrent": module.recurrent, "head": module.head}
+        return parts, list(parts)
+    if not isinstance(module, Module):
+        raise ConversionError(f"{getattr(module, '__name__', type(module).__name__)} is Python code, which does not "
+                              "travel")  # fmt: skip
+    parts = dict(_topmost(module))
+    for path in module.state_dict():
+        if not any(path.startswith(f"{name}.") for name in parts):
+            raise ConversionError(f"{path} of {type(module).__name__} is in no layer that torch has")
+    return parts, None
+
+
+def _topmost(module: Module) -> Iterator[tuple[str, Module]]:
+    """The modules right inside of one."""
+    paths: list[str] = []
+    for path, part in module.named_modules():
+        if path and not any(path.startswith(f"{upper}.") for upper in paths):
+            paths.append(path)
+            yield path, part
+
+
+def state_of(leaf: Any, prefix: str, report: Report) -> State:
+    """The arrays of one layer, under its own names there; prefix: what goes before them in the report.
+
+    Raises: ConversionError with the reason, if torch cannot compute what the layer computes.
+    """
+    if isinstance(leaf, Final):
+        return state_of(leaf.layer, prefix, report)
+    if isinstance(leaf, Recurrent):
+        return _state_of_layer(leaf, prefix, report)
+    if isinstance(leaf, Cell):
+        return _state_of_cell(leaf, row_of(packing.kind_of(leaf)), prefix, prefix, report)
+    names = next((names for kind, names, _ in PLAIN.values() if isinstance(leaf, kind)), {})
+    state: State = {}
+    for theirs, ours in names.items():
+        own: Tensor | None = getattr(leaf, ours, None)
+        if own is not None:
+            array = np.array(own.numpy().T if isinstance(leaf, Linear) else own.numpy(), order="C")
+            state[theirs] = array, own.requires_grad
+            how = "transposed" if isinstance(leaf, Linear) and array.ndim == 2 else ""
+            report.add(f"{prefix}{ours}", own.shape, f"{prefix}{theirs}", array.shape, how)
+    return state
+
+
+def _state_of_cell(cell: Cell, row: Convention, owner: str, to: str, report: Report) -> State:
+    arrays = packing.packed(cell, row, owner=owner, report=report, to=to)
+    if isinstance(cell, MinimalGRUCell):
+        report.note("torch has no simplified GRU: the reset gate is held open by a bias, and training there moves it")
+    met = {slot.name: packing.homes(slot, cell) for slot in row.slots}
+    return {name: (array, any(getattr(cell, home).requires_grad for home in met[name]))
+            for name, array in arrays.items()}  # fmt: skip
+
+
+def _state_of_layer(layer: Recurrent, prefix: str, report: Report) -> State:
+    if layer.reverse:
+        raise ConversionError("torch has no recurrent layer that walks in reverse alone (reverse=True), only both "
+                              "directions together: turn x yourself, and the outputs back")  # fmt: skip
+    state: State = {}
+    for place, (cell, suffix) in enumerate(zip(layer.cells, suffixes(layer.num_layers, layer.bidirectional))):
+        row = row_of(packing.kind_of(cell), suffix)
+        state |= _state_of_cell(cell, row, f"{prefix}cells.{place}.", prefix, report)
+    return state
+
+
+def made_there(torch: Any, leaf: Any, prefix: str, report: Report) -> Any:
+    """One layer there, with the values of ours."""
+    if leaf in _functions():
+        return _activation(torch, leaf)
+    state = state_of(leaf, prefix, report)
+    layer = leaf.layer if isinstance(leaf, Final) else leaf
+    with torch.random.fork_rng(devices=[]):  # whoever seeded torch finds its generator as it was
+        made = _empty(torch, layer, state)
+    made.load_state_dict({name: torch.from_numpy(array) for name, (array, _) in state.items()})
+    for name, parameter in made.named_parameters():
+        parameter.requires_grad = state[name][1]
+    return made.train(layer.training)
+
+
+def _activation(torch: Any, function: Any) -> Any:
+    if function.__name__ not in ACTIVATIONS:
+        raise ConversionError(f"{function.__name__} has no module in torch that computes the same")
+    name, settings = ACTIVATIONS[function.__name__]
+    return getattr(torch.nn, name)(**settings)
+
+
+def _empty(torch: Any, layer: Any, state: State) -> Any:
+    """A layer there of the same form; its values are still to come."""
+    nn = torch.nn
+    if isinstance(layer, Dropout):
+        return nn.Dropout(layer.p)
+    dtype = getattr(torch, str(next(iter(state.values()))[0].dtype))
+    if isinstance(layer, Linear):
+        return nn.Linear(layer.input_size, layer.output_size, bias="bias" in state, dtype=dtype)
+    if isinstance(layer, Embedding):
+        return nn.Embedding(layer.symbols, layer.size, dtype=dtype)
+    if isinstance(layer, LayerNorm):
+        return nn.LayerNorm(layer.size, eps=layer.eps, dtype=dtype)
+    cell = layer.cells[0] if isinstance(layer, Recurrent) else layer
+    name = next(name for name, kind in packing.CELLS.items() if row_of(packing.kind_of(cell)).cell is kind)
+    settings: dict[str, Any] = {"bias": any(each.startswith("bias") for each in state), "dtype": dtype}
+    if isinstance(cell, RNNCell):
+        settings["nonlinearity"] = cell.activation
+    if not isinstance(layer, Recurrent):
+        return getattr(nn, f"{name}Cell")(layer.input_size, layer.hidden_size, **settings)
+    settings |= {each: getattr(layer, each) for each in ("num_layers", "batch_first", "dropout", "bidirectional")}
+    return getattr(nn, name)(layer.input_size, layer.hidden_size, **settings)
+
+
+@cache
+def chain_class() -> Any:
+    """The class of torch modules that send x through layers; made when it is first needed, as torch is."""
+    torch = needed("torch", "a chain of torch modules", "torch")
+
+    class Chain(torch.nn.Module):  # type: ignore[misc, name-defined]
+        """Layers one after another; recurrent ones hand on their outputs, those of `final` the last one."""
+
+        def __init__(self, layers: Mapping[str, Any], order: Iterable[str], final: Iterable[str]) -> None:
+            super().__init__()
+            self.order, self.final = list(order), set(final)
+            for path, layer in layers.items():
+                *above, name = path.split(".")
+                holder = self
+                for each in above:
+                    if each not in holder._modules:
+                        holder.add_module(each, torch.nn.Module())
+                    holder = holder._modules[each]
+                holder.add_module(name, layer)
+
+        def forward(self, x: Any) -> Any:
+            for name in self.order:
+                layer = self.get_submodule(name)
+                x = layer(x)
+                if isinstance(layer, torch.nn.RNNBase):
+                    output, state = x
+                    h_n = state[0] if isinstance(state, tuple) else state
+                    last = list(h_n[-2:] if layer.bidirectional else h_n[-1:])
+                    x = torch.cat(last, dim=-1) if name in self.final else output
+            return x
+
+    return Chain
