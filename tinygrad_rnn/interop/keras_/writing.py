@@ -1,0 +1,244 @@
+"""Keras' layers that compute what layers of this package compute, or the reason why there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from ...core.tensor import Tensor
+from ...errors import ConversionError
+from ...nn import layers as nn
+from ...nn.cells import Cell, GRUCell, LSTMCell, RNNCell
+from ...nn.module import Module
+from ...nn.recurrent import LSTM, Recurrent
+from ...train.model import LanguageModel
+from ..cells import SIGMOID, Activation, VariedGRUCell, VariedLSTMCell, VariedRNNCell
+from ..layers import Final, Layers
+from ..packing import LAYERS, convention, layer_of, packed
+from ..report import Report
+from .config import ACTIVATIONS, FUNCTIONS, Stored, described, walking_order
+
+NAMES: dict[type[Cell], str] = {RNNCell: "SimpleRNN", GRUCell: "GRU", LSTMCell: "LSTM"}
+PLAIN_TWINS: dict[type[Cell], type[Cell]] = {
+    VariedRNNCell: RNNCell, VariedGRUCell: GRUCell, VariedLSTMCell: LSTMCell,
+}  # fmt: skip
+"""Cells with the same weights and the usual activations, by those with any."""
+SYMMETRIC = (SIGMOID, ACTIVATIONS["hard_sigmoid"])
+"""The f with f(-a) = 1 - f(a), so that the direction of an update gate can be turned."""
+
+
+class Writer:
+    """Makes Keras' layers of ours, and notes down what went where.
+
+    Raises: from all it does, ConversionError with the reason, where there are none.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+
+    def model(self, module: Module) -> list[Stored]:
+        """The layers of Keras that do one after another what a module does, each with a name of its own."""
+        if isinstance(module, Cell):
+            module = layer_of([module], batch_first=True)
+        steps = list(_steps(module))
+        found: list[Stored] = []
+        before: Any = None
+        for place, (name, path, step) in enumerate(steps):
+            turned = len(steps) == 1 or (place + 1 < len(steps) and steps[place + 1][2] is walking_order)
+            if step is not walking_order:
+                found += self._layers(name, path, step, turned=turned)
+            elif not (isinstance(before, Recurrent) and before.reverse and before.batch_first):
+                raise ConversionError("nothing in Keras turns the order of time but go_backwards of a recurrent layer")
+            before = step
+        if len(steps) == 1 and getattr(before, "reverse", False):
+            self.report.note("Keras' go_backwards gives outputs in walking order: turn them along the axis of time")
+        return _settled(found)
+
+    def cell(self, cell: Cell, *, name: str = "cell", owner: str = "cell/", path: str = "") -> Stored:
+        """The cell of Keras. owner, path: what goes before the names of its weights there, and here."""
+        if not isinstance(cell, tuple(LAYERS)):
+            raise ConversionError(f"{type(cell).__name__} is a cell of its own, with no counterpart in Keras")
+        row = convention("keras", type(cell), getattr(cell, "reset", None))
+        arrays = packed(_twin(cell, row.update), row, owner=path, report=self.report, to=owner)
+        weights = {f"vars/{i}": arrays[slot.name] for i, slot in enumerate(row.slots) if slot.name in arrays}
+        f, g = _activations(cell)
+        config = {"units": cell.hidden_size, "use_bias": "bias" in arrays, "activation": _name_of(cell, g)}
+        if row.cell is not RNNCell:
+            config["recurrent_activation"] = _name_of(cell, f)
+        if row.reset is not None:
+            config["reset_after"] = row.reset == "after"
+        return Stored(
+            name, f"{NAMES[row.cell]}Cell", config | {"dtype": str(cell.dtype)}, weights, [None, cell.input_size]
+        )
+
+    def _layers(self, name: str, path: str, step: Any, *, turned: bool) -> list[Stored]:
+        """One step of a model. turned: whether its outputs may come in walking order."""
+        if _acts_as(step, Final) and _acts_as(step.layer, Recurrent, LSTM):
+            return self._recurrent(name, f"{path}layer.", step.layer, final=True)
+        if _acts_as(step, Recurrent, LSTM):
+            if step.reverse and not turned:
+                raise ConversionError(
+                    f"{name} walks in reverse and hands its outputs on in the order of time; those of "
+                    "Keras' go_backwards come in walking order, and no layer turns them"
+                )
+            return self._recurrent(name, path, step, final=False)
+        for kind, write in PLAIN.items():
+            if _acts_as(step, kind):
+                return [write(self, name, path, step)]
+        if isinstance(step, Module):
+            raise ConversionError(f"{name} is a {type(step).__name__}, which has no counterpart in Keras")
+        return self._function(name, step)
+
+    def _function(self, name: str, function: Any) -> list[Stored]:
+        for known, each in (*FUNCTIONS.items(), *ACTIVATIONS.items()):
+            if each == function:
+                return [Stored(name, "Activation", {"activation": known})]
+        raise ConversionError(f"{name} is {function!r}, and Keras has {', '.join(FUNCTIONS)} to stand there")
+
+    # -- recurrent layers ----------------------------------------------------------------------------------------
+
+    def _recurrent(self, name: str, path: str, layer: Recurrent, *, final: bool) -> list[Stored]:
+        """One layer of Keras for each of ours: the upper ones take the outputs as they come, in walking order."""
+        if not layer.batch_first:
+            self.report.note("Keras takes (N, T, I), and this model (T, N, I)")
+        D, found = 1 + layer.bidirectional, list[Stored]()
+        for i in range(layer.num_layers):
+            cells = layer.cells[i * D : (i + 1) * D]
+            own = name if layer.num_layers == 1 else f"{name}_{i}"
+            uppermost = i == layer.num_layers - 1
+            flags = {"return_sequences": not (final and uppermost), "go_backwards": layer.reverse and not i}
+            paths = [f"{path}cells.{i * D + d}." for d in range(D)]
+            if D == 2:
+                found.append(self._both(own, paths, cells, flags))
+            else:
+                found.append(self._one(own, f"{own}/", paths[0], cells[0], flags))
+            if layer.dropout and not uppermost:
+                found.append(Stored(f"{own}_dropout", "Dropout", {"rate": layer.dropout}))
+        return found
+
+    def _one(self, name: str, owner: str, path: str, cell: Cell, flags: dict[str, bool]) -> Stored:
+        inner = self.cell(cell, owner=f"{owner}cell/", path=path)
+        weights = {f"cell/{at}": array for at, array in inner.weights.items()}
+        shape = [None, None, cell.input_size]
+        return Stored(name, inner.kind.removesuffix("Cell"), {**inner.config, **flags}, weights, shape)
+
+    def _both(self, name: str, paths: list[str], cells: list[Cell], flags: dict[str, bool]) -> Stored:
+        ways = {
+            way: self._one(
+                f"{way}_{name}", f"{name}/{way}/", path, cell, flags | {"go_backwards": way == "backward_layer"}
+            )
+            for way, path, cell in zip(("forward_layer", "backward_layer"), paths, cells)
+        }
+        weights = {f"{way}/{path}": array for way, one in ways.items() for path, array in one.weights.items()}
+        config = {
+            "merge_mode": "concat",
+            "layer": described(ways["forward_layer"]),
+            "backward_layer": described(ways["backward_layer"]),
+        }
+        return Stored(name, "Bidirectional", config, weights, [None, None, cells[0].input_size])
+
+    # -- layers without time -------------------------------------------------------------------------------------
+
+    def _same(self, name: str, path: str, *pairs: tuple[str, str, Tensor | None]) -> dict[str, Any]:
+        """Weights that go over as they are: Keras' name, ours, and which."""
+        given = [(theirs, ours, tensor.numpy().copy()) for theirs, ours, tensor in pairs if tensor is not None]
+        for theirs, ours, array in given:
+            self.report.add(f"{path}{ours}", array.shape, f"{name}/{theirs}", array.shape)
+        return {f"vars/{i}": array for i, (_, _, array) in enumerate(given)}
+
+    def _linear(self, name: str, path: str, layer: nn.Linear) -> Stored:
+        config = {"units": layer.output_size, "use_bias": layer.b is not None, "dtype": str(layer.W.dtype)}
+        weights = self._same(name, path, ("kernel", "W", layer.W), ("bias", "b", layer.b))
+        return Stored(name, "Dense", config, weights, [None, layer.input_size])
+
+    def _embedding(self, name: str, path: str, layer: nn.Embedding) -> Stored:
+        config = {"input_dim": layer.symbols, "output_dim": layer.size, "dtype": str(layer.W.dtype)}
+        return Stored(name, "Embedding", config, self._same(name, path, ("embeddings", "W", layer.W)), [None, None])
+
+    def _normalization(self, name: str, path: str, layer: nn.LayerNorm) -> Stored:
+        config = {"axis": -1, "epsilon": layer.eps, "dtype": str(layer.gain.dtype)}
+        weights = self._same(name, path, ("gamma", "gain", layer.gain), ("beta", "shift", layer.shift))
+        return Stored(name, "LayerNormalization", config, weights, [None, layer.size])
+
+    def _dropout(self, name: str, path: str, layer: nn.Dropout) -> Stored:
+        return Stored(name, "Dropout", {"rate": layer.p})
+
+
+PLAIN: dict[type[Module], Callable[[Writer, str, str, Any], Stored]] = {
+    nn.Linear: Writer._linear,
+    nn.Embedding: Writer._embedding,
+    nn.LayerNorm: Writer._normalization,
+    nn.Dropout: Writer._dropout,
+}
+
+
+def _acts_as(step: Any, *kinds: type[Module]) -> bool:
+    """Whether this is one of these modules, or made of one without changing what it computes."""
+    return any(isinstance(step, kind) and type(step).forward is kind.forward for kind in kinds)
+
+
+def _steps(module: Any) -> Iterator[tuple[str, str, Any]]:
+    """What a module does one after another: a name for Keras, where it lies in the module, and the layer itself."""
+    if _acts_as(module, Layers):
+        if module.order is None:
+            raise ConversionError("it is not known in which order the layers of this model act: set its order first")
+        yield from ((name, f"layers.{name}.", module[name]) for name in module.order)
+    elif _acts_as(module, nn.Sequential):
+        for i, step in enumerate(module.layers):
+            yield _usual_name(step), f"layers.{i}.", step
+    elif _acts_as(module, LanguageModel):
+        yield from ((name, f"{name}.", getattr(module, name)) for name in ("embedding", "recurrent", "head"))
+    else:
+        yield _usual_name(module), "", module
+
+
+def _usual_name(step: Any) -> str:
+    return (type(step).__name__ if isinstance(step, Module) else getattr(step, "__name__", "activation")).lower()
+
+
+def _settled(layers: list[Stored]) -> list[Stored]:
+    """With a name for each, which Keras takes once and without slashes, and a dtype, lest Keras round to its own."""
+    dtype = next((each.config["dtype"] for each in layers if "dtype" in each.config), "float32")
+    found: dict[str, Stored] = {}
+    for each in layers:
+        name = clean = each.name.replace("/", "_")
+        count = 0
+        while name in found:
+            count += 1
+            name = f"{clean}_{count}"
+        found[name] = replace(each, name=name, config={"dtype": dtype, **each.config})
+    return list(found.values())
+
+
+def _activations(cell: Any) -> tuple[Activation, Activation]:
+    """What a cell has for its gates, and for what is new."""
+    chosen = getattr(cell, "activations", None)
+    if chosen is None:
+        return SIGMOID, ACTIVATIONS[getattr(cell, "activation", "tanh")]
+    *gates, new = chosen[:2]
+    if chosen[1:2] != chosen[-1:] and len(chosen) == 3:
+        raise ConversionError(f"Keras has one activation for what is new and for what goes out, not {chosen[1:]}")
+    return (gates or [SIGMOID])[0], new
+
+
+def _name_of(cell: Cell, function: Activation) -> str:
+    known = next((name for name, each in ACTIVATIONS.items() if each == function), None)
+    if known is None:
+        raise ConversionError(f"{type(cell).__name__} has {function}; Keras has {', '.join(ACTIVATIONS)}, with fixed "
+                              "alpha and beta")  # fmt: skip
+    return known
+
+
+def _twin(cell: Any, update: str | None) -> Cell:
+    """A cell with the same weights that has the usual activations: the packing is the same, whatever they are."""
+    if type(cell) not in PLAIN_TWINS:
+        return cell  # type: ignore[no-any-return]
+    for name in ("clip", "peepholes", "input_forget"):
+        if value := getattr(cell, name, None):
+            raise ConversionError(f"{type(cell).__name__} has {name}={value}, and Keras has no such thing")
+    if update is not None and cell.update != update and cell.activations[0] not in SYMMETRIC:
+        raise ConversionError(f"the update gate of this cell and that of Keras have opposite directions, and f = "
+                              f"{cell.activations[0]} cannot be turned, as f(-a) is not 1 - f(a)")  # fmt: skip
+    options = {name: getattr(cell, name) for name in ("reset", "update") if hasattr(cell, name)}
+    return PLAIN_TWINS[type(cell)].from_gates(**cell.to_gates(), **options)
