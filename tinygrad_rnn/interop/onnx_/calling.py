@@ -1,0 +1,262 @@
+"""How a model is called: with which inputs, which of their axes may change, and what its outputs are called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...backend import Array, as_array
+from ...core.tensor import Tensor
+from ...errors import OptionError
+from ...nn.cells import Cell
+from ...nn.layers import Embedding, LayerNorm, Linear, Sequential
+from ...nn.module import Module
+from ...nn.recurrent import Recurrent
+from ...train.model import LanguageModel
+from ..layers import Final, Layers
+from .reading import OnnxModel
+
+Dynamic = Mapping[str, Mapping[int, str]]
+"""By input and axis the name of a length that may change."""
+
+STEPS, SEQUENCES = 5, 3
+"""T and N of the example that is made where nobody gives one."""
+
+
+@dataclass
+class Use:
+    """One way to call a model.
+
+    call: takes the inputs by name. inputs: examples of them. outputs: their names, or () if nobody knows better.
+    """
+
+    call: Callable[[dict[str, Any]], Any]
+    inputs: dict[str, Array]
+    dynamic: Dynamic = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+
+
+def use_of(
+    model: Any, inputs: Mapping[str, Any] | Sequence[Any] | None, dynamic: Dynamic | None = None, *,
+    states: bool = False, lengths: bool = False,
+) -> Use:  # fmt: skip
+    """A module or function with its inputs.
+
+    inputs: examples, by name or in order; None, where they follow from the model. dynamic: None is T and N, where they
+        could, else nothing. states: with the initial states. lengths: with lengths (N).
+
+    Raises: OptionError.
+    """
+    use = _known(model) if inputs is None else _given(model, inputs)
+    recurrent = _recurrent_in(model)
+    batch = 0 if recurrent is not None and recurrent.batch_first else 1
+    if states:
+        _add_states(use, model, batch)
+    if lengths:
+        _add_lengths(use, model, batch)
+    use.dynamic = {name: axes for name, axes in _checked(use, dynamic).items() if axes}
+    return use
+
+
+# -- where the inputs are given ----------------------------------------------------------------------------------
+
+
+def _given(model: Any, inputs: Any) -> Use:
+    if isinstance(inputs, Mapping):
+        named, order = dict(inputs), []
+    else:
+        examples = [inputs] if hasattr(inputs, "shape") else list(inputs)
+        named = dict(zip(_parameters(model, len(examples)), examples))
+        order = list(named)
+
+    def call(given: dict[str, Any]) -> Any:
+        return model(*[given[name] for name in order], **{name: given[name] for name in given.keys() - set(order)})
+
+    if not named:
+        raise OptionError("inputs is empty; give an example array for each argument of the model")
+    use = Use(call, {name: as_array(x, "numpy") for name, x in named.items()})
+    try:
+        known = _known(model)
+    except OptionError:
+        return use
+    rest = {f"{state}_0": {1: "N"} for state in "hc"} | {"lengths": {0: "N"}} if _recurrent_in(model) else {}
+    fitting = [name for name, x in known.inputs.items() if name in named and x.ndim == use.inputs[name].ndim]
+    use.dynamic = {name: axes for name, axes in {**rest, **known.dynamic}.items()
+                   if name in fitting or (fitting and name in rest and name in named)}  # fmt: skip
+    use.outputs = known.outputs
+    return use
+
+
+def _parameters(model: Any, count: int) -> list[str]:
+    """The names of a model's first arguments."""
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = [name for name, kind in _signature(model).items() if kind in places]
+    return [found[i] if i < len(found) else f"input_{i}" for i in range(count)]
+
+
+def _signature(model: Any) -> dict[str, Any]:
+    """The arguments of a model, each with its kind."""
+    function = model.forward if isinstance(model, Module) else model
+    try:
+        return {name: each.kind for name, each in inspect.signature(function).parameters.items()}
+    except (TypeError, ValueError):
+        return {}
+
+
+# -- where they follow from the model ----------------------------------------------------------------------------
+
+
+def _known(model: Any) -> Use:
+    if isinstance(model, Cell):
+        return _cell(model)
+    if isinstance(model, OnnxModel):
+        return _graph(model)
+    recurrent = _recurrent_in(model)
+    name, array, axes = _met_first(model, recurrent)
+    outputs: tuple[str, ...] = ()
+    if isinstance(model, (Recurrent, LanguageModel)) and recurrent is not None:
+        last = [f"{state}_n" for state in recurrent.cell_type.states]
+        outputs = ("logits" if isinstance(model, LanguageModel) else "output", *last)
+    call = lambda given: model(given[name], **{other: x for other, x in given.items() if other != name})  # noqa: E731
+    return Use(call, {name: array}, {name: dict(enumerate(axes))}, outputs)
+
+
+def _cell(cell: Cell) -> Use:
+    """x (N, I) and the states (N, H) -> the states after it."""
+    inputs = {"x": _drawn(cell.W, SEQUENCES, cell.input_size)}
+    inputs |= {name: _drawn(cell.W, SEQUENCES, cell.hidden_size) for name in cell.states}
+
+    def call(given: dict[str, Any]) -> Any:
+        state = tuple([given[name] for name in cell.states])
+        return cell(given["x"], state if len(state) > 1 else state[0])
+
+    return Use(call, inputs, {name: {0: "N"} for name in inputs}, tuple([f"{name}_next" for name in cell.states]))
+
+
+def _graph(model: OnnxModel) -> Use:
+    """The inputs that a graph of ONNX declares; whole numbers are 1, which is a length, and an index of most things.
+
+    Raises: OptionError for an input of which the dtype or the axes are not known.
+    """
+    rng, sizes = np.random.default_rng(0), {"T": STEPS, "N": SEQUENCES}
+    inputs: dict[str, Array] = {}
+    dynamic: dict[str, dict[int, str]] = {}
+    for entry in model.graph.inputs:
+        if entry.dtype is None or entry.shape is None:
+            raise OptionError(f"the model does not say what its input {entry.name} is; give inputs=, with an example")
+        dynamic[entry.name] = {axis: size for axis, size in enumerate(entry.shape) if isinstance(size, str)}
+        for letter in dynamic[entry.name].values():
+            sizes.setdefault(letter, STEPS + len(sizes))
+        shape = [sizes[size] if isinstance(size, str) else size for size in entry.shape]
+        numbers = rng.normal(size=shape) if entry.dtype.kind == "f" else np.ones(shape)
+        inputs[entry.name] = numbers.astype(entry.dtype)
+    return Use(lambda given: model(**given), inputs, dynamic, tuple(model.graph.outputs))
+
+
+def _drawn(beside: Tensor, *shape: int) -> Array:
+    return np.random.default_rng(len(shape)).normal(size=shape).astype(beside.dtype)
+
+
+def _met_first(model: Any, recurrent: Recurrent | None) -> tuple[str, Array, tuple[str, ...]]:
+    """The only input of a model: its name, an example, and the names of its leading axes.
+
+    Raises: OptionError, if it does not follow from the model.
+    """
+    first = _first_in(model)
+    lead, axes = (STEPS, SEQUENCES), ("T", "N")
+    if recurrent is not None and recurrent.batch_first:
+        lead, axes = lead[::-1], axes[::-1]
+    if isinstance(first, Embedding):
+        return "ids", np.random.default_rng(0).integers(0, first.symbols, lead), axes
+    if isinstance(first, Recurrent):
+        return "x", _drawn(first.cells[0].W, *lead, first.input_size), axes
+    if isinstance(first, (Linear, LayerNorm)):
+        weight, size = (first.W, first.input_size) if isinstance(first, Linear) else (first.gain, first.size)
+        if recurrent is None:
+            return "x", _drawn(weight, SEQUENCES, size), ("N",)
+        return "x", _drawn(weight, *lead, size), axes
+    raise OptionError(
+        f"what goes into {getattr(model, '__name__', type(model).__name__)} is not known; give inputs=, example arrays "
+        'by name or in order, and dynamic=, as in dynamic={"x": {0: "T", 1: "N"}}'
+    )
+
+
+def _first_in(model: Any) -> Any:
+    """What the input of a model meets first."""
+    if isinstance(model, LanguageModel):
+        return model.embedding
+    if isinstance(model, Final):
+        return model.layer
+    layers = (
+        [model[name] for name in model.order] if isinstance(model, Layers) and model.order
+        else model.layers if isinstance(model, Sequential) else []
+    )  # fmt: skip
+    inner = next((each for each in layers if isinstance(each, Module)), None)
+    return model if inner is None else _first_in(inner)
+
+
+def _recurrent_in(model: Any) -> Recurrent | None:
+    """The first recurrent layer of a model."""
+    modules = [each for _, each in model.named_modules()] if isinstance(model, Module) else []
+    return next((each for each in modules if isinstance(each, Recurrent)), None)
+
+
+# -- further inputs ----------------------------------------------------------------------------------------------
+
+
+def _batch(use: Use, axis: int) -> tuple[int, str | None]:
+    """N, and what it is called if it may change."""
+    name, first = next(iter(use.inputs.items()))
+    return first.shape[axis], use.dynamic.get(name, {}).get(axis)
+
+
+def _add_states(use: Use, model: Any, axis: int) -> None:
+    layer = model.recurrent if isinstance(model, LanguageModel) else model
+    if not isinstance(layer, Recurrent):
+        raise OptionError(f"states=True is for recurrent layers and LanguageModel, not {type(model).__name__}")
+    (N, letter), inner = _batch(use, axis), use.call
+    names = [f"{state}_0" for state in layer.cell_type.states]
+    for name in names:
+        use.inputs[name] = _drawn(layer.cells[0].W, len(layer.cells), N, layer.hidden_size)
+        use.dynamic = {**use.dynamic, name: {1: letter} if letter else {}}
+
+    def call(given: dict[str, Any]) -> Any:
+        initial = tuple([given[name] for name in names])
+        rest = {name: x for name, x in given.items() if name not in names}
+        argument = "state" if isinstance(model, LanguageModel) else "h_0"
+        return inner(rest | {argument: initial if len(initial) > 1 else initial[0]})
+
+    use.call = call
+
+
+def _add_lengths(use: Use, model: Any, axis: int) -> None:
+    known = _signature(model)
+    if "lengths" not in known and inspect.Parameter.VAR_KEYWORD not in known.values():
+        raise OptionError(f"lengths=True is for models that take lengths=, which {type(model).__name__} does not")
+    T, (N, letter) = next(iter(use.inputs.values())).shape[1 - axis], _batch(use, axis)
+    use.inputs["lengths"] = np.linspace(T, 0, N).astype(np.int32)
+    use.dynamic = {**use.dynamic, "lengths": {0: letter} if letter else {}}
+
+
+def _checked(use: Use, dynamic: Dynamic | None) -> Dynamic:
+    """What the user says of the axes that may change, or what follows from the model.
+
+    Raises: OptionError.
+    """
+    found = use.dynamic if dynamic is None else dynamic
+    lengths: dict[str, int] = {}
+    for name, axes in found.items():
+        if name not in use.inputs:
+            raise OptionError(f"dynamic speaks of {name!r}, and the inputs are {', '.join(use.inputs)}")
+        shape = use.inputs[name].shape
+        for axis, letter in axes.items():
+            if axis not in range(len(shape)) or not (isinstance(letter, str) and letter.isidentifier()):
+                raise OptionError(f"dynamic has {axis!r}: {letter!r} for {name} of shape {shape}; it takes the "
+                                  "number of an axis, from 0, and a name for its length")  # fmt: skip
+            if lengths.setdefault(letter, shape[axis]) != shape[axis]:
+                raise OptionError(f"{letter} is {lengths[letter]} in one example, and {shape[axis]} in {name}")
+    return found

@@ -1,0 +1,170 @@
+"""The layers in a graph of ONNX: the chain of them that computes what the graph does, proved by running both."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Collection, Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from ...core.modes import no_grad
+from ...core.tensor import Tensor
+from ...errors import ConversionError, TinygradError
+from ...nn.layers import Embedding, LayerNorm, Linear
+from ...nn.module import Module
+from ...nn.recurrent import Recurrent
+from ...ops import elementwise, reductions
+from ..layers import Final, Layer, Layers
+from ..packing import layer_of
+from .calling import use_of
+from .nodes import Folded
+from .program import Node
+from .reading import OnnxModel
+
+MOVES = frozenset({
+    "Cast", "Concat", "Constant", "ConstantOfShape", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Reshape",
+    "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
+})  # fmt: skip
+"""The operators that only move numbers around a layer, or work out where to."""
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "Relu": elementwise.relu, "Sigmoid": elementwise.sigmoid, "Softmax": reductions.softmax, "Tanh": elementwise.tanh,
+}  # fmt: skip
+
+
+Named = tuple[str, Layer]
+
+
+def as_layers(model: OnnxModel) -> Module:
+    """A copy of the model that is made of layers: one recurrent layer, or `Layers`; these can go on to any library.
+
+    It finds Embedding, recurrent layers, Linear, LayerNorm and activations, in the order of the nodes, and passes over
+    what only moves axes. Whether this chain computes what the graph does is found by running both, at two sizes.
+
+    Raises: ConversionError, if the graph does more than a chain of these layers.
+    """
+    found = _stacked(list(_found(model)))
+    for batch_first, final in product((False, True), repeat=2):
+        made = _arranged(found, batch_first, final)
+        if made is not None and _same(model, made):
+            return made
+    have = ", ".join(type(each).__name__ for _, each in found) or "none"
+    raise ConversionError(
+        f"the graph does more than its layers ({have}) do one after another, and as these alone can go to another "
+        "library; model.layers holds the recurrent ones, and to_onnx writes it whole"
+    )
+
+
+def _found(model: OnnxModel) -> Iterator[Named]:
+    """What computes in a graph, in the order of the nodes.
+
+    Raises: ConversionError for a node that is neither a layer nor part of one, and does not only move axes.
+    """
+    graph = model.graph
+    weights = {name: x for name, x in graph.constants.items() if isinstance(x, Tensor) and x.ndim}
+    following, names = {name: node for node in graph.nodes for name in node.inputs}, set[str]()
+    taken = set[Node]()
+    for node in graph.nodes:
+        own = [weights[name] for name in node.inputs if name in weights]
+        layer: Layer | None = None
+        if isinstance(node.function, Folded):
+            layer = copy.deepcopy(node.function.layer)
+        elif node.op in ("MatMul", "Gemm") and own and own[0].ndim == 2:
+            after = following.get(node.outputs[0])
+            if after is not None and after.op == "Add" and len(own) == 1:
+                own += [weights[name] for name in after.inputs if name in weights]
+                taken.add(after)
+            layer = _linear(own, node.op == "Gemm" and bool(node.attributes.get("transB", 0)))
+        elif node.op == "Gather" and own and own[0].ndim == 2:
+            layer = Embedding(*own[0].shape, init="zeros", dtype=own[0].dtype)
+            layer.W.assign_(own[0])
+        elif node.op == "LayerNormalization" and own:
+            layer = LayerNorm(own[0].size, eps=node.attributes.get("epsilon", 1e-5), dtype=own[0].dtype)
+            layer.gain.assign_(own[0])
+            layer.shift.assign_(own[1] if len(own) > 1 else 0)
+        elif node.op in FUNCTIONS:
+            layer = FUNCTIONS[node.op]
+        elif node not in taken and (node.op not in MOVES or own):
+            raise ConversionError(f"{node} is no part of a layer that other libraries have; to_onnx writes it as it is")
+        if layer is not None:
+            yield _name(node, weights, names), layer
+
+
+def _linear(own: list[Tensor], turned: bool) -> Linear:
+    """W and, if there is one, b as a layer. Whether all this fits is seen when it runs."""
+    W = own[0].numpy().T if turned else own[0].numpy()
+    layer = Linear(*W.shape, bias=len(own) > 1, init="zeros", dtype=W.dtype)
+    layer.W.assign_(W)
+    if layer.b is not None:
+        layer.b.assign_(own[1])
+    return layer
+
+
+def _name(node: Node, weights: Collection[str], names: set[str]) -> str:
+    """What to call a layer: as its weights are, up to the last dot, or as its node is; each name once."""
+    held = next((name.rpartition(".")[0] for name in node.inputs if name in weights), "")
+    plain = (held or node.label).split("::")[-1].strip("/").replace("/", ".")
+    plain = re.sub(r"^(layers\.)+", "", plain).removesuffix(f".{node.op}")  # as to_onnx calls those of `Layers`
+    free, number = plain, 1
+    while free in names:
+        number += 1
+        free = f"{plain}_{number}"
+    names.add(free)
+    return free
+
+
+def _stacked(found: list[Named]) -> list[Named]:
+    """Recurrent layers of the same kind and size, right on top of each other, as one."""
+    stacked: list[Named] = []
+    for name, layer in found:
+        below = stacked[-1][1] if stacked else None
+        if isinstance(layer, Recurrent) and isinstance(below, Recurrent) and _fits(below, layer):
+            cells = [*below.cells, *layer.cells]
+            stacked[-1] = (stacked[-1][0], layer_of(cells, bidirectional=below.bidirectional, batch_first=False))
+        else:
+            stacked.append((name, layer))
+    return stacked
+
+
+def _fits(below: Recurrent, layer: Recurrent) -> bool:
+    """Whether a layer can be one more layer of the one below it."""
+    settings = [
+        {name: value for name, value in vars(each.cells[0]).items() if not isinstance(value, Tensor) and name[0] != "_"}
+        for each in (below, layer)
+    ]
+    width = below.hidden_size * (1 + below.bidirectional)
+    same = settings[0] | {"input_size": width} == settings[1] and type(below) is type(layer)
+    return same and below.bidirectional == layer.bidirectional and not (below.reverse or layer.reverse)
+
+
+def _arranged(found: list[Named], batch_first: bool, final: bool) -> Module | None:
+    """The layers in a row; final: the last recurrent one hands its last output on. None, if there is none."""
+    recurrent = [each for _, each in found if isinstance(each, Recurrent)]
+    if final and not recurrent:
+        return None
+    for each in recurrent:
+        each.batch_first = batch_first
+    layers = {name: Final(each) if final and each is recurrent[-1] else each for name, each in found}
+    only = next(iter(layers.values())) if len(layers) == 1 else None
+    return only if isinstance(only, Module) else Layers(layers, layers)
+
+
+def _same(model: OnnxModel, made: Module) -> bool:
+    """Whether the model has one input, and its first output is what the layers make of it."""
+    for use in (use_of(model, None), use_of(made, None)):
+        with no_grad(), np.errstate(all="ignore"):
+            try:
+                theirs, ours = (_first(each(*use.inputs.values())) for each in (model, made))
+            except TinygradError:
+                return False
+        bound = 1e-5 if ours.dtype == np.float32 else 1e-10
+        if ours.shape != theirs.shape or not np.allclose(ours, theirs, rtol=bound, atol=bound):
+            return False
+    return True
+
+
+def _first(outputs: Any) -> np.ndarray:
+    found: Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
+    return found.numpy()

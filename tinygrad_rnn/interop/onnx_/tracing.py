@@ -1,0 +1,402 @@
+"""A computation written down operation by operation, at several sizes, and compared: what is constant, what is a size.
+
+It is run once at its own sizes, and twice more for each axis that may change, on other numbers each time. What all
+runs have in common is the program; a number that changed with an axis becomes a formula of it; what changed with the
+numbers that went in is refused, as it took a way that nobody wrote down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...backend import BACKEND_OF, Array
+from ...core.modes import changed, current, listening, no_grad
+from ...core.recording import constant
+from ...core.tensor import Tensor
+from ...errors import ConversionError, TinygradError
+from ...nn.recurrent import Recurrent, taken_whole
+
+WHOLE_LAYER = "recurrent layer"
+"""What a call of a recurrent layer is called among the operations: it is one of them."""
+
+
+class Value(NamedTuple):
+    """The array that came into being as the number-th one: inputs first, then results in their order."""
+
+    number: int
+
+
+class Size(NamedTuple):
+    """A whole number that depends on the lengths of axes: factor * (product of the axes) + offset."""
+
+    axes: tuple[str, ...]
+    factor: int = 1
+    offset: int = 0
+
+    def at(self, sizes: Mapping[str, int]) -> int:
+        """Its number at given lengths."""
+        return self.factor * math.prod([sizes[axis] for axis in self.axes]) + self.offset
+
+    def __str__(self) -> str:
+        product = "*".join([str(self.factor), *self.axes] if self.factor != 1 else self.axes)
+        return f"{product}{self.offset:+d}" if self.offset else product
+
+
+class Constant(NamedTuple):
+    """An array that is the same in all runs, and the name of the Tensor around it."""
+
+    array: Array
+    name: str | None
+
+
+class Filled(NamedTuple):
+    """One number all over, in a shape that depends on sizes."""
+
+    number: Any
+    shape: tuple[int | Size, ...]
+
+
+class Counted(NamedTuple):
+    """0, 1, 2, ... along its only axis that is not of length 1, in a shape that depends on sizes."""
+
+    dtype: Any
+    shape: tuple[int | Size, ...]
+
+
+class Call(NamedTuple):
+    """One operation: a primitive, or a recurrent layer. place: the module that it ran in."""
+
+    name: str
+    inputs: tuple[Any, ...]
+    options: dict[str, Any]
+    results: tuple[int, ...]
+    place: str
+
+
+LONGER = (2, 5)
+"""By how much an axis is longer in the runs that are made for it."""
+
+LEAVES = (Value, Size, Constant, Filled, Counted)
+
+
+class Run:
+    """One run: every array that came into being, and the calls that made them.
+
+    inputs: by their names. outputs: what `f` returned of them, as it returned it.
+    """
+
+    def __init__(self, f: Callable[[dict[str, Tensor]], Any], inputs: Mapping[str, Array]) -> None:
+        self.tensors: list[Tensor] = []
+        self.calls: list[Call] = []
+        self._numbers: dict[int, int] = {}  # by the identity of a Tensor, or of its array; all of them stay alive
+        self._alive: list[Any] = []
+        given = {name: Tensor(array, name=name) for name, array in inputs.items()}
+        for tensor in given.values():
+            self._born(tensor)
+        token = taken_whole.set(self._layer)
+        try:
+            with changed(debug=False), no_grad(), listening(self._heard), np.errstate(all="ignore"):
+                self.outputs = mapped(self._known, f(given))
+        finally:
+            taken_whole.reset(token)
+
+    def _born(self, tensor: Tensor) -> int:
+        number = len(self.tensors)
+        self.tensors.append(tensor)
+        self._numbers[id(tensor)] = number
+        if not isinstance(tensor._array, np.bool_):  # there is one True and one False for all
+            self._numbers[id(tensor._array)] = number
+            self._alive.append(tensor._array)
+        return number
+
+    def _known(self, x: Any) -> Any:
+        """What was made in this run, by its number; anything else as it is."""
+        self._alive.append(x)
+        array = x._array if isinstance(x, Tensor) else x
+        number = self._numbers.get(id(x), self._numbers.get(id(array)))
+        return x if number is None else Value(number)
+
+    def _heard(self, op: Any, inputs: tuple[Any, ...], options: dict[str, Any], result: Tensor) -> None:
+        self._note(op.name, inputs, options, [result])
+
+    def _layer(self, layer: Recurrent, x: Tensor, initial: Sequence[Any], lengths: Any) -> Any:
+        initial = [constant(each, x) if isinstance(each, (list, tuple)) else each for each in initial]
+        lengths = np.asarray(lengths) if isinstance(lengths, (list, tuple)) else lengths
+        with listening(None):
+            output, state = layer._over_time(x, tuple(initial), lengths)
+        self._note(WHOLE_LAYER, (x, *initial, lengths), {"layer": layer}, [output, *state])
+        return output, state
+
+    def _note(self, name: str, inputs: Sequence[Any], options: dict[str, Any], results: Sequence[Tensor]) -> None:
+        known, scope = tuple(map(self._known, inputs)), current().scope
+        numbers = tuple(map(self._born, results))
+        self.calls.append(Call(name, known, mapped(self._known, options), numbers, scope.path if scope else ""))
+
+
+def mapped(f: Callable[[Any], Any], x: Any) -> Any:
+    """The same nest of tuples, lists and dictionaries, each leaf through f; a slice counts as its three numbers."""
+    if isinstance(x, (tuple, list)) and not isinstance(x, LEAVES):
+        parts = [mapped(f, each) for each in x]
+        return type(x)(*parts) if hasattr(x, "_make") else type(x)(parts)
+    if isinstance(x, dict):
+        return {name: mapped(f, each) for name, each in x.items()}
+    if isinstance(x, slice):
+        return slice(*[f(each) for each in (x.start, x.stop, x.step)])
+    return f(x)
+
+
+@dataclass
+class Program:
+    """What several runs have in common.
+
+    runs: the first at the sizes that were given, then some for each axis, in which only this one is longer.
+    sizes: of each run, by the names of the axes that may change. names: of Tensors that are constant, by identity.
+
+    shapes: of the values, by number; a length that is no formula of the axes is an axis of its own.
+    constants: results that are made of constants only, by number.
+    """
+
+    runs: Sequence[Run]
+    sizes: Sequence[Mapping[str, int]]
+    names: Mapping[int, str] = field(default_factory=dict)
+    shapes: dict[int, tuple[int | Size, ...]] = field(default_factory=dict)
+    constants: dict[int, Constant] = field(default_factory=dict)
+    _seen: dict[tuple[int, ...], Size] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        first = self.runs[0]
+        for other in self.runs[1:]:
+            if [call.name for call in other.calls] != [call.name for call in first.calls]:
+                raise ConversionError(
+                    f"the model takes {len(first.calls)} operations at {_text(self.sizes[0])}, and other ones at other "
+                    f"sizes or numbers, {len(other.calls)} in all: a Python loop or an if that follows them is not "
+                    "written down. Use a recurrent layer in place of a loop over time, tg.where in place of an if, or "
+                    "fix the sizes with dynamic={}"
+                )
+        made = sum(len(call.results) for call in first.calls)
+        for number in range(len(first.tensors) - made):  # the inputs
+            self._measure(number)
+        self.calls = [self._common(place) for place in range(len(first.calls))]
+        self.outputs = self._alike([run.outputs for run in self.runs], "an output")
+
+    @cached_property
+    def needed(self) -> list[Call]:
+        """The calls that the outputs depend on, without those that have become constants."""
+        wanted = set(_numbers_in(self.outputs))
+        found = []
+        for call in reversed(self.calls):
+            if wanted.intersection(call.results) and call.results[0] not in self.constants:
+                found.append(call)
+                wanted.update(_numbers_in((call.inputs, call.options)))
+        return found[::-1]
+
+    def _measure(self, number: int) -> None:
+        """The shape of a value."""
+        shapes = [run.tensors[number].shape for run in self.runs]
+        if len({len(shape) for shape in shapes}) > 1:
+            raise ConversionError(f"a result has shape {shapes[0]} in one run of the model and {shapes[-1]} in another")
+        self.shapes[number] = tuple([self._length(each, f"length_{number}_{axis}")
+                                     for axis, each in enumerate(zip(*shapes))])  # fmt: skip
+
+    def _length(self, lengths: tuple[int, ...], name: str) -> int | Size:
+        if len(set(lengths)) == 1:
+            return lengths[0]
+        size = self._size(lengths)
+        return self._seen.setdefault(lengths, Size((name,))) if size is None else size
+
+    def dtype(self, number: int) -> Any:
+        """The dtype of a value."""
+        return self.runs[0].tensors[number].dtype
+
+    def _common(self, place: int) -> Call:
+        calls = [run.calls[place] for run in self.runs]
+        first = calls[0]
+        for number in first.results:
+            self._measure(number)
+        where = f"{first.name}{f' (in {first.place})' if first.place else ''}"
+        inputs = self._nest([call.inputs for call in calls], f"an operand of {where}")
+        options = {name: self._alike([call.options[name] for call in calls], f"{name}= of {where}")
+                   for name in first.options}  # fmt: skip
+        call = Call(first.name, inputs, options, first.results, first.place)
+        self._fold(call)
+        return call
+
+    def _fold(self, call: Call) -> None:
+        """A result of constants is a constant, if it takes no more room than they do: such as a gate's part of W."""
+        if call.name == WHOLE_LAYER or any(True for _ in _leaves((call.inputs, call.options), (Size, Filled, Counted))):
+            return
+        sources = [self.constants.get(x.number) if isinstance(x, Value) else x
+                   for x in _leaves((call.inputs, call.options), (Value, Constant))]  # fmt: skip
+        if not sources or any(each is None for each in sources):
+            return
+        results = [run.tensors[call.results[0]] for run in self.runs]
+        arrays = [np.asarray(tensor._array) for tensor in results]
+        room = sum(each.array.nbytes for each in sources if each is not None)
+        if arrays[0].nbytes <= room and all(_same(arrays[0], array) for array in arrays):
+            family = next((each.name.rpartition(".")[0] for each in sources if each and each.name), "")
+            name = results[0].name and ".".join(filter(None, [family, results[0].name]))
+            self.constants[call.results[0]] = Constant(arrays[0], name)
+
+    def _alike(self, leaves: list[Any], what: str) -> Any:
+        """What the runs have in common at one place."""
+        first = leaves[0]
+        plain = isinstance(first, (Value, str, type(None), np.dtype)) or first is Ellipsis
+        for each in leaves:
+            if type(each) is not type(first) or (plain and each != first):
+                if all(isinstance(each, (Value, Tensor, np.ndarray)) for each in leaves):
+                    raise _untold(what)
+                raise ConversionError(f"{what} is {first!r} in one run of the model, and {each!r} in another")
+        if plain:
+            return self.constants.get(first.number, first) if isinstance(first, Value) else first
+        if isinstance(first, (tuple, list, dict)):
+            return self._nest(leaves, what)
+        if isinstance(first, slice):
+            return slice(*self._alike([(each.start, each.stop, each.step) for each in leaves], what))
+        if isinstance(first, (bool, int, float, complex, np.generic)) and not isinstance(first, np.ndarray):
+            return self._number(leaves, what)
+        if isinstance(first, Tensor) or type(first) in BACKEND_OF:
+            return self._array(leaves, what)
+        return first
+
+    def _nest(self, nests: list[Any], what: str) -> Any:
+        first = nests[0]
+        other = next((len(each) for each in nests if len(each) != len(first)), None)
+        if other is not None:
+            raise ConversionError(
+                f"{what} is one of {len(first)} in one run of the model, and one of {other} in another: a Python list "
+                "whose length follows a size is not written down; fix the sizes with dynamic={}"
+            )
+        if isinstance(first, dict):
+            return {name: self._alike([each[name] for each in nests], what) for name in first}
+        parts = [self._alike(list(each), what) for each in zip(*nests)]
+        return type(first)(*parts) if hasattr(first, "_make") else type(first)(parts)
+
+    def _number(self, numbers: list[Any], what: str) -> Any:
+        first = numbers[0]
+        if all(each == first or (each != each and first != first) for each in numbers):
+            return first
+        if (
+            isinstance(first, (int, float, np.integer))
+            and not isinstance(first, bool)
+            and not any(each % 1 for each in numbers)
+        ):
+            size = self._size([int(each) for each in numbers])
+            if size is not None:
+                return size
+        place = next(i for i, each in enumerate(numbers) if each != first)
+        raise ConversionError(
+            f"{what} is {first} at {_text(self.sizes[0])}, and {numbers[place]} at {_text(self.sizes[place])} with "
+            "other numbers: it is no simple formula of the sizes, or depends on the input by a way that is not written "
+            "down, such as .numpy() or .item(). Fix the sizes with dynamic={}, or compute it by operations on tensors"
+        )
+
+    def _size(self, numbers: Sequence[int]) -> Size | None:
+        """factor * product + offset through all the numbers, if there is such a formula; or a length that was seen."""
+        base, slopes = self.sizes[0], set()
+        longer = [next(iter(sizes.items() - base.items())) for sizes in self.sizes[1:]] if base else []
+        axes = tuple(dict.fromkeys([axis for (axis, _), number in zip(longer, numbers[1:]) if number != numbers[0]]))
+        for (axis, length), number in zip(longer, numbers[1:]):
+            if axis in axes:
+                others = math.prod([base[each] for each in axes if each != axis])
+                slopes.add((number - numbers[0]) / ((length - base[axis]) * others))
+        if len(slopes) != 1 or not (slope := slopes.pop()).is_integer():
+            return self._seen.get(tuple(numbers))
+        return Size(axes, int(slope), numbers[0] - int(slope) * math.prod([base[axis] for axis in axes]))
+
+    def _array(self, leaves: list[Any], what: str) -> Any:
+        arrays = [np.asarray(x._array if isinstance(x, Tensor) else x) for x in leaves]
+        first, x = arrays[0], leaves[0]
+        if all(each is first or _same(each, first) for each in arrays):
+            return Constant(first, self.names.get(id(x), x.name if isinstance(x, Tensor) else None))
+        if len({(each.ndim, each.dtype) for each in arrays}) == 1:
+            shape = self._alike([each.shape for each in arrays], f"the shape of {what}")
+            if all(each.size and (each == first.flat[0]).all() for each in arrays):
+                return Filled(first.flat[0], shape)
+            if all(each.size == max(each.shape) and _same(each.ravel(), np.arange(each.size, dtype=each.dtype))
+                   for each in arrays):  # fmt: skip
+                return Counted(first.dtype, shape)
+        raise _untold(what)
+
+
+def _untold(what: str) -> ConversionError:
+    return ConversionError(
+        f"{what} depends on the input by a way that is not written down, such as .numpy(), .item(), a NumPy function "
+        "or random numbers: compute it by operations on tensors, or make it an input"
+    )
+
+
+def _same(one: Array, other: Array) -> bool:
+    return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+
+
+def _text(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{axis} = {size}" for axis, size in sizes.items()) or "the given sizes"
+
+
+def _leaves(x: Any, kinds: Any) -> Iterator[Any]:
+    """The leaves of some kinds in a nest."""
+    if isinstance(x, kinds):
+        yield x
+    elif isinstance(x, dict):
+        for each in x.values():
+            yield from _leaves(each, kinds)
+    elif isinstance(x, (tuple, list)) and not isinstance(x, LEAVES):
+        for each in x:
+            yield from _leaves(each, kinds)
+    elif isinstance(x, slice):
+        yield from _leaves((x.start, x.stop, x.step), kinds)
+
+
+def _numbers_in(x: Any) -> Iterator[int]:
+    return (value.number for value in _leaves(x, Value))
+
+
+def other_numbers(array: Array, shape: Sequence[int], rng: np.random.Generator) -> Array:
+    """Numbers like these in another shape: of the same signs, no larger, integers from among those that are there."""
+    chosen = rng.permutation(np.resize(array, math.prod(shape))).reshape(shape)
+    if array.dtype.kind != "f":
+        return chosen
+    return (chosen * rng.uniform(0.8, 1.0, chosen.shape)).astype(array.dtype)
+
+
+def resized(
+    inputs: Mapping[str, Array], dynamic: Mapping[str, Mapping[int, str]], sizes: Mapping[str, int],
+    rng: np.random.Generator,
+) -> dict[str, Array]:  # fmt: skip
+    """Inputs like these, with other numbers, at other sizes."""
+    shapes = {name: list(array.shape) for name, array in inputs.items()}
+    for name, axes in dynamic.items():
+        for axis, letter in axes.items():
+            shapes[name][axis] = sizes[letter]
+    return {name: other_numbers(array, shapes[name], rng) for name, array in inputs.items()}
+
+
+def program(
+    f: Callable[[dict[str, Tensor]], Any], inputs: Mapping[str, Array], dynamic: Mapping[str, Mapping[int, str]],
+    names: Mapping[int, str], sample: Callable[..., dict[str, Array]] = resized,
+) -> Program:  # fmt: skip
+    """What f does with its inputs, by name; dynamic: which axes of them may change, by their letters.
+
+    sample: makes inputs of other numbers and sizes.
+
+    Raises: ConversionError, where it cannot be told from several runs; what f raises at the sizes that are given.
+    """
+    base = {letter: inputs[name].shape[axis] for name, axes in dynamic.items() for axis, letter in axes.items()}
+    sizes = [base, *[base | {letter: base[letter] + more} for letter in base for more in LONGER]]
+    sizes += [base] if not base else []
+    rng, runs = np.random.default_rng(0), [Run(f, inputs)]
+    for each in sizes[1:]:
+        try:
+            runs.append(Run(f, sample(inputs, dynamic, each, rng)))
+        except TinygradError as error:
+            raise ConversionError(
+                f"the model runs at {_text(base)}, but not at {_text(each)}: {error}. If it is made for one size, "
+                "leave that axis out of dynamic="
+            ) from error
+    return Program(runs, sizes, names)

@@ -1,0 +1,164 @@
+"""`to_onnx`: models as ONNX, operation by operation, recurrent layers as nodes or Scan, each proved by running it."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...backend import use_backend
+from ...errors import ConversionError, OptionError
+from ...nn import options
+from ...nn.module import Module
+from ...train.checkpoint import write
+from ..files import needed
+from ..report import Report
+from . import recurrent as onnx_recurrent
+from . import tracing
+from .building import Emitter, Graph, Item, Result, leaves, name_of
+from .calling import Dynamic, Use, use_of
+from .emission import EMITTERS, REFUSED
+from .proof import prove
+
+OPSET = 22
+OLDEST = 20
+LONGEST = max(tracing.LONGER) + 2
+"""By how much all axes are longer in the proof."""
+
+LARGEST = 2**31 - 2**20
+"""The bytes of constants that ONNX's format has room for in one file."""
+
+
+def to_onnx(
+    model: Any, path: str | Path | None = None, inputs: Mapping[str, Any] | Sequence[Any] | None = None, *,
+    dynamic: Dynamic | None = None, outputs: Sequence[str] | None = None, states: bool = False, lengths: bool = False,
+    nodes: str = "auto", opset: int = OPSET, report: Report | None = None,
+) -> Any:  # fmt: skip
+    """A model as an `onnx.ModelProto`, also written to path, if there is one; the model itself stays as it is.
+
+    model: a module, or a function of tensors made of the package's operations. Modules are written as in `eval()`.
+    inputs: example arrays, by name or in the order of the model's arguments. Not needed for recurrent layers
+        (x; LSTM and others alike), cells (x, then the states), Linear, LayerNorm, Embedding (ids), LanguageModel (ids),
+        and Layers, Final, Sequential that begin with one of these.
+    dynamic: which axes may have other lengths when the graph runs, by input, such as {"x": {0: "T", 1: "N"}}; all
+        others are fixed. Left out, it is T and N of the models that were just listed, and nothing of others.
+    outputs: what to call them, instead of output, h_n, c_n, logits and the like.
+    states: adds the initial states of a recurrent layer or LanguageModel as inputs, h_0 (and c_0 of an LSTM); they are
+        zeros otherwise.
+    lengths: adds an input of that name, (N) int32, which recurrent layers, Layers and Final (or any model that takes
+        lengths=) get.
+    nodes: "auto" writes RNN, GRU and LSTM nodes where these compute the same in float32, and a Scan over the cell's
+        own step otherwise: for simplified GRUs, cells of your own, and in float64, for which onnxruntime has no such
+        nodes. "always": nodes in float64 too, and simplified GRUs as GRU nodes whose reset gate is open. "never": Scan.
+    opset: the version of ONNX's operators, 20 or later.
+    report: takes down what went where.
+
+    The result passes ONNX's full check, and was run at sizes other than those it was made at, where its outputs had to
+    agree with the model's: in onnxruntime, if it is there and has the kernels, else by `from_onnx`; the report says
+    where. A Python loop over T, or an if on the numbers, is not written down as such: where it follows what may change,
+    the model is refused.
+
+    Raises: ConversionError with the reason, where the model cannot be written or does not compute the same;
+        OptionError; MissingPackage; OutputError, if the file cannot be written; what the model raises of its inputs.
+    """
+    onnx = needed("onnx", "to_onnx", "onnx")
+    options.choice("nodes", nodes, onnx_recurrent.WAYS)
+    newest = onnx.defs.onnx_opset_version()
+    if not isinstance(opset, int) or not OLDEST <= opset <= newest:
+        raise OptionError(f"opset is {opset!r}; this version of onnx can write {OLDEST} to {newest}")
+    with use_backend("numpy"):
+        model, names = _own(model)
+        use = use_of(model, inputs, dynamic, states=states, lengths=lengths)
+        program = tracing.program(use.call, use.inputs, use.dynamic, names)
+        proto = _model(onnx, program, use, outputs, onnx_recurrent.emitter(nodes, names), opset, report)
+        try:
+            onnx.checker.check_model(proto, full_check=True)
+        except Exception as error:
+            raise ConversionError(f"ONNX does not allow the graph that was made of the model: {error}") from error
+        other = {letter: length + LONGEST for letter, length in program.sizes[0].items()}
+        examples = tracing.resized(use.inputs, use.dynamic, other, np.random.default_rng(1))
+        dtypes = {str(tensor.dtype) for tensor in program.runs[0].tensors}
+        runtime = prove(onnx, proto, use.call, examples, dtypes)
+        if report is not None:
+            report.note(f"{runtime} has run it, and computes the same")
+    if path is not None:
+        write(path, proto.SerializeToString())
+    return proto
+
+
+def _own(model: Any) -> tuple[Any, dict[int, str]]:
+    """A copy of a module on the host that is not training, and the names of its state, by identity."""
+    if not isinstance(model, Module):
+        if not callable(model):
+            raise OptionError(f"to_onnx takes a module or a function of tensors, not a {type(model).__name__}")
+        return model, {}
+    twin = copy.deepcopy(model).to("numpy").eval()
+    return twin, {id(tensor): name for name, tensor in twin._named_state()}
+
+
+# -- the model ---------------------------------------------------------------------------------------------------
+
+
+def _refusing(reason: str) -> Emitter:
+    def emit(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+        raise ConversionError(reason)
+
+    return emit
+
+
+def _model(
+    onnx: Any, program: tracing.Program, use: Use, outputs: Sequence[str] | None, layer: Emitter, opset: int,
+    report: Report | None,
+) -> Any:  # fmt: skip
+    """The program as a model."""
+    refused = {name: _refusing(f"{name} is not written to ONNX: {remedy}") for name, remedy in REFUSED.items()}
+    graph = Graph({**EMITTERS, **refused, tracing.WHOLE_LAYER: layer}, report=report)
+    given = [Item(graph.free(name), array.dtype, program.shapes[number])
+             for number, (name, array) in enumerate(use.inputs.items())]  # fmt: skip
+    names = _output_names(outputs or use.outputs, program.outputs)
+    wishes = [graph.free(name) for name in names]
+    results = graph.deliver(list(leaves(graph.write(program, given))), wishes)
+    if (room := sum(array.nbytes for array in graph.constants.values())) > LARGEST:
+        raise ConversionError(f"the weights take {room:,} bytes, and an ONNX file holds no more than {LARGEST:,}")
+    inner = graph.finished("model", given, results)
+    if report is not None:
+        known = {name_of(name) for name in program.names.values()}
+        for each in inner.initializer:
+            if each.name in known:
+                report.add(each.name, tuple(each.dims), each.name, tuple(each.dims))
+    ids = [onnx.helper.make_opsetid("", opset)]
+    return onnx.helper.make_model(
+        inner, opset_imports=ids, ir_version=onnx.helper.find_min_ir_version_for(ids),
+        producer_name="tinygrad_rnn", producer_version=importlib.import_module("tinygrad_rnn").__version__,
+    )  # fmt: skip
+
+
+def _paths(x: Any, path: str = "") -> Iterator[str]:
+    """How to get to each leaf of a nest, in the order of `leaves`."""
+    if isinstance(x, (tuple, list, dict)) and not isinstance(x, tracing.LEAVES):
+        parts = x.items() if isinstance(x, dict) else zip(getattr(x, "_fields", range(len(x))), x)
+        for name, each in parts:
+            yield from _paths(each, f"{path}.{name}" if path else str(name))
+    else:
+        yield path
+
+
+def _output_names(wishes: Sequence[str], outputs: Any) -> list[str]:
+    """What the outputs are called.
+
+    Raises: OptionError, if there are not as many names as outputs; ConversionError, if one is no tensor.
+    """
+    found, paths = list(leaves(outputs)), list(_paths(outputs))
+    for each in found:
+        if not isinstance(each, tracing.LEAVES) or isinstance(each, tracing.Size):
+            raise ConversionError(f"the model returns {each!r} among its outputs, which is no tensor")
+    if not found:
+        raise ConversionError("the model returns nothing")
+    if wishes and (len(wishes) != len(found) or len(set(wishes)) < len(wishes)):
+        raise OptionError(f"outputs names {', '.join(wishes)}; {len(found)} different names are needed")
+    return list(wishes) or [path if path and not path[0].isdigit() else "_".join(filter(None, ["output", path]))
+                            for path in paths]  # fmt: skip
