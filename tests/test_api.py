@@ -97,6 +97,17 @@ optim.Schedule(optimizer)  optim.Schedule.step(loss)  optim.Schedule.lr_at(count
 optim.StepLR(optimizer, step_size, *, gamma)  optim.ExponentialLR(optimizer, gamma)
 optim.CosineLR(optimizer, steps, *, lr_min)  optim.WarmupLR(optimizer, steps, *, start_factor, then)
 optim.ReduceLROnPlateau(optimizer, mode, *, factor, patience, threshold, threshold_mode, cooldown, lr_min)
+interop.Final(layer)  interop.Layers(layers, order)  interop.OnnxModel(graph, layers, report)  interop.Report()
+interop.as_layers(model)  interop.compared(source, target, module, *, names)
+interop.convert(source, target, *, layers, names, reading, writing)
+interop.from_arrays(library, cell, arrays, *, reset, **settings)
+interop.from_cudnn(vector, kind, input_size, hidden_size, num_layers, *, bidirectional, **settings)
+interop.from_keras(source, *, layers, masks, report)  interop.from_onnx(source, *, alone, report)
+interop.from_torch(source, *, layers, report, **settings)  interop.load(path, into, *, strict)  interop.read(path)
+interop.save(module, path, *, metadata)  interop.to_arrays(cell, library)  interop.to_cudnn(layer)
+interop.to_keras(module, path, *, report)
+interop.to_onnx(model, path, inputs, *, dynamic, outputs, states, lengths, nodes, opset, report)
+interop.to_torch(module, *, report)  interop.torch_state(module, *, report)
 """
 ATTRIBUTES = "shape ndim size dtype backend requires_grad grad name T op inputs options age scope source"
 # NumPy's functions of these names take our parameters in the same order, as far as both have them
@@ -156,7 +167,7 @@ def test_the_list_is_complete() -> None:
         and not value.__module__.startswith(("tinygrad_rnn.see", "tinygrad_rnn.nn", "tinygrad_rnn.optim"))
     }  # fmt: skip
     assert not others, "these names are public; say in SIGNATURES what they promise"
-    for room in (tg.nn, tg.optim):
+    for room in (tg.nn, tg.optim, tg.interop):
         names = {name for name in room.__all__ if not isinstance(getattr(room, name), types.ModuleType)}
         assert {f"{room.__name__.rpartition('.')[2]}.{name}" for name in names} <= listed
 

@@ -9,7 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = "README.md"
-PAGES = [README, "docs/autograd.md", "docs/player.md", "docs/pictures.md", "docs/through_time.md"]
+PAGES = [
+    README,
+    "docs/autograd.md",
+    "docs/player.md",
+    "docs/pictures.md",
+    "docs/through_time.md",
+    "docs/interchange.md",
+]
+NEEDS = {"docs/interchange.md": "torch"}
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -19,6 +27,8 @@ def blocks(page: str, language: str) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_python_blocks_run_and_print_what_they_promise(page, tmp_path, monkeypatch, capsys):
+    if page in NEEDS:
+        pytest.importorskip(NEEDS[page])
     monkeypatch.chdir(tmp_path)
     assert blocks(page, "python")
     namespace: dict[str, object] = {"__name__": "page"}

@@ -1,7 +1,10 @@
 """tinygrad_rnn: tensors that remember how they were made, on NumPy or CuPy; recurrent cells; pictures of both.
 
-This is the list of public names; `tinygrad_rnn.nn`, `.optim`, `.train`, `.see` and `.testing` hold the rest.
+This is the list of public names; `tinygrad_rnn.nn`, `.optim`, `.train`, `.see`, `.interop`, `.testing` hold the rest.
 """
+
+import importlib as _importlib
+from typing import Any as _Any
 
 from . import nn, optim
 from .backend import backends, use_backend
@@ -112,3 +115,9 @@ from .testing import gradcheck
 from .transforms import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> _Any:
+    if name in ("interop", "train"):  # rooms that take as long to load as all others together, and few programs need
+        return _importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

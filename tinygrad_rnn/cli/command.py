@@ -18,6 +18,7 @@ from ..backend import use_backend
 from ..errors import TinygradError
 from ..see import flow
 from ..train.loop import CHOICES, TASK_DEFAULTS, Configuration
+from .converting import SUFFIXES, convert_file
 from .ending import BAD_INPUT, INTERRUPTED, SAVED, interrupt, on_signals
 from .showing import draw_picture, make_page, say_what_is_there, show_gates, write
 from .training import PASSING, demonstrate, learn
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tinygrad-rnn", description="Recurrent networks that learn text.")
     parser.add_argument("--version", action="version", version=f"tinygrad-rnn {__version__}")
     commands = parser.add_subparsers(
-        title="commands", required=True, metavar="{demo,train,sample,gates,draw,play,info}"
+        title="commands", required=True, metavar="{demo,train,sample,gates,draw,play,convert,info}"
     )
 
     def command(name: str, action: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
@@ -178,6 +179,17 @@ def _parser() -> argparse.ArgumentParser:
         add("--prompt", help="with --checkpoint: the text whose loss is shown")
         add("--fused", action="store_true", help="with --checkpoint: show each layer as the one operation that it is")
         add("--out", type=_path, required=True, metavar="FILE", help=f"the file to write: {example}")
+
+    add = command("convert", convert_file, "Turn the file of a model into one of another library.").add_argument
+    add("source", type=_path, metavar="IN", help=f"a file ({', '.join(SUFFIXES)}), or the folder of train or demo")
+    add("target", type=_path, metavar="OUT", help="the file to write, of any of these kinds")
+    add("--check", action="store_true", help="run both where their libraries are installed, and compare")
+    add("--names", choices=("torch",), help="write a .safetensors file for load_state_dict of torch")
+    add(
+        "--layers",
+        metavar="NAME[=KIND],...",
+        help="where IN does not tell: its layers in the order in which they act, such as emb=Embedding,gru,head",
+    )
 
     command("info", say_what_is_there, "Say what is installed and which backends can be used, and if not, why.")
     return parser

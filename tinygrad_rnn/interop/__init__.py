@@ -5,6 +5,36 @@ and puts them together by it. `cells` has what other libraries' cells have beyon
 several layers, `report` says what went where.
 """
 
+from .conversion import compared, convert
+from .cudnn import from_cudnn, to_cudnn
+from .keras_ import from_keras, to_keras
+from .layers import Final, Layers
+from .onnx_ import OnnxModel, as_layers, from_onnx, to_onnx
 from .packing import from_arrays, to_arrays
+from .report import Report
+from .safetensors_ import load, read, save
+from .torch_ import from_torch, to_torch, torch_state
 
-__all__ = ["from_arrays", "to_arrays"]
+__all__ = [
+    "Final",
+    "Layers",
+    "OnnxModel",
+    "Report",
+    "as_layers",
+    "compared",
+    "convert",
+    "from_arrays",
+    "from_cudnn",
+    "from_keras",
+    "from_onnx",
+    "from_torch",
+    "load",
+    "read",
+    "save",
+    "to_arrays",
+    "to_cudnn",
+    "to_keras",
+    "to_onnx",
+    "to_torch",
+    "torch_state",
+]

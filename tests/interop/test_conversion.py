@@ -1,0 +1,284 @@
+"""Files of one kind as files of another: each pair there is, by the command too, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import cli, interop
+from tinygrad_rnn.errors import ConversionError, FileError, MissingPackage, OptionError
+from tinygrad_rnn.interop import conversion as converting
+from tinygrad_rnn.interop import packing
+from tinygrad_rnn.interop.files import needed
+from tinygrad_rnn.train import checkpoint
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("h5py")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+I, H, V, O = 3, 4, 7, 5
+KINDS = ("safetensors", "torch.safetensors", "keras", "onnx")
+
+
+def random(module: Any) -> Any:
+    """The module with random weights, none of its biases zero."""
+    rng = np.random.default_rng(3)
+    for tensor in module.parameters():
+        tensor.assign_(rng.normal(size=tensor.shape) / 2)
+    return module
+
+
+def layer(dtype: Any = np.float32) -> tg.nn.GRU:
+    return random(tg.nn.GRU(I, H, 2, reset="after", bidirectional=True, recurrent_bias=True, dtype=dtype))
+
+
+def several() -> interop.Layers:
+    layers = {
+        "embedding": tg.nn.Embedding(V, I),
+        "lstm": tg.nn.LSTM(I, H, batch_first=True),
+        "head": tg.nn.Linear(H, O),
+    }
+    return random(interop.Layers(layers, layers))
+
+
+MODELS = {"layer": layer, "several": several}
+ORDER = {"layer": None, "several": {"embedding": "Embedding", "lstm": "LSTM", "head": "Linear"}}
+
+
+def written(module: Any, kind: str, folder: Path) -> Path:
+    path = folder / f"model.{kind}"
+    if kind == "safetensors":
+        interop.save(module, path)
+    elif kind == "torch.safetensors":
+        converting.save_arrays(interop.torch_state(module), path)
+    elif kind == "keras":
+        interop.to_keras(module, path)
+    else:
+        interop.to_onnx(module, path)
+    return path
+
+
+def installed(runner: str) -> bool:
+    """Whether the other side of a comparison can be run here."""
+    try:
+        needed(runner.lower(), "this", runner)
+    except MissingPackage:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("source", KINDS)
+@pytest.mark.parametrize("target", [*KINDS, "weights.h5"])
+def test_every_kind_of_file_becomes_every_other(name: str, source: str, target: str, tmp_path: Path) -> None:
+    theirs = written(MODELS[name](), source, tmp_path)
+    ours = tmp_path / f"converted.{target}"
+    names = "torch" if target.startswith("torch") else None
+    layers = ORDER[name] if source.startswith("torch") else None
+    module = converting.convert(theirs, ours, layers=layers, names=names)
+    found = list(converting.compared(theirs, ours, module, names=names))
+    assert all(
+        each.runner == "this package" or each.largest is not None or not installed(each.runner) for each in found
+    )
+    assert all(each.largest < 1e-6 for each in found if each.largest is not None), list(map(str, found))
+
+
+def test_the_folder_of_a_run_becomes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("the cat which already ate was full. " * 40)
+    options = ["--hidden", "5", "--embedding", "4", "--steps", "2", "--batch", "2", "--truncation", "6"]
+    assert cli.main(["train", "--text", str(text), *options, "--out", str(tmp_path / "run")]) == 0
+    assert cli.main(["convert", str(tmp_path / "run"), str(tmp_path / "run.onnx"), "--check"]) == 0
+    said = capsys.readouterr().out
+    assert "run.onnx holds LanguageModel" in said and "symbols of the vocabulary stay" in said
+    assert "run.onnx in this package: largest difference" in said
+
+
+def test_the_command_prints_what_went_where_and_by_how_much_the_sides_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = written(layer(), "torch.safetensors", tmp_path), tmp_path / "gru.onnx"
+    assert cli.main(["convert", str(source), str(target), "--check"]) == 0
+    said = capsys.readouterr().out
+    rows = [line.split() for line in said.splitlines()]
+    assert [
+        "weight_hh_l1_reverse",
+        "12",
+        "x",
+        "4",
+        "cells.3.U",
+        "4",
+        "x",
+        "12",
+        "gates",
+        "r",
+        "z",
+        "n,",
+        "transposed",
+    ] in rows
+    assert ["cells.3.U", "4", "x", "12", "layer1.R[1]", "12", "x", "4", "gates", "z", "r", "n,", "transposed"] in rows
+    assert "gru.onnx in this package: largest difference" in said
+
+
+def test_layers_are_named_for_files_that_do_not_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = written(several(), "torch.safetensors", tmp_path), tmp_path / "lm.onnx"
+    assert cli.main(["convert", str(source), str(target)]) == 2
+    assert "may be an Embedding, or a Linear" in capsys.readouterr().err and not target.exists()
+    named = "embedding=Embedding, lstm ,head"
+    assert cli.main(["convert", str(source), str(target), "--layers", named]) == 0 and target.exists()
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert cli.main(["convert", *map(str, arguments)]) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and "Traceback" not in said.err
+    return said.err
+
+
+def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gru = written(layer(), "safetensors", tmp_path)
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    (tmp_path / "noise.keras").write_bytes(bytes(range(256)))
+    out = tmp_path / "out.onnx"
+    assert "there is no file" in refused(capsys, tmp_path / "none.onnx", out)
+    assert "safetensors.torch" in refused(capsys, tmp_path / "model.pt", out)
+    assert "none is written" in refused(capsys, gru, tmp_path / "model.pt")
+    assert "ends in none of" in refused(capsys, gru, tmp_path / "model.txt")
+    assert "ends in none of" in refused(capsys, tmp_path / "model.txt", out)
+    assert "has no meaning" in refused(capsys, gru, out, "--names", "torch")
+    assert "names each layer once" in refused(capsys, gru, out, "--layers", "a,a")
+    assert "names each layer once" in refused(capsys, gru, out, "--layers", "a,,b")
+    assert "noise.keras" in refused(capsys, tmp_path / "noise.keras", out)
+    assert "empty.onnx" in refused(capsys, tmp_path / "empty.onnx", out)
+    assert "there is no checkpoint" in refused(capsys, tmp_path, out)
+    before = written(tg.nn.GRU(I, H), "safetensors", tmp_path)
+    assert "reset gate" in refused(capsys, before, tmp_path / "b.safetensors", "--names", "torch")
+    assert "could not be written" in refused(capsys, before, tmp_path / "nowhere" / "b.onnx")
+    assert not out.exists() and {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".onnx", ".keras"}
+
+
+WRONG = {
+    "z not negated": ('if "z" in each:', "if False:"),
+    "a bias inside of the reset left out": ('"c": c}', '"c": {}}'),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_conversion_is_noticed_by_the_check(
+    wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mutants import mutated
+
+    source = written(layer(), "safetensors", tmp_path)
+    assert cli.main(["convert", str(source), str(tmp_path / "right.keras"), "--check"]) == 0
+    mutated(monkeypatch, packing, "_turned", *WRONG[wrong])
+    assert "computes something else" in refused(capsys, source, tmp_path / "wrong.keras", "--check")
+
+
+def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(package: str, purpose: str, install: str) -> Any:
+        raise MissingPackage(f"{purpose} needs {package}: pip install {install}")
+
+    monkeypatch.setattr(converting, "needed", missing)
+    source, target = written(layer(), "safetensors", tmp_path), tmp_path / "gru.keras"
+    found = list(converting.compared(source, target, converting.convert(source, target)))
+    assert [str(each) for each in found][1] == "gru.keras in Keras: running it needs keras: pip install keras"
+    assert [each.largest is None for each in found] == [False, True, False]
+
+
+# -- layers in a graph -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_layers_of_a_graph_are_found_again(name: str, tmp_path: Path) -> None:
+    model = MODELS[name]()
+    made = interop.as_layers(interop.from_onnx(written(model, "onnx", tmp_path)))
+    assert type(made) is type(model)
+    for mine, again in zip(model.parameters(), made.parameters(), strict=True):
+        if name == "several":
+            assert mine.shape == again.shape
+    if name == "layer":
+        assert made.num_layers == 2 and made.bidirectional
+
+
+def test_the_last_output_is_told_from_all(tmp_path: Path) -> None:
+    gru = layer()
+    made = interop.as_layers(interop.from_onnx(written(interop.Final(gru), "onnx", tmp_path)))
+    assert isinstance(made, interop.Final) and made.layer.num_layers == 2
+
+
+class Residual(tg.nn.Module):
+    """More than a chain: what goes in is added to what comes out."""
+
+    def __init__(self) -> None:
+        self.gru = random(tg.nn.GRU(I, I))
+
+    def forward(self, x: Any) -> Any:
+        return self.gru(x)[0] + x
+
+
+class Twice(tg.nn.Module):
+    """More than a chain: nothing but recurrent layers and axes that move, and yet not one after another."""
+
+    def __init__(self) -> None:
+        self.first, self.second = random(tg.nn.GRU(I, H)), random(tg.nn.GRU(I, H))
+
+    def forward(self, x: Any) -> Any:
+        return tg.concatenate(self.first(x)[0], self.second(x)[0], axis=-1)
+
+
+@pytest.mark.parametrize("kind", [Residual, Twice])
+def test_a_graph_that_is_no_chain_is_refused(kind: Any, tmp_path: Path) -> None:
+    x, path = np.ones((5, 2, I), np.float32), tmp_path / "model.onnx"
+    model = kind()
+    interop.to_onnx(model, path, [x], dynamic={"x": {0: "T", 1: "N"}})
+    found = interop.from_onnx(path)
+    assert np.abs(found(x).numpy() - model(x).numpy()).max() < 1e-6
+    with pytest.raises(ConversionError, match="to_onnx writes it"):
+        interop.as_layers(found)
+    again = converting.convert(path, tmp_path / "again.onnx")
+    assert all(
+        each.largest < 1e-6 for each in converting.compared(path, tmp_path / "again.onnx", again) if each.largest
+    )
+
+
+def test_numbers_decide_whether_a_chain_is_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tinygrad_rnn.interop.onnx_ import layers as onnx_layers
+
+    found = interop.from_onnx(written(layer(), "onnx", tmp_path))
+    right = onnx_layers._arranged
+
+    def wrong(*arguments: Any) -> Any:
+        made = right(*arguments)
+        for tensor in made.parameters() if made is not None else ():
+            tensor.assign_(tensor.numpy() * 1.001)
+        return made
+
+    monkeypatch.setattr(onnx_layers, "_arranged", wrong)
+    with pytest.raises(ConversionError):
+        interop.as_layers(found)
+
+
+def test_every_writer_leaves_a_whole_file_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = layer()
+    paths = [written(module, kind, tmp_path) for kind in KINDS]
+    before = [path.read_bytes() for path in paths]
+    monkeypatch.setattr(checkpoint.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    for kind in KINDS:
+        with pytest.raises(tg.errors.OutputError, match="No space left"):
+            written(module, kind, tmp_path)
+    assert [path.read_bytes() for path in paths] == before and len(list(tmp_path.iterdir())) == len(paths)
+
+
+def test_options_of_the_function(tmp_path: Path) -> None:
+    source = written(layer(), "onnx", tmp_path)
+    with pytest.raises(OptionError, match="tells all"):
+        converting.convert(source, tmp_path / "out.onnx", layers={"gru": None})
+    with pytest.raises(FileError, match="pickle"):
+        converting.convert(tmp_path / "model.pth", tmp_path / "out.onnx")
