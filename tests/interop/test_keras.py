@@ -577,3 +577,10 @@ def test_a_wrong_writing_is_caught(name, monkeypatch, tmp_path):
     with pytest.raises(AssertionError):
         for layer in OURS:
             test_a_layer_of_ours(layer, "one layer", tmp_path)
+
+
+def test_names_that_keras_does_not_take_are_changed(tmp_path):
+    layers = {"encoder.gru": tg.nn.GRU(I, H, reset="after", batch_first=True), "encoder/head": tg.nn.Linear(H, V)}
+    to_keras(Layers(layers, layers), tmp_path / "m.keras")
+    theirs = keras.models.load_model(tmp_path / "m.keras")
+    assert [each.name for each in theirs.layers] == ["encoder_gru", "encoder_head"]

@@ -148,7 +148,7 @@ class Recurrent(Module):
             outputs = []
             for reverse in self._directions:
                 cell = next(cells)
-                y, state = self._fold(cell)(cell, x, next(starts), valid, reverse)
+                y, state = self._fold(cell)(cell, x, next(starts), valid, reverse=reverse)
                 outputs.append(y)
                 ends.append(state)
             x = outputs[0] if len(outputs) == 1 else concatenate(outputs, axis=-1)

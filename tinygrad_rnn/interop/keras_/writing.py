@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -198,11 +199,11 @@ def _usual_name(step: Any) -> str:
 
 
 def _settled(layers: list[Stored]) -> list[Stored]:
-    """With a name for each, which Keras takes once and without slashes, and a dtype, lest Keras round to its own."""
+    """With a name for each, which Keras takes once, without slashes or dots, and a dtype, lest Keras round to its own."""
     dtype = next((each.config["dtype"] for each in layers if "dtype" in each.config), "float32")
     found: dict[str, Stored] = {}
     for each in layers:
-        name = clean = each.name.replace("/", "_")
+        name = clean = re.sub("[/.]", "_", each.name)
         count = 0
         while name in found:
             count += 1
