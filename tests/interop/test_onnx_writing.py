@@ -224,7 +224,7 @@ def test_a_layer_from_torch_computes_what_torch_computes():
     torch = pytest.importorskip("torch")
     theirs = torch.nn.GRU(I, H)
     arrays = {name.removesuffix("_l0"): value.detach().numpy() for name, value in theirs.named_parameters()}
-    ours = packing.layer_of([packing.unpacked(packing.convention("torch", nn.GRUCell), arrays)])
+    ours = packing.layer_of([packing.unpacked(packing.convention("torch", nn.GRUCell), arrays, report=Report())])
     x, h_0 = (np.random.default_rng(4).normal(size=s).astype(np.float32) for s in ((6, 3, I), (1, 3, H)))
     with torch.no_grad():
         expected = [each.numpy() for each in theirs(torch.from_numpy(x), torch.from_numpy(h_0))]

@@ -14,6 +14,7 @@ from ..nn import options
 from ..nn.recurrent import Recurrent
 from . import packing
 from .conventions import Convention, Slot
+from .report import Report
 
 
 def from_cudnn(
@@ -46,7 +47,9 @@ def from_cudnn(
         arrays[cell][slot.name] = numbers[end - int(np.prod(shape)) : end].reshape(shape)
     of_cells = {each.name for each in fields(packing.CELLS[kind])}
     to_cells = {name: value for name, value in settings.items() if name in of_cells}
-    cells = [packing.unpacked(row, each, owner=f"cell {k}: ", **to_cells) for k, each in enumerate(arrays)]
+    cells = [
+        packing.unpacked(row, each, owner=f"cell {k}: ", report=Report(), **to_cells) for k, each in enumerate(arrays)
+    ]
     return packing.layer_of(cells, bidirectional=bidirectional, **settings)
 
 
@@ -60,7 +63,7 @@ def to_cudnn(layer: Recurrent) -> Array:
     if layer.reverse:
         raise ConversionError("cuDNN has no recurrent layer that walks in reverse alone (reverse=True)")
     row = packing.convention("cudnn", packing.kind_of(layer.cells[0]))
-    arrays = [packing.packed(cell, row, owner=f"cells.{k}.") for k, cell in enumerate(layer.cells)]
+    arrays = [packing.packed(cell, row, owner=f"cells.{k}.", report=Report()) for k, cell in enumerate(layer.cells)]
     places = _places(row, layer.input_size, layer.hidden_size, layer.num_layers, 1 + layer.bidirectional)
     return np.concatenate([arrays[cell][slot.name].ravel() for cell, slot, _ in places])
 

@@ -13,14 +13,15 @@ from ...nn.cells import Cell
 from ...nn.module import Module
 from ...train.checkpoint import write
 from ..files import content, needed
+from ..names import Names
+from ..packing import cell_by_matrix
 from ..report import Report
 from . import files
-from .config import SNAKES, Stored, described, layer, plural, sequential, short, stored_names
+from .config import CELLS, SNAKES, Stored, described, layer, plural, sequential, short, stored_names
 from .hdf5 import MAGIC
 from .reading import Reader
 from .writing import Writer
 
-GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
 SUFFIXES = (".keras", ".weights.h5")
 PURPOSE, INSTALL = "an object of Keras", "keras"
 
@@ -116,10 +117,10 @@ def _kind(name: str, weights: Mapping[str, Array]) -> str:
 
 def _by_recurrence(weights: Mapping[str, Array], below: str) -> str:
     shape = weights[f"{below}vars/1"].shape if f"{below}vars/1" in weights else ()
-    fitting = [kind for kind, gates in GATES.items() if shape and shape == (shape[0], gates * shape[0])]
-    if len(fitting) != 1:
+    found = cell_by_matrix("keras", shape)
+    if found is None:
         raise ConversionError(f"a recurrent kernel of shape {shape} is that of no cell: (H, H), (H, 3H) or (H, 4H) is")
-    return fitting[0]
+    return next(kind for kind, cell in CELLS.items() if cell is found)
 
 
 # -- objects -----------------------------------------------------------------------------------------------------
@@ -194,9 +195,7 @@ def _model(found: list[Stored]) -> dict[str, Any]:
     if any(len(each.shape or ()) == 3 for each in found) and shape[-1] is not None:
         shape = [None, None, shape[-1]]
     dtype = "int32" if found[0].kind == "Embedding" else found[0].config["dtype"]
-    name = "input"
-    while name in {each.name for each in found}:
-        name += "_"
+    name = Names(each.name for each in found).free("input")
     start = Stored(name, "InputLayer", {"batch_shape": shape, "dtype": dtype})
     return sequential([start, *found])
 

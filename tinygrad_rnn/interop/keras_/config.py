@@ -14,10 +14,12 @@ from typing import Any
 
 from ...backend import Array
 from ...errors import ConversionError
+from ...nn.cells import Cell
 from ...ops import elementwise as e
 from ...ops.reductions import log_softmax, softmax
 from ...ops.shapes import flip
 from ..cells import Activation, activation
+from ..conventions import CONVENTIONS
 from ..report import Report
 
 Config = Mapping[str, Any]
@@ -29,6 +31,9 @@ SNAKES = {
     "Activation": "activation", "InputLayer": "input_layer", "Masking": "masking",
 }  # fmt: skip
 """What files call the layers of a class: this, and the next of the same class this with _1 and so on."""
+
+CELLS: dict[str, type[Cell]] = {row.classes.rpartition(".")[2]: row.cell for row in CONVENTIONS if row.key == "keras"}
+"""The recurrent layers around one cell, by Keras' names, each with the cell of this package."""
 
 ACTIVATIONS: dict[str, Activation] = {
     "elu": activation("Elu"),

@@ -14,18 +14,12 @@ from ...nn import options
 from ...nn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from ...nn.module import Module
 from ...nn.recurrent import Recurrent
-from ..cells import SIGMOID, TANH, Activation, VariedGRUCell, VariedLSTMCell, VariedRNNCell
+from ..cells import SIGMOID, TANH, Activation
 from ..layers import Final, Layer, Layers
-from ..packing import convention, layer_of, unpacked
+from ..names import Names
+from ..packing import convention, layer_of, unpacked, varied_of
 from ..report import Report
-from .config import ACTIVATIONS, FUNCTIONS, Settings, Stored, chain, layer, no_counterpart, plural, walking_order
-
-CELLS: dict[str, tuple[type[Cell], type[Cell]]] = {
-    "SimpleRNN": (RNNCell, VariedRNNCell),
-    "GRU": (GRUCell, VariedGRUCell),
-    "LSTM": (LSTMCell, VariedLSTMCell),
-}
-"""By Keras' class, the cell with the usual activations, and that with any."""
+from .config import ACTIVATIONS, CELLS, FUNCTIONS, Settings, Stored, chain, layer, no_counterpart, plural, walking_order
 
 MASKS = {
     "refuse": "masks steps, which the layers after it then skip wherever they stand, and no layer here does. If only "
@@ -49,7 +43,7 @@ class Reader:
         self.report, self.masks = report, options.choice("masks", masks, MASKS)
 
     def chain(self, model: Any, weights: Mapping[str, Mapping[str, Array]]) -> list[Stored]:
-        """The layers of a model as Keras describes it, in their order; see `keras_config.chain`."""
+        """The layers of a model as Keras describes it, in their order; see `config.chain`."""
         return chain(model, weights, masks=self.masks == "refuse")
 
     def model(self, layers: Sequence[Stored], *, ordered: bool = True) -> Module:
@@ -147,7 +141,7 @@ class Reader:
         """The cell of its own kind, or that of a layer."""
         if stored.kind.removesuffix("Cell") not in CELLS:
             raise ConversionError(f"the cell {stored} has no counterpart here; those of {', '.join(CELLS)} have one")
-        usual, varied = CELLS[stored.kind.removesuffix("Cell")]
+        usual = CELLS[stored.kind.removesuffix("Cell")]
         settings = Settings(str(stored), stored.config, self.report)
         bias = settings.flag("use_bias", True)
         g = settings.function("activation", "tanh", ACTIVATIONS)
@@ -155,7 +149,7 @@ class Reader:
         reset = ("after" if settings.flag("reset_after", True) else "before") if usual is GRUCell else None
         row = convention("keras", usual, reset)
         arrays = _numbered(str(stored), weights, [slot.name for slot in row.slots][: 2 + bias])
-        how = _activations(usual, varied, f, g)
+        how = _activations(usual, f, g)
         cell = unpacked(row, arrays, owner=owner, report=self.report, to=to, **how)
         settings.size("units", cell.hidden_size)
         for name in ("dropout", "recurrent_dropout"):
@@ -269,22 +263,19 @@ def _gives_all(config: Mapping[str, Any]) -> bool:
 
 def _joined(parts: Sequence[tuple[str, Layer]], ordered: bool = True) -> Layers:
     """Layers, each under a name of its own."""
-    made: dict[str, Layer] = {}
-    for name, part in parts:
-        while name in made:
-            name += "_"
-        made[name] = part
+    names = Names()
+    made = {names.free(name): part for name, part in parts}
     return Layers(made, made if ordered else None).eval()
 
 
-def _activations(usual: type[Cell], varied: type[Cell], f: Activation, g: Activation) -> dict[str, Any]:
+def _activations(usual: type[Cell], f: Activation, g: Activation) -> dict[str, Any]:
     """The kind of cell, and its options, that has f for its gates and g for what is new."""
     if usual is RNNCell and g in (TANH, ACTIVATIONS["relu"]):
         return {"activation": g.name.lower()}
     if (f, g) == (SIGMOID, TANH):
         return {}
     chosen = {RNNCell: (g,), GRUCell: (f, g), LSTMCell: (f, g, g)}[usual]
-    return {"kind": varied, "activations": chosen}
+    return {"kind": varied_of(usual), "activations": chosen}
 
 
 def _numbered(text: str, weights: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:

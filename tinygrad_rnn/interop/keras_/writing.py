@@ -10,23 +10,16 @@ from typing import Any
 from ...core.tensor import Tensor
 from ...errors import ConversionError
 from ...nn import layers as nn
-from ...nn.cells import Cell, GRUCell, LSTMCell, RNNCell
+from ...nn.cells import Cell, RNNCell
 from ...nn.module import Module
 from ...nn.recurrent import LSTM, Recurrent
 from ...train.model import LanguageModel
-from ..cells import SIGMOID, Activation, VariedGRUCell, VariedLSTMCell, VariedRNNCell
+from ..cells import SIGMOID, Activation
 from ..layers import Final, Layers
+from ..names import Names
 from ..packing import LAYERS, convention, layer_of, packed
 from ..report import Report
-from .config import ACTIVATIONS, FUNCTIONS, Stored, described, walking_order
-
-NAMES: dict[type[Cell], str] = {RNNCell: "SimpleRNN", GRUCell: "GRU", LSTMCell: "LSTM"}
-PLAIN_TWINS: dict[type[Cell], type[Cell]] = {
-    VariedRNNCell: RNNCell, VariedGRUCell: GRUCell, VariedLSTMCell: LSTMCell,
-}  # fmt: skip
-"""Cells with the same weights and the usual activations, by those with any."""
-SYMMETRIC = (SIGMOID, ACTIVATIONS["hard_sigmoid"])
-"""The f with f(-a) = 1 - f(a), so that the direction of an update gate can be turned."""
+from .config import ACTIVATIONS, CELLS, FUNCTIONS, Stored, described, walking_order
 
 
 class Writer:
@@ -61,7 +54,10 @@ class Writer:
         if not isinstance(cell, tuple(LAYERS)):
             raise ConversionError(f"{type(cell).__name__} is a cell of its own, with no counterpart in Keras")
         row = convention("keras", type(cell), getattr(cell, "reset", None))
-        arrays = packed(_twin(cell, row.update), row, owner=path, report=self.report, to=owner)
+        for name in ("clip", "peepholes", "input_forget"):
+            if value := getattr(cell, name, None):
+                raise ConversionError(f"{type(cell).__name__} has {name}={value}, and Keras has no such thing")
+        arrays = packed(cell, row, owner=path, report=self.report, to=owner, varied=True)
         weights = {f"vars/{i}": arrays[slot.name] for i, slot in enumerate(row.slots) if slot.name in arrays}
         f, g = _activations(cell)
         config = {"units": cell.hidden_size, "use_bias": "bias" in arrays, "activation": _name_of(cell, g)}
@@ -69,9 +65,9 @@ class Writer:
             config["recurrent_activation"] = _name_of(cell, f)
         if row.reset is not None:
             config["reset_after"] = row.reset == "after"
-        return Stored(
-            name, f"{NAMES[row.cell]}Cell", config | {"dtype": str(cell.dtype)}, weights, [None, cell.input_size]
-        )
+        kind = next(name for name, usual in CELLS.items() if usual is row.cell)
+        config["dtype"] = str(cell.dtype)
+        return Stored(name, f"{kind}Cell", config, weights, [None, cell.input_size])
 
     def _layers(self, name: str, path: str, step: Any, *, turned: bool) -> list[Stored]:
         """One step of a model. turned: whether its outputs may come in walking order."""
@@ -199,17 +195,11 @@ def _usual_name(step: Any) -> str:
 
 
 def _settled(layers: list[Stored]) -> list[Stored]:
-    """With a name for each, which Keras takes once, without slashes or dots, and a dtype, lest Keras round to its own."""
+    """With names that Keras takes, each once and without slashes or dots; and a dtype, lest Keras round to its own."""
     dtype = next((each.config["dtype"] for each in layers if "dtype" in each.config), "float32")
-    found: dict[str, Stored] = {}
-    for each in layers:
-        name = clean = re.sub("[/.]", "_", each.name)
-        count = 0
-        while name in found:
-            count += 1
-            name = f"{clean}_{count}"
-        found[name] = replace(each, name=name, config={"dtype": dtype, **each.config})
-    return list(found.values())
+    names = Names()
+    return [replace(each, name=names.free(re.sub("[/.]", "_", each.name)), config={"dtype": dtype, **each.config})
+            for each in layers]  # fmt: skip
 
 
 def _activations(cell: Any) -> tuple[Activation, Activation]:
@@ -229,17 +219,3 @@ def _name_of(cell: Cell, function: Activation) -> str:
         raise ConversionError(f"{type(cell).__name__} has {function}; Keras has {', '.join(ACTIVATIONS)}, with fixed "
                               "alpha and beta")  # fmt: skip
     return known
-
-
-def _twin(cell: Any, update: str | None) -> Cell:
-    """A cell with the same weights that has the usual activations: the packing is the same, whatever they are."""
-    if type(cell) not in PLAIN_TWINS:
-        return cell  # type: ignore[no-any-return]
-    for name in ("clip", "peepholes", "input_forget"):
-        if value := getattr(cell, name, None):
-            raise ConversionError(f"{type(cell).__name__} has {name}={value}, and Keras has no such thing")
-    if update is not None and cell.update != update and cell.activations[0] not in SYMMETRIC:
-        raise ConversionError(f"the update gate of this cell and that of Keras have opposite directions, and f = "
-                              f"{cell.activations[0]} cannot be turned, as f(-a) is not 1 - f(a)")  # fmt: skip
-    options = {name: getattr(cell, name) for name in ("reset", "update") if hasattr(cell, name)}
-    return PLAIN_TWINS[type(cell)].from_gates(**cell.to_gates(), **options)

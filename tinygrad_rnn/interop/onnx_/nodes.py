@@ -152,7 +152,7 @@ def layer_from(node: Node, arrays: Mapping[str, Array], report: Report | None = 
         row = convention("onnx", CELLS[node.op], settings.reset)
         options = settings.of_cell(d, ours, "P" in arrays)
         try:
-            cell = unpacked(row, own, kind, owner=owner, report=report, to=f"{to}cells.{d}.", **options)
+            cell = unpacked(row, own, kind, owner=owner, report=report or Report(), to=f"{to}cells.{d}.", **options)
         except OptionError as error:
             raise ConversionError(f"{node}: {error}") from None
         if "P" in arrays:

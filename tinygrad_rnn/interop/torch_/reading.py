@@ -214,11 +214,11 @@ def _inferred(name: str, arrays: Mapping[str, Any], report: Report) -> str:
 
 
 def _by_blocks(where: str, shape: tuple[int, ...], ending: str, report: Report) -> str:
-    rows, columns = (*shape, 0, 0)[:2]
-    kind = {columns: "RNN", 3 * columns: "GRU", 4 * columns: "LSTM"}.get(rows) if rows and len(shape) == 2 else None
-    if kind is None:
+    cell = packing.cell_by_matrix("torch", tuple(shape))
+    if cell is None:
         raise ConversionError(f"weight_hh of {where} has shape {tuple(shape)}; (G * H, H) with G = 1, 3 or 4 would be "
                               "that of an RNN, GRU or LSTM, and other shapes are those of none")  # fmt: skip
+    kind = packing.name_of(cell)
     options = ["activation='tanh'"] * (kind == "RNN") + ["batch_first=False", "dropout=0.0"] * (not ending)
     if options:
         report.note(f"{where} is taken to have {', '.join(options)}, if you do not say otherwise: arrays do not tell")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -37,7 +37,7 @@ def leaves_of(module: Any, name: str = "") -> tuple[dict[str, Any], Order]:
         name = name or "layer"  # alone, it becomes a chain of one
     if isinstance(module, KINDS) and type(module).forward not in FORWARDS:
         raise ConversionError(f"{type(module).__name__} has a forward of its own, which does not travel")
-    if isinstance(module, KINDS) or module in _functions():
+    if isinstance(module, KINDS) or module in FUNCTIONS.values():
         return {name: module}, [name]
     parts, order = _parts(module)
     found: dict[str, Any] = {}
@@ -48,10 +48,6 @@ def leaves_of(module: Any, name: str = "") -> tuple[dict[str, Any], Order]:
     if order is None or any(inner[own] is None for own in order):
         return found, None
     return found, [path for own in order for path in inner[own] or ()]
-
-
-def _functions() -> list[Callable[[Any], Any]]:
-    return list(FUNCTIONS.values())
 
 
 def _parts(module: Any) -> tuple[dict[str, Any], Order]:
@@ -127,7 +123,7 @@ def _state_of_layer(layer: Recurrent, prefix: str, report: Report) -> State:
 
 def made_there(torch: Any, leaf: Any, prefix: str, report: Report) -> Any:
     """One layer there, with the values of ours."""
-    if leaf in _functions():
+    if leaf in FUNCTIONS.values():
         return _activation(torch, leaf)
     state = state_of(leaf, prefix, report)
     layer = leaf.layer if isinstance(leaf, Final) else leaf
@@ -159,7 +155,7 @@ def _empty(torch: Any, layer: Any, state: State) -> Any:
     if isinstance(layer, LayerNorm):
         return nn.LayerNorm(layer.size, eps=layer.eps, dtype=dtype)
     cell = layer.cells[0] if isinstance(layer, Recurrent) else layer
-    name = next(name for name, kind in packing.CELLS.items() if row_of(packing.kind_of(cell)).cell is kind)
+    name = packing.name_of(cell)
     settings: dict[str, Any] = {"bias": any(each.startswith("bias") for each in state), "dtype": dtype}
     if isinstance(cell, RNNCell):
         settings["nonlinearity"] = cell.activation
