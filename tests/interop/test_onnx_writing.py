@@ -491,7 +491,7 @@ def test_models_whose_inputs_are_not_known_ask_for_them():
 
 def test_without_onnx_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingPackage, match=r"to_onnx needs onnx .*pip install onnx"):
+    with pytest.raises(MissingPackage, match=r"to_onnx needs onnx .*pip install 'tinygrad_rnn\[onnx\]'"):
         to_onnx(nn.GRU(I, H))
 
 

@@ -116,7 +116,9 @@ def test_a_module_of_ones_own_is_filled(path):
     fresh = Own()
     assert load(path, into=fresh) is fresh
     same(fresh, module)
-    with pytest.raises(errors.ConversionError, match=r"load\(path, into=module\), or say more, with from_torch\(read"):
+    with pytest.raises(
+        errors.ConversionError, match=r"load\(path, into=module\), or say more, with load\(path, layers="
+    ):
         load(path)
 
 

@@ -12,7 +12,7 @@ from .layers import Final, Layers
 from .onnx_ import OnnxModel, as_layers, from_onnx, to_onnx
 from .packing import from_arrays, to_arrays
 from .report import Report
-from .safetensors_ import load, read, save
+from .safetensors_ import load, read, save, save_arrays
 from .torch_ import from_torch, to_torch, torch_state
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "load",
     "read",
     "save",
+    "save_arrays",
     "to_arrays",
     "to_cudnn",
     "to_keras",

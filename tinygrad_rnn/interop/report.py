@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ..nn.module import Module
+
 
 class Move(NamedTuple):
     """One array: what it was called and shaped there, and is here; and what was done to it."""
@@ -30,6 +32,11 @@ class Report:
         """Write down one array."""
         self.moves.append(Move(source, source_shape, target, target_shape, how))
 
+    def unchanged(self, module: Module) -> None:
+        """Write down that every weight of a module keeps its name and its place."""
+        for name, tensor in module.state_dict().items():
+            self.add(name, tensor.shape, name, tensor.shape)
+
     def note(self, sentence: str) -> None:
         """Write down what a user should know, once."""
         if sentence not in self.notes:
@@ -49,3 +56,11 @@ class Report:
 
 def _shape(shape: Any) -> str:
     return "" if shape == "" else " x ".join(map(str, shape)) or "1"
+
+
+def note_frozen(report: Report, module: Module, form: str) -> None:
+    """Write down what of a module is not learned, where it goes to a form that does not hold that, such as "ONNX"."""
+    learned = {name for name, _ in module.named_parameters()}
+    if frozen := [name for name in module.state_dict() if name not in learned]:
+        few = ", ".join(frozen[:4]) + (f" and {len(frozen) - 4} more" if len(frozen) > 4 else "")
+        report.note(f"{few} {'are' if len(frozen) > 1 else 'is'} frozen here, which {form} does not hold")

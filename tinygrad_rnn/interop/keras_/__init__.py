@@ -23,7 +23,7 @@ from .reading import Reader
 from .writing import Writer
 
 SUFFIXES = (".keras", ".weights.h5")
-PURPOSE, INSTALL = "an object of Keras", "keras"
+PURPOSE = "an object of Keras"
 
 
 def from_keras(
@@ -129,7 +129,7 @@ def _by_recurrence(weights: Mapping[str, Array], below: str) -> str:
 def _from_object(source: Any, reader: Reader) -> Module:
     if not hasattr(source, "get_config") or not hasattr(source, "weights"):
         raise OptionError(f"from_keras takes a layer or a model of Keras, or a path, not a {type(source).__name__}")
-    keras = needed("keras", PURPOSE, INSTALL)
+    keras = needed("keras", PURPOSE)
     try:
         config = keras.saving.serialize_keras_object(source)
     except NotImplementedError:
@@ -169,7 +169,7 @@ def to_keras(module: Module, path: str | Path | None = None, *, report: Report |
     writer = Writer(Report() if report is None else report)
     if path is not None:
         return _to_file(writer.model(module), Path(path))
-    keras = needed("keras", PURPOSE, INSTALL)
+    keras = needed("keras", PURPOSE)
     if isinstance(module, Cell):
         return _object(keras, writer.cell(module))
     found = writer.model(module)

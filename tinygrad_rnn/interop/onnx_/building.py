@@ -60,7 +60,7 @@ class Graph:
     def __init__(
         self, emitters: Mapping[str, Emitter], around: Graph | None = None, report: Report | None = None
     ) -> None:
-        self.onnx: Any = files.needed("onnx", "to_onnx", "onnx")
+        self.onnx: Any = files.needed("onnx", "to_onnx")
         self.emitters = emitters
         self.report: Report | None = report if around is None else around.report
         self.root: Graph = self if around is None else around.root

@@ -85,7 +85,7 @@ def to_torch(module: Module, *, report: Report | None = None) -> Any:
     Raises: ConversionError for what torch cannot compute, with the reason; OptionError for Layers whose order is not
         known; MissingPackage.
     """
-    torch = needed("torch", "to_torch", "torch")
+    torch = needed("torch", "to_torch")
     report = Report() if report is None else report
     leaves, order = leaves_of(module)
     made: dict[str, Any] = {}

@@ -59,7 +59,7 @@ FoundLayers = dict[str, Found]
 
 
 def of_module(module: Any, report: Report) -> tuple[FoundLayers, Order]:
-    torch = needed("torch", "from_torch of what is no mapping", "torch")
+    torch = needed("torch", "from_torch of what is no mapping")
     if not isinstance(module, torch.nn.Module):
         raise ConversionError(f"from_torch takes a torch.nn.Module or its state_dict, not {type(module).__name__}")
     found, order = _inside(torch, module, "", report)

@@ -168,7 +168,7 @@ def _empty(torch: Any, layer: Any, state: State) -> Any:
 @cache
 def chain_class() -> Any:
     """The class of torch modules that send x through layers; made when it is first needed, as torch is."""
-    torch = needed("torch", "a chain of torch modules", "torch")
+    torch = needed("torch", "a chain of torch modules")
 
     class Chain(torch.nn.Module):  # type: ignore[misc, name-defined]
         """Layers one after another; recurrent ones hand on their outputs, those of `final` the last one."""
