@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backend import Array
 from ..core.tensor import tensor
-from ..errors import ConversionError, OptionError, ShapeError
+from ..errors import ConversionError, ShapeError
 from ..nn import options
 from ..nn.recurrent import Recurrent
 from . import packing
@@ -56,10 +56,9 @@ def from_cudnn(
 def to_cudnn(layer: Recurrent) -> Array:
     """The vector of `from_cudnn` for a layer: (n), on the host.
 
-    Raises: ConversionError for what cuDNN cannot compute, with the reason.
+    Raises: ConversionError for what cuDNN cannot compute, with the reason; OptionError for what is no recurrent layer.
     """
-    if not isinstance(layer, Recurrent):
-        raise OptionError(f"to_cudnn takes a recurrent layer, not {type(layer).__name__}")
+    options.kind("to_cudnn", layer, Recurrent, words="a recurrent layer")
     if layer.reverse:
         raise ConversionError("cuDNN has no recurrent layer that walks in reverse alone (reverse=True)")
     row = packing.convention("cudnn", packing.kind_of(layer.cells[0]))

@@ -50,8 +50,8 @@ def save(module: Module, path: str | Path, *, metadata: Mapping[str, str] | None
 
     metadata: texts of yours by their names, which `read` gives back.
 
-    Raises: OptionError for what is no module, and metadata that are no texts; DtypeError for a dtype that the format lacks;
-        OutputError, if the file cannot be written; what was there before is then as it was.
+    Raises: OptionError for what is no module, and for metadata that are no texts; DtypeError for an array of a dtype
+        that the format lacks; OutputError, if the file cannot be written; what was there before is then as it was.
     """
     options.kind("save", module, Module)
     texts = dict(metadata or {})

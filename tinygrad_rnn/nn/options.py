@@ -47,7 +47,7 @@ def kind(function: str, value: Any, *kinds: type, words: str | None = None) -> N
     """
     if not isinstance(value, kinds):
         wanted = words or " or ".join(f"a {each.__name__}" for each in kinds)
-        raise OptionError(f"{function} takes {wanted}, not a {type(value).__name__}")
+        raise OptionError(f"{function} takes {wanted}, not {type(value).__name__}")
 
 
 def number(name: str, value: Any) -> float:
