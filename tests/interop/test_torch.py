@@ -14,13 +14,14 @@ from mutants import mutated
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import errors, interop, nn
-from tinygrad_rnn.interop import Final, Layers, Report, from_torch, packing, to_torch, torch_state
+from tinygrad_rnn.interop import Final, Layers, Report, from_torch, load, packing, save, to_torch, torch_state
 from tinygrad_rnn.interop.cudnn import from_cudnn, to_cudnn
 from tinygrad_rnn.interop.torch_ import modules as torch_modules
 from tinygrad_rnn.interop.torch_ import reading as torch_reading
 from tinygrad_rnn.train import LanguageModel
 
 torch = pytest.importorskip("torch")
+prune = pytest.importorskip("torch.nn.utils.prune")
 
 T, N, I, H = 5, 3, 4, 6
 LENGTHS = [5, 2, 3]
@@ -267,7 +268,7 @@ def test_a_model_comes_as_its_layers_by_name_and_goes_back_into_its_own_class():
     assert frozen == {"layers.head.2.W", "layers.head.0.b"}
     with pytest.raises(errors.OptionError, match=r"it is not known in which order embedding, encoder\.gru"):
         layers(IDS)
-    with pytest.raises(errors.OptionError, match="the order of these Layers is not known"):
+    with pytest.raises(errors.OptionError, match="it is not known in which order"):
         to_torch(layers)
     layers.order = NAMES
     wanted = model(torch.tensor(IDS)).detach().numpy()
@@ -317,6 +318,34 @@ def test_a_chain_of_layers_keeps_its_order():
     agree([layers(x).numpy()], [chain(torch.tensor(x)).detach().numpy()])
     agree([to_torch(layers)(torch.tensor(x)).detach().numpy()], [layers(x).numpy()])
     assert to_torch(layers).state_dict().keys() == chain.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [torch.nn.LeakyReLU(0.2), torch.nn.LeakyReLU(), torch.nn.ELU(0.5), torch.nn.GELU("tanh"), torch.nn.GELU()],
+    ids=str,
+)
+def test_a_function_keeps_its_settings(function, tmp_path):
+    there = numbers(torch.nn.Sequential(torch.nn.Linear(I, H), function, torch.nn.Linear(H, 2)).double())
+    here, x = from_torch(there), filled("x", N, I)
+    save(here, tmp_path / "model.safetensors")
+    for each in (here, load(tmp_path / "model.safetensors")):
+        np.testing.assert_allclose(each(x).numpy(), there(torch.tensor(x)).detach().numpy(), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            to_torch(each)(torch.tensor(x)).detach().numpy(), each(x).numpy(), rtol=0, atol=1e-12
+        )
+
+
+def test_what_was_left_out_is_named_where_the_order_is_asked_for(tmp_path):
+    here = from_torch(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Hardtanh(), torch.nn.Linear(2, 3)))
+    save(here, tmp_path / "model.safetensors")
+    for each in (here, load(tmp_path / "model.safetensors")):
+        for use in (each, to_torch):
+            with pytest.raises(errors.OptionError, match=r"; 1 \(Hardtanh\) has no counterpart .*layers\['1'\] = f"):
+                use(each if use is to_torch else np.ones((1, 2), np.float32))
+    here.layers["1"] = lambda x: tg.clip(x, min=-1, max=1)
+    here.order = ["0", "1", "2"]
+    assert here(np.ones((1, 2), np.float32)).shape == (1, 3)
 
 
 def test_a_layer_in_two_places_stays_one():
@@ -433,6 +462,27 @@ class Shouting(torch.nn.GRU):
         return 2 * super().forward(x)[0]
 
 
+class Doubling(torch.nn.Linear):
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
+def hooked(module, before=False):
+    """The module, or the first one in it, with a hook that doubles."""
+    inner = module[0] if isinstance(module, torch.nn.Sequential) else module
+    if before:
+        inner.register_forward_pre_hook(lambda module, given: (2 * given[0],))
+    else:
+        inner.register_forward_hook(lambda module, given, output: 2 * output)
+    return module
+
+
+def with_forward(module):
+    """The module with a function on the instance in place of its class's forward."""
+    module.forward = lambda x: 5 * x
+    return module
+
+
 def spectral():
     return torch.nn.utils.parametrizations.spectral_norm(torch.nn.GRU(I, H), "weight_hh_l0")
 
@@ -451,6 +501,20 @@ REFUSED = {
     "an optimizer's state": (lambda: from_torch({"epoch": 3}), "epoch is of type int and no array"),
     "nothing": (lambda: from_torch({}), "there is no array"),
     "a forward of its own": (lambda: from_torch(Shouting(I, H)), "weight_ih_l0 belongs to Shouting"),
+    "a call of its own": (lambda: from_torch(Doubling(2, 3)), "weight belongs to Doubling"),
+    "a hook": (lambda: from_torch(hooked(torch.nn.Linear(2, 3))), "^Linear has the hook <lambda>, which is"),
+    "a hook before": (
+        lambda: from_torch(hooked(torch.nn.Sequential(torch.nn.Linear(2, 3)), True)), r"^0 \(Linear\) has the hook"),
+    "a hook on a function": (
+        lambda: from_torch(hooked(torch.nn.Sequential(torch.nn.Tanh(), torch.nn.Linear(2, 3)))), r"^0 \(Tanh\) has"),
+    "a forward on the instance": (
+        lambda: from_torch(with_forward(torch.nn.Linear(2, 3))), "^Linear has a forward of its own"),
+    "a forward on a chain": (
+        lambda: from_torch(with_forward(torch.nn.Sequential(torch.nn.Linear(2, 3)))), "^Sequential has a forward of"),
+    "a forward on the instance here": (lambda: to_torch(with_forward(nn.Linear(2, 3))), "a forward of its own"),
+    "pruned weights": (
+        lambda: from_torch(prune.l1_unstructured(torch.nn.Linear(2, 3), "weight", 0.5)),
+        "the hook L1Unstructured.*prune.remove"),
     "parametrized weights": (lambda: from_torch(spectral()), "belongs to a parametrization of the weights"),
     "weight norm, old": (
         lambda: from_torch({"weight_hh_l0": np.ones((3, 3)), "weight_ih_l0_g": np.ones(3)}),
@@ -493,11 +557,12 @@ def test_what_has_no_counterpart_is_refused_by_name(what):
 def test_what_does_not_change_the_outputs_is_noted():
     report = Report()
     module = torch.nn.Embedding(7, I, padding_idx=2, scale_grad_by_freq=True)
-    module.register_forward_hook(lambda *a: None)
     from_torch(module, report=report)
-    assert [note.split()[0] for note in report.notes] == ["Embedding", "padding_idx=2", "scale_grad_by_freq"]
+    assert [note.split()[0] for note in report.notes] == ["padding_idx=2", "scale_grad_by_freq"]
+    from_torch(hooked(Tagger()), report=report)
+    assert report.notes[-2].startswith("Tagger has the hook <lambda>")
     from_torch(torch.nn.Sequential(torch.nn.Linear(2, 3), Tagger().loss), report=report)
-    assert report.notes[-1] == "1 (CrossEntropyLoss) is Python code and does not travel"
+    assert report.notes[-1] == "1 (CrossEntropyLoss) has no counterpart here and was left out"
     from_torch(torch.nn.RNN(I, H).state_dict(), report=report)
     assert "activation='tanh', batch_first=False, dropout=0.0" in report.notes[-1]
 

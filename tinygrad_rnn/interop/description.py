@@ -19,7 +19,7 @@ from ..nn.layers import Dropout, Embedding, LayerNorm, Linear, Sequential
 from ..nn.module import Module
 from ..nn.recurrent import Recurrent
 from ..train.model import LanguageModel
-from .cells import VARIED, activation
+from .cells import VARIED, Activation, activation
 from .layers import FUNCTIONS, HOLDERS, Final, Layers, parts_of
 from .packing import LAYERS
 
@@ -39,13 +39,13 @@ PLAIN: dict[str, tuple[Any, Callable[[Any], dict[str, Any]]]] = {
 MOST_PARTS = 10_000
 """How many layers and cells a description may name."""
 
-MADE: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
-    "Sequential": lambda parts, order: Sequential(*parts.values()),
-    "Layers": Layers,
-    "Final": lambda parts, order: Final(parts["layer"]),
-    "LanguageModel": lambda parts, order: _language_model(**parts),
+MADE: dict[str, Callable[[Mapping[str, Any], Description], Any]] = {
+    "Sequential": lambda parts, own: Sequential(*parts.values()),
+    "Layers": lambda parts, own: Layers(parts, own.get("order"), left_out=own.get("left_out", ())),
+    "Final": lambda parts, own: Final(parts["layer"]),
+    "LanguageModel": lambda parts, own: _language_model(**parts),
 }
-"""How modules are made of others, and of the order in which these act."""
+"""How modules are made of others, and of what their description says besides."""
 
 
 def _language_model(*, embedding: Any, recurrent: Any, head: Any) -> LanguageModel:
@@ -67,6 +67,8 @@ def _form(module: Module) -> list[tuple[Any, ...]]:
 def _described(module: Any) -> Description | None:
     if module in FUNCTIONS.values():
         return {"function": module.__name__}
+    if isinstance(module, Activation):
+        return {"function": module.name, "settings": [module.alpha, module.beta]}
     name = type(module).__name__
     if TIMED.get(name) is type(module):
         return {"class": name, "settings": _settings(module)} if _as_made(module) else None
@@ -78,7 +80,7 @@ def _described(module: Any) -> Description | None:
     holder = parts_of(module)
     if holder is not None and type(module) in HOLDERS:
         parts = {own: _described(part) for own, part in holder.layers.items()}
-        order = {"order": module.order} if name == "Layers" else {}
+        order = {"order": module.order, "left_out": module.left_out} if name == "Layers" else {}
         return None if None in parts.values() else {"class": name, "parts": parts} | order
     return None
 
@@ -163,11 +165,12 @@ def _count(left: list[int], parts: int) -> None:
 
 def _built(description: Description) -> Any:
     if "function" in description:
-        return FUNCTIONS[description["function"]]
+        own = description.get("settings")
+        return FUNCTIONS[description["function"]] if own is None else activation(description["function"], *own)
     name = description["class"]
     if name in MADE:
         parts = {own: _built(part) for own, part in description["parts"].items()}
-        return MADE[name](parts, description.get("order"))
+        return MADE[name](parts, description)
     settings = dict(description["settings"])
     if "activations" in settings:
         settings["activations"] = tuple(activation(*each) for each in settings["activations"])

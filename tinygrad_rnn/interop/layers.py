@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -19,10 +20,17 @@ Layer = Callable[[Any], Any]
 Order = list[str] | None
 """The layers of a model in the order in which they act, if that is known."""
 
+
+def gelu_tanh(x: Any) -> Any:
+    """`gelu` by a formula with tanh, which is close to it and not the same (Hendrycks and Gimpel 2016)."""
+    return x * (0.5 + 0.5 * e.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
 FUNCTIONS: dict[str, Layer] = {
     function.__name__: function
-    for function in (e.tanh, e.sigmoid, e.relu, e.leaky_relu, e.elu, e.softplus, e.gelu, e.silu, softmax, log_softmax)
-}
+    for function in (e.tanh, e.sigmoid, e.relu, e.leaky_relu, e.elu, e.softplus, e.gelu, gelu_tanh, e.silu, softmax,
+                     log_softmax)
+}  # fmt: skip
 """The functions that stand between layers, by their names."""
 
 
@@ -33,11 +41,15 @@ class Layers(Module):
 
     layers: modules, or plain functions such as `tg.relu`, by their names.
     order: the names in the order in which they act; None, if it is not known, as it is Python code elsewhere.
+    left_out: what stood among them elsewhere and has no counterpart here, in words such as "act (Hardtanh)".
 
     Raises: OptionError for a name in the order that is not among the layers.
     """
 
-    def __init__(self, layers: Mapping[str, Layer], order: Iterable[str] | None = None) -> None:
+    def __init__(
+        self, layers: Mapping[str, Layer], order: Iterable[str] | None = None, *, left_out: Iterable[str] = ()
+    ) -> None:  # fmt: skip
+        self.left_out = [str(each) for each in left_out]
         self.layers = dict(layers)
         self.order = None if order is None else list(order)
         if unknown := [name for name in self.order or () if name not in self.layers]:
@@ -49,16 +61,27 @@ class Layers(Module):
         Raises: OptionError, if the order is not known; else what the layers raise.
         """
         if self.order is None:
-            raise OptionError(
-                f"it is not known in which order {', '.join(self.layers)} act: the model came from code of another "
-                "library, which does not travel. Say it, as in model.order = ['embedding', 'gru', 'head'], or call "
-                "the layers yourself, as in model['gru'](x)"
-            )
+            raise OptionError(f"{self.without_order()}, or call the layers yourself, as in model['gru'](x)")
         for name in self.order:
             layer = self.layers[name]
             x = layer(x, lengths=lengths) if isinstance(layer, (Recurrent, Final, Layers)) else layer(x)
             x = x[0] if isinstance(layer, Recurrent) else x
         return x
+
+    def without_order(self) -> str:
+        """Why it is not known in which order the layers act, and how to say it, in words."""
+        apart = ""
+        if self.left_out:
+            have, they, them = ("has", "it", "it") if len(self.left_out) == 1 else ("have", "they", "them")
+            apart = (
+                f"; {', '.join(self.left_out)} {have} no counterpart here, and where {they} should act no order "
+                f"without {them} is the model: put a function of yours there first, as in "
+                f"model.layers[{self.left_out[0].partition(' ')[0]!r}] = f"
+            )
+        return (
+            f"it is not known in which order {', '.join(self.layers)} act, as the model came from code of another "
+            f"library, which does not travel{apart}. Say the order, as in model.order = ['embedding', 'gru', 'head']"
+        )
 
     def __getitem__(self, name: str) -> Any:
         return self.layers[name]
@@ -132,5 +155,11 @@ def parts_of(module: Any) -> Parts | None:
 
 
 def acts_as(module: Any, *kinds: Any) -> bool:
-    """Whether a module is of one of these classes, or made of one without a forward of its own; torch's, too."""
-    return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in kinds)
+    """Whether a module computes what one of these classes does, being of it or made of it without code of its own.
+
+    Modules of torch's can be asked about, too.
+    """
+    own = type(module)
+    return "forward" not in getattr(module, "__dict__", ()) and any(
+        isinstance(module, kind) and own.forward is kind.forward and own.__call__ is kind.__call__ for kind in kinds
+    )

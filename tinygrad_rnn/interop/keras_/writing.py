@@ -261,8 +261,10 @@ def _steps(module: Any) -> Iterator[tuple[str, str, Any]]:
         yield _usual_name(module), "", module
         return
     if parts.order is None:
-        what = "set its order first" if acts_as(module, Layers) else "its forward is Python code, which does not travel"
-        raise ConversionError(f"it is not known in which order the layers of this {type(module).__name__} act: {what}")
+        if acts_as(module, Layers):
+            raise ConversionError(module.without_order())
+        raise ConversionError(f"it is not known in which order the layers of this {type(module).__name__} act: its "
+                              "forward is Python code, which does not travel")  # fmt: skip
     for name in parts.order:
         step = parts.layers[name]
         yield _usual_name(step) if isinstance(module, nn.Sequential) else name, f"{parts.path}{name}.", step

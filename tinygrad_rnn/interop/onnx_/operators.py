@@ -27,6 +27,7 @@ from ...ops import elementwise as e
 from ...ops import reductions, shapes
 from ...ops.indexing import scatter
 from ..cells import FORMULAS
+from ..layers import gelu_tanh
 from .files import AXES
 
 NEWEST = 26
@@ -120,7 +121,7 @@ def clip(x: Value, /, min: Value = None, max: Value = None) -> Value:
 def gelu(x: Value, /, *, approximate: Literal["none", "tanh"] = "none") -> Value:
     if approximate == "none":
         return e.gelu(x)
-    return x * (0.5 + 0.5 * e.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    return gelu_tanh(x)
 
 
 def cast(x: Value, /, *, to: np.dtype[Any], saturate: int = 1, round_mode: str = "up") -> Value:

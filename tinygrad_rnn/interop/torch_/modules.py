@@ -8,18 +8,21 @@ from typing import Any
 from ...errors import ConversionError
 from ...nn import options
 from .. import packing
+from ..cells import activation
 from ..files import needed
 from ..layers import Order, acts_as
 from ..report import Report
 from .found import KINDS, Found, FoundLayers
-from .names import ACTIVATIONS, CELL_NAMES, PLAIN
+from .names import ACTIVATIONS, CELL_NAMES, PLAIN, SLOPES
 from .writing import chain_class
 
 
-def of_module(module: Any, report: Report) -> tuple[FoundLayers, Order]:
+def of_module(module: Any, report: Report) -> tuple[FoundLayers, Order, list[str]]:
+    """The layers of a module by their paths; in which order they act, if that is known; and what was left out."""
     torch = needed("torch", "from_torch of what is no mapping")
     options.kind("from_torch", module, torch.nn.Module, words="a torch.nn.Module or its state_dict")
-    found, order = _inside(torch, module, "", report)
+    left_out: list[str] = []
+    found, order = _inside(torch, module, "", report, left_out)
     values = dict(module.named_parameters(remove_duplicate=False))
     values |= dict(module.named_buffers(remove_duplicate=False))
     shared: dict[int, dict[str, Any]] = {}
@@ -40,22 +43,33 @@ def of_module(module: Any, report: Report) -> tuple[FoundLayers, Order]:
     if not found:
         raise ConversionError(f"there is no layer in {type(module).__name__} that is known here; known are "
                               f"{', '.join(KINDS)}")  # fmt: skip
-    return found, order
+    return found, order, left_out
 
 
-def _inside(torch: Any, module: Any, name: str, report: Report) -> tuple[FoundLayers, Order]:
+def _inside(
+    torch: Any, module: Any, name: str, report: Report, left_out: list[str]
+) -> tuple[FoundLayers, Order]:  # fmt: skip
     """The layers of a module by their paths, and in which order they act, if that is known."""
-    if module._forward_hooks or module._forward_pre_hooks:
-        report.note(f"{name or type(module).__name__} has hooks, which are Python code and do not travel")
-    if (kind := _kind(torch, module)) is not None:
-        settings = SETTINGS[kind](module, report) if kind in SETTINGS else {}
-        return {name: Found(kind, settings=settings, training=module.training, origin=module)}, [name]
+    kind = _kind(torch, module)
     chain = isinstance(module, chain_class())
     known = chain or acts_as(module, torch.nn.Sequential, torch.nn.Identity)
+    if code := _code_on(module):
+        what = f"{name} ({type(module).__name__})" if name else type(module).__name__
+        if kind is not None or known or type(module).__module__.startswith("torch."):
+            raise ConversionError(
+                f"{what} has {code}, which is Python code that changes what it computes, and does not travel: take it "
+                "off first, as torch.nn.utils.prune.remove and remove_weight_norm do with theirs"
+            )
+        report.note(f"{what} has {code}, which is Python code and does not travel")
+    if kind is not None:
+        settings = SETTINGS[kind](module, report) if kind in SETTINGS else {}
+        if kind in SLOPES and not _is_ours(module, kind):
+            settings = {"function": activation(SLOPES[kind], getattr(module, next(iter(ACTIVATIONS[kind][1]))))}
+        return {name: Found(kind, settings=settings, training=module.training, origin=module)}, [name]
     found: FoundLayers = {}
     order: Order = [] if known else None
     for part, child in module._modules.items():
-        inner, inner_order = _inside(torch, child, f"{name}.{part}" if name else part, report)
+        inner, inner_order = _inside(torch, child, f"{name}.{part}" if name else part, report, left_out)
         found |= inner
         order = None if order is None or inner_order is None else [*order, *inner_order]
     if chain:
@@ -63,8 +77,17 @@ def _inside(torch: Any, module: Any, name: str, report: Report) -> tuple[FoundLa
         for part in module.final:
             found[f"{name}.{part}" if name else part].final = True
     if order is None and not found:
-        report.note(f"{name or type(module).__name__} ({type(module).__name__}) is Python code and does not travel")
+        left_out.append(f"{name or type(module).__name__} ({type(module).__name__})")
+        report.note(f"{left_out[-1]} has no counterpart here and was left out")
     return found, order
+
+
+def _code_on(module: Any) -> str:
+    """What hangs on a module of torch's and has a say in its outputs, beside its class, in words; "" for nothing."""
+    if hooks := [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]:
+        words = (getattr(each, "__name__", type(each).__name__) for each in hooks)
+        return f"the hook{'s' * (len(hooks) > 1)} {', '.join(words)}"
+    return "a forward of its own" if vars(module).keys() & {"forward", "_call_impl"} else ""
 
 
 def _kind(torch: Any, module: Any) -> str | None:
@@ -73,10 +96,15 @@ def _kind(torch: Any, module: Any) -> str | None:
     for name in (*packing.CELLS, *CELL_NAMES, *PLAIN, "Dropout"):
         if acts_as(module, getattr(nn, name)):
             return name
-    for name, (there, settings) in ACTIVATIONS.items():
-        if type(module) is getattr(nn, there) and all(getattr(module, key) == settings[key] for key in settings):
+    for name, (there, _) in ACTIVATIONS.items():
+        if type(module) is getattr(nn, there) and (name in SLOPES or _is_ours(module, name)):
             return name
     return None
+
+
+def _is_ours(module: Any, name: str) -> bool:
+    """Whether a function has the settings with which it computes ours."""
+    return all(getattr(module, key) == value for key, value in ACTIVATIONS[name][1].items())
 
 
 def _of_recurrent(module: Any, report: Report) -> dict[str, Any]:

@@ -25,11 +25,16 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "leaky_relu": ("LeakyReLU", {"negative_slope": 0.01}),
     "elu": ("ELU", {"alpha": 1.0}),
     "gelu": ("GELU", {"approximate": "none"}),
+    "gelu_tanh": ("GELU", {"approximate": "tanh"}),
     "silu": ("SiLU", {}),
     "softmax": ("Softmax", {"dim": -1}),
     "log_softmax": ("LogSoftmax", {"dim": -1}),
 }
 """Functions that are modules there: the class, and the settings with which it computes ours."""
+
+
+SLOPES = {"leaky_relu": "LeakyRelu", "elu": "Elu"}
+"""Functions whose one setting may be any number, by the names of the activations that have it, too."""
 
 
 def suffixes(layers: int, bidirectional: bool) -> list[str]:

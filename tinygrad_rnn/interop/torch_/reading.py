@@ -60,9 +60,9 @@ def from_torch(
         raise OptionError(f"from_torch has no option {min(unknown)!r}; for recurrent layers there are "
                           f"{', '.join(sorted(OPTIONS))}")  # fmt: skip
     if isinstance(source, Mapping):
-        found, order = of_state(source, layers or {}, report), None
+        found, order, left_out = of_state(source, layers or {}, report), None, list[str]()
     else:
-        found, order = of_module(source, report)
+        found, order, left_out = of_module(source, report)
     if layers is not None:
         order = _ordered(found, layers)
     made: dict[str, Any] = {}
@@ -74,7 +74,7 @@ def from_torch(
     alone = made[""] if list(made) == [""] else None
     if isinstance(alone, Module):
         return alone
-    model = Layers(made, order)
+    model = Layers(made, order, left_out=left_out)
     model.training = getattr(source, "training", True)  # that of its layers is theirs
     return model
 
@@ -96,7 +96,7 @@ def _ordered(found: FoundLayers, layers: Mapping[str, str | None]) -> list[str]:
 
 def made_here(name: str, found: Found, settings: dict[str, Any], report: Report) -> Any:
     if found.kind in ACTIVATIONS:
-        return FUNCTIONS[found.kind]
+        return found.settings.get("function", FUNCTIONS[found.kind])
     prefix = f"{name}." if name else ""
     if found.kind == "Dropout":
         made: Module = Dropout(**found.settings)

@@ -17,11 +17,12 @@ from ...nn.layers import Dropout, Embedding, LayerNorm, Linear
 from ...nn.module import Module
 from ...nn.recurrent import LSTM, Recurrent
 from .. import packing
+from ..cells import Activation
 from ..conventions import Convention
 from ..files import needed
 from ..layers import FUNCTIONS, Final, Layers, Order, acts_as, parts_of
 from ..report import Report
-from .names import ACTIVATIONS, PLAIN, row_of, suffixes
+from .names import ACTIVATIONS, PLAIN, SLOPES, row_of, suffixes
 
 KINDS = (Recurrent, LSTM, Cell, Linear, Embedding, LayerNorm, Dropout, Final)
 """The layers that have a counterpart."""
@@ -56,9 +57,8 @@ def to_torch(module: Module, *, report: Report | None = None) -> Any:
         made[name] = known[id(leaf)]
     if list(made) == [""]:
         return made[""]
-    if order is None and acts_as(module, Layers):
-        raise OptionError("the order of these Layers is not known: say it, as in model.order = ['embedding', 'gru']; "
-                          "or load torch_state(model) into a torch module of yours")  # fmt: skip
+    if order is None and isinstance(module, Layers) and acts_as(module, Layers):
+        raise OptionError(f"{module.without_order()}, or load torch_state(model) into a torch module of yours")
     if order is None:
         raise ConversionError(f"{type(module).__name__} is Python code, which does not travel: write it as a "
                               "torch.nn.Module and load torch_state(model) into that")  # fmt: skip
@@ -95,7 +95,7 @@ def leaves_of(module: Any, name: str = "") -> tuple[dict[str, Any], Order]:
         name = name or "layer"  # alone, it becomes a chain of one
     if isinstance(module, KINDS) and not acts_as(module, *KINDS):
         raise ConversionError(f"{type(module).__name__} has a forward of its own, which does not travel")
-    if isinstance(module, KINDS) or module in FUNCTIONS.values():
+    if isinstance(module, (*KINDS, Activation)) or module in FUNCTIONS.values():
         return {name: module}, [name]
     parts, order = _inside(module)
     found: dict[str, Any] = {}
@@ -175,7 +175,7 @@ def _state_of_layer(layer: Recurrent, prefix: str, report: Report) -> State:
 
 def made_there(torch: Any, leaf: Any, prefix: str, report: Report) -> Any:
     """One layer there, with the values of ours."""
-    if leaf in FUNCTIONS.values():
+    if isinstance(leaf, Activation) or leaf in FUNCTIONS.values():
         return _activation(torch, leaf)
     state = state_of(leaf, prefix, report)
     layer = leaf.layer if isinstance(leaf, Final) else leaf
@@ -188,9 +188,15 @@ def made_there(torch: Any, leaf: Any, prefix: str, report: Report) -> Any:
 
 
 def _activation(torch: Any, function: Any) -> Any:
-    if function.__name__ not in ACTIVATIONS:
-        raise ConversionError(f"{function.__name__} has no module in torch that computes the same")
-    name, settings = ACTIVATIONS[function.__name__]
+    own = function.name if isinstance(function, Activation) else function.__name__
+    known = next((each for each, other in SLOPES.items() if other == own), own.lower())
+    if known not in ACTIVATIONS:
+        raise ConversionError(
+            f"{function if isinstance(function, Activation) else own} has no module in torch that computes the same"
+        )
+    name, settings = ACTIVATIONS[known]
+    if isinstance(function, Activation):
+        settings = dict.fromkeys(settings, function.alpha)
     return getattr(torch.nn, name)(**settings)
 
 
