@@ -15,11 +15,10 @@ keras = pytest.importorskip("keras")
 
 import tinygrad_rnn as tg  # noqa: E402
 from tinygrad_rnn.errors import ConversionError, OptionError, ShapeError, TinygradError  # noqa: E402
-from tinygrad_rnn.interop import from_keras, packing, to_keras  # noqa: E402
+from tinygrad_rnn.interop import from_keras, load, packing, save, to_keras  # noqa: E402
 from tinygrad_rnn.interop.cells import VariedGRU, VariedLSTM, VariedRNN, activation  # noqa: E402
 from tinygrad_rnn.interop.keras_ import layers as keras_layers  # noqa: E402
-from tinygrad_rnn.interop.keras_.config import walking_order  # noqa: E402
-from tinygrad_rnn.interop.layers import Final, Layers  # noqa: E402
+from tinygrad_rnn.interop.layers import Final, Layers, walking_order  # noqa: E402
 from tinygrad_rnn.interop.report import Report  # noqa: E402
 from tinygrad_rnn.train.model import LanguageModel  # noqa: E402
 
@@ -425,6 +424,35 @@ def test_a_reverse_layer_gives_its_outputs_in_walking_order(layers):
         away(of_keras(to_keras(Layers({"a": Final(ours), "b": tg.relu}, "ab")), x), tg.relu(Final(ours)(x)).numpy())
         < 1e-6
     )
+
+
+@pytest.mark.parametrize(
+    "flags", [{}, {"go_backwards": True}, {"go_backwards": True, "return_sequences": True}], ids=str
+)
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("form", ["object", "file"])
+def test_a_model_of_one_layer_keeps_what_it_hands_on(flags, both, form, tmp_path):
+    if both and flags:
+        pytest.skip("both directions have go_backwards of their own")
+    layer = L.Bidirectional(L.GRU(H)) if both else L.GRU(H, **flags)
+    theirs = filled(keras.Sequential([keras.Input((None, I)), layer]))
+    theirs.save(tmp_path / "m.keras")
+    ours = from_keras(theirs if form == "object" else tmp_path / "m.keras")
+    wanted = of_keras(theirs, X)
+    assert away(ours(X.astype("float32")).numpy(), wanted) < 1e-6
+    to_keras(ours, tmp_path / "again.keras")
+    assert away(of_keras(keras.models.load_model(tmp_path / "again.keras"), X), wanted) < 1e-6
+    save(ours, tmp_path / "again.safetensors")
+    assert away(load(tmp_path / "again.safetensors")(X.astype("float32")).numpy(), wanted) < 1e-6
+
+
+def test_what_a_file_of_keras_cannot_hold_alone_is_refused(tmp_path):
+    for words, module in {
+        "walking order": tg.nn.RNN(I, H, reverse=True),
+        "takes one step": tg.nn.GRUCell(I, H),
+    }.items():
+        with pytest.raises(ConversionError, match=words):
+            to_keras(module, tmp_path / "m.keras")
 
 
 def test_time_first_is_noted_and_a_language_model_goes():

@@ -13,7 +13,7 @@ from ..nn.module import Module
 from ..nn.recurrent import Recurrent
 from ..ops import elementwise as e
 from ..ops.reductions import log_softmax, softmax
-from ..ops.shapes import concatenate
+from ..ops.shapes import concatenate, flip
 from ..train.model import LanguageModel
 
 Layer = Callable[[Any], Any]
@@ -26,10 +26,15 @@ def gelu_tanh(x: Any) -> Any:
     return x * (0.5 + 0.5 * e.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
+def walking_order(x: Any) -> Any:
+    """(N, T, ...) with its steps in the opposite order: Keras hands on what `go_backwards` gives as it comes."""
+    return flip(x, axis=1)
+
+
 FUNCTIONS: dict[str, Layer] = {
     function.__name__: function
     for function in (e.tanh, e.sigmoid, e.relu, e.leaky_relu, e.elu, e.softplus, e.gelu, gelu_tanh, e.silu, softmax,
-                     log_softmax)
+                     log_softmax, walking_order)
 }  # fmt: skip
 """The functions that stand between layers, by their names."""
 

@@ -17,7 +17,6 @@ from ...errors import ConversionError
 from ...nn.cells import Cell
 from ...ops import elementwise as e
 from ...ops.reductions import log_softmax, softmax
-from ...ops.shapes import flip
 from ..cells import Activation, activation
 from ..conventions import CONVENTIONS
 from ..report import Report
@@ -53,11 +52,6 @@ FUNCTIONS: dict[str, Any] = ACTIVATIONS | {
     "sigmoid": e.sigmoid, "silu": e.silu, "softmax": softmax, "softplus": e.softplus, "tanh": e.tanh,
 }  # fmt: skip
 """The functions that can stand between layers, by Keras' names."""
-
-
-def walking_order(x: Any) -> Any:
-    """(N, T, ...) with its steps in the opposite order: Keras hands on what `go_backwards` gives as it comes."""
-    return flip(x, axis=1)
 
 
 @dataclass(frozen=True)

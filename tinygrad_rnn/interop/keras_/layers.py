@@ -15,7 +15,7 @@ from ...nn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from ...nn.module import Module
 from ...nn.recurrent import Recurrent
 from ..cells import SIGMOID, TANH, Activation
-from ..layers import Final, Layer, Layers
+from ..layers import Final, Layer, Layers, walking_order
 from ..names import Names
 from ..packing import convention, layer_of, unpacked, varied_of
 from ..report import Report
@@ -29,7 +29,6 @@ from .config import (
     layer,
     no_counterpart,
     plural,
-    walking_order,
 )
 
 MASKS = {
@@ -58,10 +57,12 @@ class Reader:
         return chain(model, weights, masks=self.masks == "refuse")
 
     def model(self, layers: Sequence[KerasLayer], *, ordered: bool = True) -> Module:
-        """All layers of a model; if there is only one, it alone. ordered: whether they act in this order."""
+        """All layers of a model; if there is one that does all, it alone. ordered: whether they act in this order."""
         layers = [each for each in layers if each.kind != "InputLayer"]
-        if len(layers) == 1:
+        if len(layers) == 1 and (layers[0].kind not in RECURRENT or _gives_all(layers[0].config, in_order=True)):
             return self.alone(layers[0])
+        if len(layers) == 1 and not _gives_all(layers[0].config):
+            return _one_or_joined(self.parts(layers[0], ""))
         return _joined([part for stored in layers for part in self.parts(stored, f"layers.{stored.name}.")], ordered)
 
     def alone(self, stored: KerasLayer) -> Module:
@@ -76,9 +77,7 @@ class Reader:
             return made.eval()
         if stored.kind.endswith("Cell"):
             return self._cell(stored, stored.weights, f"{stored.name}/", "").eval()
-        parts = self.parts(stored, "")
-        only = parts[0][1] if len(parts) == 1 else None
-        return only.eval() if isinstance(only, Module) else _joined(parts)
+        return _one_or_joined(self.parts(stored, ""))
 
     def parts(self, stored: KerasLayer, to: str) -> list[tuple[str, Layer]]:
         """What does the same here, by names: no layer, one, or several one after another."""
@@ -277,12 +276,17 @@ def _freeze(stored: KerasLayer, *layers: Any) -> None:
                 parameter.requires_grad = False
 
 
-def _gives_all(config: Mapping[str, Any]) -> bool:
-    """Whether a recurrent layer gives all its outputs, as far as its settings make sense."""
+def _gives_all(config: Mapping[str, Any], *, in_order: bool = False) -> bool:
+    """Whether a recurrent layer gives all its outputs, as far as its settings make sense; in_order: of time."""
     inner = config.get("layer")
     if isinstance(inner, Mapping) and isinstance(inner.get("config"), Mapping):
         config = inner["config"]
-    return bool(config.get("return_sequences"))
+    return bool(config.get("return_sequences")) and not (in_order and config.get("go_backwards"))
+
+
+def _one_or_joined(parts: Sequence[tuple[str, Layer]]) -> Module:
+    only = parts[0][1] if len(parts) == 1 else None
+    return only.eval() if isinstance(only, Module) else _joined(parts)
 
 
 def _joined(parts: Sequence[tuple[str, Layer]], ordered: bool = True) -> Layers:

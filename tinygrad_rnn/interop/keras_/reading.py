@@ -38,9 +38,10 @@ def from_keras(
         what they did, if only the ends of sequences are padding; "refuse" refuses.
     report: takes down what went where, and what did not come along.
 
-    Returns a recurrent layer with batch_first=True, or a layer of another kind, if there is only one; a recurrent
-    layer alone gives all its outputs in the order of time, and its final states, whatever return_sequences and
-    go_backwards say. Else `Layers` with Keras' names and order, where `Final` stands for return_sequences=False.
+    Returns of a layer one of the same kind, with batch_first=True; a recurrent one gives all its outputs in the order
+    of time, and its final states, whatever return_sequences and go_backwards say. Of a model the same, if it has one
+    layer that gives all its outputs in the order of time; else `Layers` with Keras' names and order, where `Final`
+    stands for return_sequences=False, and `walking_order` for what go_backwards does; or one `Final` alone.
 
     Raises: ConversionError that names the layer and the setting, for what has no exact counterpart; FileError for a
         file that is damaged, hostile or of another kind; OptionError, ShapeError or DtypeError for weights that are

@@ -19,12 +19,12 @@ from ...nn.recurrent import LSTM, Recurrent
 from ...train.checkpoint import write
 from ..cells import SIGMOID, Activation
 from ..files import needed
-from ..layers import Final, Layers, acts_as, parts_of
+from ..layers import Final, Layers, acts_as, parts_of, walking_order
 from ..names import Names
-from ..packing import LAYERS, convention, layer_of, packed
+from ..packing import LAYERS, convention, packed
 from ..report import Report
 from . import files
-from .config import ACTIVATIONS, CELLS, FUNCTIONS, KerasLayer, described, sequential, stored_names, walking_order
+from .config import ACTIVATIONS, CELLS, FUNCTIONS, KerasLayer, described, sequential, stored_names
 
 SUFFIXES = (".keras", ".weights.h5")
 
@@ -36,7 +36,7 @@ def to_keras(module: Module, path: str | Path | None = None, *, report: Report |
         takes (N, T, I), with batch_first=True or not.
     path: of a `.keras` file, which keras.models.load_model reads, or a `.weights.h5`, which load_weights of a model
         of the same layers reads; it is written through h5py, and Keras is not needed. None: returns the object, for
-        which it is: a layer or a cell, or a Sequential, if one is not enough.
+        which it is: a layer or a cell, or a Sequential, if one is not enough. A cell by itself goes into no file.
     report: takes down what went where.
 
     Layers of which nothing requires gradients have trainable=False there; Keras freezes no single weights.
@@ -47,7 +47,7 @@ def to_keras(module: Module, path: str | Path | None = None, *, report: Report |
     options.kind("to_keras", module, Module)
     writer = Writer(Report() if report is None else report)
     if path is not None:
-        return _to_file(writer.model(module), Path(path))
+        return _to_file(writer.model(module, alone=False), Path(path))
     keras = needed("keras", "to_keras without a path")
     if isinstance(module, Cell):
         return _object(keras, writer.cell(module))
@@ -106,15 +106,19 @@ class Writer:
     def __init__(self, report: Report) -> None:
         self.report = report
 
-    def model(self, module: Module) -> list[KerasLayer]:
-        """The layers of Keras that do one after another what a module does, each with a name of its own."""
+    def model(self, module: Module, *, alone: bool = True) -> list[KerasLayer]:
+        """The layers of Keras that do one after another what a module does, each with a name of its own.
+
+        alone: whether a layer may stand by itself, whose outputs in walking order somebody else turns.
+        """
         if isinstance(module, Cell):
-            module = layer_of([module], batch_first=True)
+            raise ConversionError(f"{type(module).__name__} takes one step, and a file of Keras holds models, which "
+                                  "take all steps: convert a layer of such cells")  # fmt: skip
         steps = list(_steps(module))
         found: list[KerasLayer] = []
         before: Any = None
         for place, (name, path, step) in enumerate(steps):
-            turned = len(steps) == 1 or (place + 1 < len(steps) and steps[place + 1][2] is walking_order)
+            turned = (alone and len(steps) == 1) or (place + 1 < len(steps) and steps[place + 1][2] is walking_order)
             if step is not walking_order:
                 found += self._layers(name, path, step, turned=turned)
             elif not (isinstance(before, Recurrent) and before.reverse and before.batch_first):
@@ -152,7 +156,8 @@ class Writer:
             if step.reverse and not turned:
                 raise ConversionError(
                     f"{name} walks in reverse and hands its outputs on in the order of time; those of "
-                    "Keras' go_backwards come in walking order, and no layer turns them"
+                    "Keras' go_backwards come in walking order, and no layer turns them. With walking_order of "
+                    "interop.layers after it, which does what Keras does, or as a Final, it converts"
                 )
             return self._recurrent(name, path, step, final=False)
         for kind, made_of in PLAIN.items():
