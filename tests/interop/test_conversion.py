@@ -236,6 +236,18 @@ def test_a_library_without_the_one_that_it_is_built_on_is_told_apart(
         needed("keras", "this")
 
 
+def test_names_are_those_of_torch_or_none(tmp_path: Path) -> None:
+    source = written(layer(), "safetensors", tmp_path)
+    with pytest.raises(OptionError, match="names='keras' is not known"):
+        converting.convert(source, tmp_path / "m.keras", names="keras")
+
+
+def test_capitals_in_a_suffix_are_the_same(tmp_path: Path) -> None:
+    for name in ("A.KERAS", "B.Weights.H5"):
+        interop.to_keras(layer(), tmp_path / name)
+        assert interop.from_keras(tmp_path / name).parameters()
+
+
 # -- layers in a graph -------------------------------------------------------------------------------------------
 
 

@@ -316,3 +316,12 @@ def test_a_recurrent_matrix_tells_the_cell(library):
         shape = (G * H, H) if library == "torch" else (H, G * H)
         assert pack.cell_by_matrix(library, shape) is cell
     assert all(pack.cell_by_matrix(library, shape) is None for shape in ((), (H,), (0, 0), (H, H, H)))
+
+
+def test_a_report_names_what_is_frozen_where_that_is_lost():
+    report, layer = Report(), nn.GRU(I, H, 2)
+    report.note_frozen(layer, "ONNX")
+    assert not report.notes
+    layer.cells[1].U.requires_grad = False
+    report.note_frozen(layer, "ONNX")
+    assert report.notes == ["frozen here, which ONNX does not hold: cells.1.U"]

@@ -17,7 +17,7 @@ from mutants import mutated
 from safetensors.numpy import load_file, save_file
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import errors, nn
+from tinygrad_rnn import errors, interop, nn
 from tinygrad_rnn.interop import (
     Final,
     Layers,
@@ -450,3 +450,19 @@ def test_the_fuzz_notices_a_reader_that_stumbles(monkeypatch):
     with pytest.raises((ValueError, RecursionError)) as caught:
         fuzz("safetensors", 50)
     assert not isinstance(caught.value, errors.TinygradError)
+
+
+def test_what_a_file_does_not_say_is_said_with_layers(path):
+    embedding = numbers(nn.Embedding(5, 3))
+    interop.save_arrays({"weight": embedding.W.numpy()}, path)
+    with pytest.raises(errors.ConversionError, match=r"load\(path, layers="):
+        load(path)
+    report = interop.Report()
+    same(load(path, layers={"": "Embedding"}, report=report), embedding)
+    assert [move.target for move in report.moves] == ["W"]
+    with pytest.raises(errors.OptionError, match=r"into= already knows it"):
+        load(path, embedding, layers={"": "Embedding"})
+    with pytest.raises(errors.OptionError, match=r"into=\.\.\.\) takes a Module, not list"):
+        load(path, [])
+    with pytest.raises(errors.OptionError, match="load takes the path of a file, not int"):
+        load(3)

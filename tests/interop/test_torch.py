@@ -624,3 +624,10 @@ def test_a_function_alone_is_a_model_of_one_layer():
     model = from_torch(torch.nn.Tanh())
     agree([model(tg.ones((2, 3))).numpy()], [np.tanh(np.ones((2, 3), "float32"))], "float32")
     assert isinstance(to_torch(model), torch.nn.Tanh)
+
+
+def test_a_state_dict_holds_nothing_of_what_is_frozen_and_the_report_says_so():
+    linear, report = nn.Linear(I, H), Report()
+    linear.b.requires_grad = False
+    torch_state(linear, report=report)
+    assert report.notes == ["frozen here, which a state_dict does not hold: b"]

@@ -67,10 +67,8 @@ class Difference(NamedTuple):
     why: str = ""
 
     def __str__(self) -> str:
-        parts = ([] if self.largest is None else [f"largest difference {self.largest:.1e}"]) + [self.why] * bool(
-            self.why
-        )
-        return f"{self.file} in {self.runner}: {'; '.join(parts)}"
+        found = "" if self.largest is None else f"largest difference {self.largest:.1e}"
+        return f"{self.file} in {self.runner}: {' '.join(filter(None, (found, self.why)))}"
 
 
 def convert(

@@ -326,13 +326,13 @@ def _cell(row: Convention, parts: Parts, kind: type[Cell], settings: dict[str, A
                  for gate in row.order}  # fmt: skip
         for gate, offset in row.offsets.items():
             whole[gate] = whole[gate] + np.asarray(offset, whole[gate].dtype)
+    if "n" in c and "n" in apart:
+        settings["c"] = c["n"]
     if row.cell is GRUCell:
         for name, value in (("reset", row.reset), ("update", row.update)):
             if settings.setdefault(name, value) != value:
                 raise OptionError(f"{name}={settings[name]!r} is not what {row.classes} computes, which is {value!r}; "
                                   "nn.flipped turns the update gate of what was imported")  # fmt: skip
-        if "n" in c and row.reset == "after":
-            settings["c"] = c["n"]
     return kind.from_gates(W=W, U=U, b=whole, **settings)
 
 
@@ -346,9 +346,6 @@ def _turned(row: Convention, cell: Cell, parts: Parts) -> Parts:
         b = {"z": zeros, "n": zeros} | b | {"r": np.full_like(zeros, OPEN)}
     if reset != row.reset and row.cell is GRUCell:
         raise ConversionError(_other_reset(row, reset))
-    if c.get("n", zeros).any() and not row.recurrent_bias:
-        raise ConversionError(f"{row.classes} has no bias inside of the reset, r * (h U_n + c), and this cell's c is "
-                              "not zero; no other weight can stand for it")  # fmt: skip
     if update != row.update and row.cell is GRUCell:
         if not (f := getattr(cell, "activations", (SIGMOID,))[0]).turns:
             raise ConversionError(f"the update gate of this cell and that of {row.classes} have opposite directions, "
@@ -356,6 +353,9 @@ def _turned(row: Convention, cell: Cell, parts: Parts) -> Parts:
         for each in (W, U, b):
             if "z" in each:
                 each["z"] = -each["z"]
+    if c.get("n", zeros).any() and not row.recurrent_bias:
+        raise ConversionError(f"{row.classes} has no bias inside of the reset, r * (h U_n + c), and this cell's c is "
+                              "not zero; no other weight can stand for it")  # fmt: skip
     for gate, offset in row.offsets.items():
         b = {each: zeros for each in row.order} | b
         b[gate] = b[gate] - np.asarray(offset, zeros.dtype)

@@ -42,6 +42,13 @@ class Report:
         if sentence not in self.notes:
             self.notes.append(sentence)
 
+    def note_frozen(self, module: Module, form: str) -> None:
+        """Write down what of a module is not learned, if it goes to a form that does not hold that, such as "ONNX"."""
+        learned = {name for name, _ in module.named_parameters()}
+        if frozen := [name for name in module.state_dict() if name not in learned]:
+            more = f" and {len(frozen) - 4} more" if len(frozen) > 4 else ""
+            self.note(f"frozen here, which {form} does not hold: {', '.join(frozen[:4])}{more}")
+
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """The table's rows as text."""
         return [(m.source, _shape(m.source_shape), m.target, _shape(m.target_shape), m.how) for m in self.moves]
@@ -56,11 +63,3 @@ class Report:
 
 def _shape(shape: Any) -> str:
     return "" if shape == "" else " x ".join(map(str, shape)) or "1"
-
-
-def note_frozen(report: Report, module: Module, form: str) -> None:
-    """Write down what of a module is not learned, where it goes to a form that does not hold that, such as "ONNX"."""
-    learned = {name for name, _ in module.named_parameters()}
-    if frozen := [name for name in module.state_dict() if name not in learned]:
-        few = ", ".join(frozen[:4]) + (f" and {len(frozen) - 4} more" if len(frozen) > 4 else "")
-        report.note(f"{few} {'are' if len(frozen) > 1 else 'is'} frozen here, which {form} does not hold")

@@ -126,6 +126,7 @@ def load(
         dtype; ConversionError for a file without description that is not clear; OptionError for layers= that do not
         fit, or stand beside into=, and for `into` that is no module.
     """
+    options.kind("load", path, str, os.PathLike, words="the path of a file")
     path, report = Path(path), Report() if report is None else report
     if into is not None:
         options.kind("load(path, into=...)", into, Module)

@@ -47,7 +47,7 @@ def to_keras(module: Module, path: str | Path | None = None, *, report: Report |
     options.kind("to_keras", module, Module)
     writer = Writer(Report() if report is None else report)
     if path is not None:
-        return _to_file(writer.model(module, alone=False), Path(path))
+        return _to_file(writer, module, Path(path))
     keras = needed("keras", "to_keras without a path")
     if isinstance(module, Cell):
         return _object(keras, writer.cell(module))
@@ -60,14 +60,16 @@ def to_keras(module: Module, path: str | Path | None = None, *, report: Report |
     return model
 
 
-def _to_file(found: list[KerasLayer], path: Path) -> None:
+def _to_file(writer: Writer, module: Module, path: Path) -> None:
     if not path.name.lower().endswith(SUFFIXES):
         raise OptionError(f"{path} is to be a file of Keras, and ends in neither {' nor '.join(SUFFIXES)}")
+    found = writer.model(module, alone=False)
     weights = dict(zip(stored_names(found), (each.weights for each in found)))
-    write(
-        path,
-        files.keras_file(_model(found), weights) if path.suffix.lower() == ".keras" else files.weights_file(weights),
-    )
+    if path.suffix.lower() == ".keras":
+        write(path, files.keras_file(_model(found), weights))
+    else:
+        write(path, files.weights_file(weights))
+        writer.report.note_frozen(module, "a .weights.h5 file")
 
 
 def _model(found: list[KerasLayer]) -> dict[str, Any]:

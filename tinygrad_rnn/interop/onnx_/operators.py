@@ -451,7 +451,7 @@ def dropout(
 
 def _formula(name: str) -> Callable[..., Any]:
     """One of the activations that recurrent nodes have too."""
-    return FORMULAS[name][0]
+    return FORMULAS[name].function
 
 
 _elu, _hard_sigmoid, _leaky = _formula("Elu"), _formula("HardSigmoid"), _formula("LeakyRelu")

@@ -83,6 +83,7 @@ def torch_state(module: Module, *, report: Report | None = None) -> dict[str, Ar
     for name, leaf in leaves_of(module)[0].items():
         prefix = f"{name}." if name else ""
         state |= {f"{prefix}{own}": array for own, (array, _) in state_of(leaf, prefix, report).items()}
+    report.note_frozen(module, "a state_dict")
     return state
 
 
