@@ -182,6 +182,81 @@ def test_a_wrong_conversion_is_noticed_by_the_check(
     assert "computes something else" in refused(capsys, source, tmp_path / "wrong.keras", "--check")
 
 
+def test_a_failed_check_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mutants import mutated
+
+    source, target = written(layer(), "safetensors", tmp_path), tmp_path / "gru.keras"
+    target.write_bytes(b"good")
+    mutated(monkeypatch, packing, "_turned", *WRONG["z not negated"])
+    assert "was not written" in refused(capsys, source, target, "--check")
+    assert target.read_bytes() == b"good" and len(list(tmp_path.iterdir())) == 2
+    assert "could not be written" in refused(capsys, source, tmp_path / "nowhere" / "gru.keras", "--check")
+
+
+def test_a_file_can_take_the_place_of_its_source(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    source = written(layer(), "safetensors", tmp_path)
+    assert cli.main(["convert", str(source), str(source), "--names", "torch", "--check"]) == 0
+    assert "weight_ih_l0" in interop.read(source)[0]
+
+
+@pytest.mark.parametrize("wrong", ["nan in a later output", "one step", "several steps"])
+def test_each_output_at_each_size_is_compared(wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = written(layer(), "safetensors", tmp_path)
+    row = converting.KINDS[0]
+
+    def run(path: Path, module: Any, inputs: dict[str, Any]) -> Any:
+        first, *rest = row.run(path, module, inputs)
+        if wrong == "nan in a later output":
+            return [first, *[each * np.nan for each in rest]]
+        return [first + ((len(first) == 1) == (wrong == "one step")), *rest]
+
+    monkeypatch.setattr(converting, "KINDS", (row._replace(run=run), *converting.KINDS[1:]))
+    found = next(converting.compared(source, source, interop.load(source)))
+    assert found.largest is not None and not found.largest <= found.allowed
+
+
+def test_whatever_a_library_raises_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = written(layer(), "safetensors", tmp_path)
+
+    def run(path: Path, module: Any, inputs: dict[str, Any]) -> Any:
+        raise NotImplementedError("no kernel\nfor float16")
+
+    monkeypatch.setattr(converting, "KINDS", (converting.KINDS[0]._replace(run=run), *converting.KINDS[1:]))
+    found = next(converting.compared(source, source, interop.load(source)))
+    assert found.largest is None and found.why == "it cannot run it (NotImplementedError: no kernel for float16)"
+
+
+def keras_files(folder: Path) -> dict[str, Path]:
+    """What Keras itself writes."""
+    keras = pytest.importorskip("keras")
+    L, start = keras.layers, lambda: keras.Input((None, I))
+    models = {
+        "the last output": [L.GRU(H)],
+        "walking order": [L.GRU(H, go_backwards=True, return_sequences=True)],
+        "no recurrence": [L.Dense(H, activation="tanh"), L.Dense(2)],
+    }
+    found = {name: folder / f"{place}.keras" for place, name in enumerate(models)}
+    for name, path in found.items():
+        keras.Sequential([start(), *models[name]]).save(path)
+    found["capitals"] = folder / "M.KERAS"
+    found["capitals"].write_bytes(found["the last output"].read_bytes())
+    return found
+
+
+@pytest.mark.parametrize("name", ["the last output", "walking order", "no recurrence", "capitals"])
+@pytest.mark.parametrize("target", ["keras", "safetensors", "onnx", "weights.h5", "WEIGHTS.H5"])
+def test_what_keras_wrote_computes_the_same_elsewhere(name: str, target: str, tmp_path: Path) -> None:
+    def prove(found: Any) -> None:
+        for each in found:
+            assert each.largest is not None or not installed(each.runner), each
+            assert each.largest is None or each.largest < 1e-6, each
+
+    converting.convert(keras_files(tmp_path)[name], tmp_path / f"made.{target}", proof=prove)
+
+
 def test_a_wrong_final_state_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     lstm = random(tg.nn.LSTM(I, H))

@@ -446,6 +446,12 @@ def test_a_model_of_one_layer_keeps_what_it_hands_on(flags, both, form, tmp_path
     assert away(load(tmp_path / "again.safetensors")(X.astype("float32")).numpy(), wanted) < 1e-6
 
 
+def test_how_many_axes_a_file_takes_is_noted(tmp_path):
+    report = Report()
+    to_keras(tg.nn.Sequential(tg.nn.Linear(I, H), tg.tanh), tmp_path / "m.keras", report=report)
+    assert any("takes (N, I) there" in note for note in report.notes)
+
+
 def test_what_a_file_of_keras_cannot_hold_alone_is_refused(tmp_path):
     for words, module in {
         "walking order": tg.nn.RNN(I, H, reverse=True),

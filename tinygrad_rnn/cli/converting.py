@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ConversionError, OptionError
-from ..interop.conversion import KINDS, compared, convert
+from ..interop.conversion import KINDS, Difference, convert
 from ..interop.report import Report
-from ..nn.module import Module
 from .ending import SAVED
 
 SUFFIXES = tuple(dict.fromkeys(kind.suffix for kind in KINDS))
@@ -18,12 +18,22 @@ def convert_file(chosen: argparse.Namespace) -> int:
     """`convert IN OUT`."""
     reading, writing = Report(), Report()
     layers = None if chosen.layers is None else _layers(chosen.layers)
-    module = convert(chosen.source, chosen.target, layers=layers, names=chosen.names, reading=reading, writing=writing)
-    print(f"{chosen.source} to tinygrad_rnn\n\n{reading}\n\ntinygrad_rnn to {chosen.target}\n\n{writing}\n")
+
+    def table() -> None:
+        print(f"{chosen.source} to tinygrad_rnn\n\n{reading}\n\ntinygrad_rnn to {chosen.target}\n\n{writing}\n")
+
+    def prove(found: Iterator[Difference]) -> None:
+        table()
+        _check(found, chosen.target)
+
+    module = convert(
+        chosen.source, chosen.target, layers=layers, names=chosen.names, reading=reading, writing=writing,
+        proof=prove if chosen.check else None,
+    )  # fmt: skip
+    if not chosen.check:
+        table()
     parameters = sum(tensor.size for tensor in module.parameters())
     print(f"{chosen.target} holds {type(module).__name__} of {parameters:,} parameters")
-    if chosen.check:
-        _check(chosen.source, chosen.target, module, chosen.names)
     return SAVED
 
 
@@ -35,15 +45,15 @@ def _layers(text: str) -> dict[str, str | None]:
     return {name: kind or None for name, _, kind in pairs}
 
 
-def _check(source: Path, target: Path, module: Module, names: str | None) -> None:
+def _check(found: Iterator[Difference], target: Path) -> None:
     """Say what each side computes.
 
     Raises: ConversionError, if they do not compute the same.
     """
     wrong = []
-    for found in compared(source, target, module, names=names):
-        print(found)
-        if found.largest is not None and not found.largest <= found.allowed:
-            wrong.append(found)
+    for each in found:
+        print(each)
+        if each.largest is not None and not each.largest <= each.allowed:
+            wrong.append(each)
     if wrong:
-        raise ConversionError(f"{wrong[0].file} computes something else in {wrong[0].runner}: do not use {target}")
+        raise ConversionError(f"{wrong[0].file} computes something else in {wrong[0].runner}: {target} was not written")

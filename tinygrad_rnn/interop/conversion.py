@@ -7,7 +7,10 @@ the library that it is for. A conversion reads by one row and writes by another.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +18,7 @@ import numpy as np
 from ..backend import Array
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
-from ..errors import ConversionError, MissingPackage, OptionError
+from ..errors import ConversionError, MissingPackage, OptionError, OutputError, TinygradError
 from ..nn.module import Module
 from ..nn.recurrent import Recurrent
 from ..train.loop import load_model
@@ -74,6 +77,7 @@ class Difference(NamedTuple):
 def convert(
     source: str | Path, target: str | Path, *, layers: LayersGiven | None = None, names: str | None = None,
     reading: Report | None = None, writing: Report | None = None,
+    proof: Callable[[Iterator[Difference]], None] | None = None,
 ) -> Module:  # fmt: skip
     """Read a model of one file and write it to another, by their suffixes; returns the model.
 
@@ -82,9 +86,10 @@ def convert(
     layers: for files that do not tell which layers act in which order: their names, and their kinds or None.
     names: "torch" writes a `.safetensors` file with torch's names and gates, for load_state_dict there.
     reading, writing: take down what went where.
+    proof: takes what `compared` finds, before the new file is put in its place; if it raises, that is as it was.
 
     Raises: ConversionError with the reason, where no exact conversion exists; FileError for a file that is damaged,
-        hostile or of no known kind; OptionError; MissingPackage; OutputError.
+        hostile or of no known kind; OptionError; MissingPackage; OutputError; and what proof raises.
     """
     reading, writing = (Report() if report is None else report for report in (reading, writing))
     source, target = Path(source), Path(target)
@@ -93,8 +98,29 @@ def convert(
         module = _read_run(source, reading) if source.is_dir() else kind_of(source).read(source, layers, reading)
     if isinstance(module, OnnxModel) and kind.name != "onnx":
         module = as_layers(module)
-    kind.write(module, target, writing)
+    if proof is None:
+        kind.write(module, target, writing)
+        return module
+    with _beside(target) as made:
+        kind.write(module, made, writing)
+        proof(compared(source, made, module, names=names))
+        made.replace(target)
     return module
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A place for a file of the same name, from which one rename puts it there.
+
+    Raises: OutputError, if nothing can be written there.
+    """
+    try:
+        with TemporaryDirectory(prefix=".", dir=target.parent) as folder:
+            yield Path(folder) / target.name
+    except OSError as error:
+        if isinstance(error, TinygradError):
+            raise
+        raise OutputError(f"{target} could not be written ({error.strerror}): name another place") from None
 
 
 def _written_kind(path: Path, names: str | None) -> Kind:
@@ -109,13 +135,13 @@ def compared(
 ) -> Iterator[Difference]:  # fmt: skip
     """What both files compute in the libraries that they are for, held against the module that came of the source.
 
-    Each runs on the same random inputs, states at their beginning zero. All outputs are compared, final states among
-    them; where a library gives the output alone, as Keras and a torch model of several layers do, that one is, and the
-    Difference says so.
+    Each runs on the same random inputs of several sizes, states at their beginning zero. All outputs are compared,
+    final states among them; where a library gives the output alone, as Keras and a torch model of several layers do,
+    that one is, and the Difference says so. Where a library cannot run a file, the Difference has its reason.
 
     names: as in `convert`.
 
-    Raises: OptionError, if it is not known what goes into the module.
+    Raises: ConversionError, if the outputs of a file are not as many or as large as those of the module.
     """
     source, target = Path(source), Path(target)
     if not source.is_dir():
@@ -149,17 +175,61 @@ def kind_of(path: Path, names: str | None = None) -> Kind:
 
 
 def _difference(runner: str, run: Runner, path: Path, module: Module) -> Difference:
-    inputs = use_of(module, None).inputs
-    ours = outputs_of(module, inputs)
+    apart, allowed, why = list[float](), 0.0, ""
     try:
-        theirs = run(path, module, inputs)
+        examples = list(_examples(module))
+    except OptionError as error:
+        return Difference(path.name, runner, None, why=str(error).partition(";")[0])
+    for inputs in examples:
+        ours, theirs = outputs_of(module, inputs), _outcome(run, path, module, inputs)
+        if isinstance(theirs, str):
+            if not apart:
+                return Difference(path.name, runner, None, why=theirs)
+            why = f"and {theirs} with {', '.join(f'{name} {x.shape}' for name, x in inputs.items())}"
+            break
+        if len(theirs) not in (1, len(ours)):
+            raise ConversionError(f"{path.name} gives {len(theirs)} outputs in {runner}, and {len(ours)} here")
+        apart += [_apart(a, b) for a, b in zip(ours, theirs)]  # theirs may be the output alone
+        allowed = ALLOWED.get(ours[0].dtype.name, 0.1)
+        why = "of the output; it gives no final states" if len(theirs) < len(ours) else ""
+    return Difference(path.name, runner, float(np.max(apart)), allowed, why)
+
+
+def _outcome(run: Runner, path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[Array] | str:
+    """What a file gives in the library that it is for; or why it does not run there."""
+    try:
+        return run(path, module, inputs)
     except (MissingPackage, ConversionError) as error:
-        return Difference(path.name, runner, None, why=str(error))
-    if len(theirs) not in (1, len(ours)):
-        raise ConversionError(f"{path} gives {len(theirs)} outputs in {runner}, and {len(ours)} here")
-    largest = max(_apart(a, b) for a, b in zip(ours, theirs))  # theirs may be the output alone
-    why = "of the output; it gives no final states" if len(theirs) < len(ours) else ""
-    return Difference(path.name, runner, largest, ALLOWED.get(ours[0].dtype.name, 0.1), why)
+        return str(error)
+    except Exception as error:  # of many kinds, all their own
+        return f"it cannot run it ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+
+
+SIZES = ((1, 1), (7, 2))
+"""T and N of the inputs that files are compared on, beside those of the usual example."""
+
+
+def _examples(module: Module) -> Iterator[dict[str, Array]]:
+    """Inputs of several sizes.
+
+    Raises: OptionError, if it is not known what goes into the module.
+    """
+    use = use_of(module, None)
+    yield use.inputs
+    letters = dict.fromkeys(letter for axes in use.dynamic.values() for letter in axes.values())
+    if set(letters) <= {"T", "N"}:
+        letters = dict.fromkeys("TN")
+    for sizes in SIZES if letters else ():
+        lengths = dict(zip(letters, sizes))
+        yield {name: _resized(x, [lengths.get(use.dynamic.get(name, {}).get(axis, ""), size)
+                                  for axis, size in enumerate(x.shape)]) for name, x in use.inputs.items()}  # fmt: skip
+
+
+def _resized(x: Array, shape: list[int]) -> Array:
+    """An example of another shape; whole numbers, which are indices or lengths, are those of the example."""
+    if x.dtype.kind != "f":
+        return np.resize(x, shape)
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(x.dtype)
 
 
 def outputs_of(module: Module, inputs: dict[str, Array]) -> list[Array]:
@@ -185,7 +255,9 @@ ALLOWED = {"float32": 1e-4, "float64": 1e-6}
 def _apart(a: Array, b: Array) -> float:
     if a.shape != b.shape:
         raise ConversionError(f"the outputs have the shapes {a.shape} here and {b.shape} there")
-    return float(np.max(np.abs(a.astype(np.float64) - b), initial=0.0))
+    with np.errstate(all="ignore"):
+        away = np.abs(a.astype(np.float64) - b)
+    return float(np.max(np.where((a == b) | ((a != a) & (b != b)), 0.0, away), initial=0.0))
 
 
 # -- what there is -----------------------------------------------------------------------------------------------
@@ -247,14 +319,29 @@ def _run_torch(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence
 
 def _run_keras(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[Array]:
     keras = needed("keras", "running it")
-    if path.suffix.lower() == ".keras":
-        model = keras.models.load_model(path, compile=False)
-    else:
-        made = to_keras(module)
-        model = made if isinstance(made, keras.Model) else keras.Sequential([made])
-        model(_batch_first(module, next(iter(inputs.values()))))  # builds it
-        model.load_weights(path)
-    return _as_in_keras(module, inputs, lambda x: np.asarray(keras.ops.convert_to_numpy(model(x))))
+    (x,) = inputs.values()
+    with _in_small_letters(path) as file:
+        if file.suffix == ".keras":
+            model = keras.models.load_model(file, compile=False)
+        else:
+            made = to_keras(module)
+            model = made if isinstance(made, keras.Model) else keras.Sequential([made])
+            model(_batch_first(module, x))  # builds it
+            model.load_weights(file)
+    more = (None,) * (len(model.input_shape) - x.ndim)  # a Linear takes any number of axes, and this model so many
+    first = (0,) * len(more)
+    return _as_in_keras(module, inputs, lambda x: np.asarray(keras.ops.convert_to_numpy(model(x[more])))[first])
+
+
+@contextmanager
+def _in_small_letters(path: Path) -> Iterator[Path]:
+    """The file under a name with the suffix in the letters that Keras knows it by."""
+    suffix = next(kind.suffix for kind in KINDS if path.name.lower().endswith(kind.suffix))
+    if path.name.endswith(suffix):
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        yield Path(copyfile(path, Path(folder) / f"model{suffix}"))
 
 
 def _again_keras(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[Array]:
@@ -279,11 +366,8 @@ def _run_onnx(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[
     runtime = needed("onnxruntime", "running it")
     settings = runtime.SessionOptions()
     settings.log_severity_level = 4
-    try:
-        session = runtime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-        found: Sequence[Array] = session.run(None, inputs)
-    except Exception as error:  # of many kinds, all its own
-        raise ConversionError(f"it cannot run it ({' '.join(str(error).split())[:200]})") from None
+    session = runtime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    found: Sequence[Array] = session.run(None, inputs)
     return found
 
 
