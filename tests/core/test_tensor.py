@@ -33,6 +33,11 @@ def test_numbers_and_lists_become_float32_arrays_keep_their_dtype(data: Any, dty
     assert tg.tensor(data, dtype="float16").dtype == np.float16
 
 
+def test_the_byte_order_is_that_of_the_machine() -> None:
+    t = tg.tensor(np.arange(3, dtype=">f8"))
+    assert t.dtype.isnative and t.dtype == "float64" and t.tolist() == [0, 1, 2]
+
+
 def test_the_data_is_copied(backend: str) -> None:
     source = np.zeros(3)
     t = tg.tensor(source)

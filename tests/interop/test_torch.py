@@ -437,6 +437,15 @@ def test_half_precision_stays_and_bfloat16_becomes_what_holds_it():
     np.testing.assert_array_equal(from_torch(values).gain.numpy(), norm.gain.numpy())
 
 
+def test_arrays_of_the_other_byte_order_become_those_of_this_machine(tmp_path):
+    native = made(torch.nn.GRU).state_dict()
+    swapped = {name: array.numpy().astype(">f8") for name, array in native.items()}
+    layer = from_torch(swapped)
+    assert all(own.dtype.isnative for own in layer.parameters())
+    np.testing.assert_array_equal(to_torch(layer).weight_hh_l0.detach(), native["weight_hh_l0"])
+    save(layer, tmp_path / "model.safetensors")
+
+
 def test_a_norm_without_weights_keeps_to_ones_and_zeros():
     norm = from_torch(torch.nn.LayerNorm(I, elementwise_affine=False, eps=0.5))
     assert norm.eps == 0.5 and not norm.parameters()

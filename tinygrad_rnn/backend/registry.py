@@ -101,6 +101,8 @@ def as_array(data: Any, backend: str | None = None, dtype: DTypeLike | None = No
         raise DtypeError(f"{dtype!r} is no dtype: {error}; float32, float64, int64 and bool are") from None
     if kind not in "biuf":
         raise DtypeError(f"a tensor holds real numbers, not dtype {np.dtype(dtype)}")
+    if not data.dtype.isnative:  # of a machine of the other byte order, and nothing that computes takes it
+        data = data.astype(data.dtype.newbyteorder("="))
     source = backend_of(data)
     if backend is None and source.name != "numpy":
         backend = source.name_of(data)
