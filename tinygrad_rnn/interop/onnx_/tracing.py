@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...backend import BACKEND_OF, Array
-from ...core.modes import changed, current, listening, no_grad
+from ...core.modes import changed, current, listening
 from ...core.recording import constant
 from ...core.tensor import Tensor
 from ...errors import ConversionError, TinygradError
-from ...nn.recurrent import Recurrent, taken_whole
+from ...nn.recurrent import Recurrent
 
 WHOLE_LAYER = "recurrent layer"
 """What a call of a recurrent layer is called among the operations: it is one of them."""
@@ -86,7 +86,7 @@ LEAVES = (Value, Size, Constant, Filled, Counted)
 
 
 class Run:
-    """One run: every array that came into being, and the calls that made them.
+    """One run: every array that came into being, and the calls that made them. It listens to the operations itself.
 
     inputs: by their names. outputs: what `f` returned of them, as it returned it.
     """
@@ -99,12 +99,8 @@ class Run:
         given = {name: Tensor(array, name=name) for name, array in inputs.items()}
         for tensor in given.values():
             self._born(tensor)
-        token = taken_whole.set(self._layer)
-        try:
-            with changed(debug=False), no_grad(), listening(self._heard), np.errstate(all="ignore"):
-                self.outputs = mapped(self._known, f(given))
-        finally:
-            taken_whole.reset(token)
+        with changed(debug=False, recording=False, listener=self), np.errstate(all="ignore"):
+            self.outputs = mapped(self._known, f(given))
 
     def _born(self, tensor: Tensor) -> int:
         number = len(self.tensors)
@@ -122,10 +118,12 @@ class Run:
         number = self._numbers.get(id(x), self._numbers.get(id(array)))
         return x if number is None else Value(number)
 
-    def _heard(self, op: Any, inputs: tuple[Any, ...], options: dict[str, Any], result: Tensor) -> None:
+    def __call__(self, op: Any, inputs: tuple[Any, ...], options: dict[str, Any], result: Tensor) -> None:
+        """Hear of an operation, as `listening` tells."""
         self._note(op.name, inputs, options, [result])
 
-    def _layer(self, layer: Recurrent, x: Tensor, initial: Sequence[Any], lengths: Any) -> Any:
+    def layer(self, layer: Recurrent, x: Tensor, initial: Sequence[Any], lengths: Any) -> Any:
+        """Run a recurrent layer, and take it down as one operation."""
         initial = [constant(each, x) if isinstance(each, (list, tuple)) else each for each in initial]
         lengths = np.asarray(lengths) if isinstance(lengths, (list, tuple)) else lengths
         with listening(None):
