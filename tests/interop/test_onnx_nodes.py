@@ -285,11 +285,11 @@ MUTANTS = {
     "recurrent bias ignored": ("GRU", {}, packing, ("_cell", "c.get(gate, 0))", "0)")),
     "recurrent bias of the reset ignored": (
         "GRU", {"linear_before_reset": 1}, packing, ("_cell", 'c["n"]', '0 * c["n"]')),
-    "initial state ignored": ("GRU", {}, onnx_nodes.Folded, ("__call__", "x, h_0, lengths)", "x, None, lengths)")),
-    "initial cell state ignored": ("LSTM", {}, onnx_nodes.Folded, ("__call__", "c_0=c_0", "c_0=None")),
-    "lengths ignored": ("GRU", {"lengths": True}, onnx_nodes.Folded, ("__call__", "host(sequence_lens)", "None")),
+    "initial state ignored": ("GRU", {}, onnx_nodes.LayerNode, ("__call__", "x, h_0, lengths)", "x, None, lengths)")),
+    "initial cell state ignored": ("LSTM", {}, onnx_nodes.LayerNode, ("__call__", "c_0=c_0", "c_0=None")),
+    "lengths ignored": ("GRU", {"lengths": True}, onnx_nodes.LayerNode, ("__call__", "host(sequence_lens)", "None")),
     "linear_before_reset ignored": (
-        "GRU", {"linear_before_reset": 1}, onnx_nodes.Settings, ("__init__", '"after" if', '"before" if')),
+        "GRU", {"linear_before_reset": 1}, onnx_nodes.NodeSettings, ("__init__", '"after" if', '"before" if')),
     "clip ignored": ("GRU", {"clip": 0.5}, cells, ("_clipped", "bound is None", "True")),
     "peepholes in another order": (
         "LSTM", {"peepholes": True}, onnx_nodes, ("_take_peepholes", 'for gate in "ifo"', 'for gate in "iof"')),
@@ -300,7 +300,7 @@ MUTANTS = {
         "LSTM", {"input_forget": 1}, cells.VariedLSTMCell, ("equation", "if self.input_forget", "if False")),
     "direction ignored": ("GRU", {"direction": "reverse"}, onnx_reading, ("layer_from", "== (True,)", "is None")),
     "alphas in another order": (
-        "GRU", {"activations": ["HardSigmoid", "LeakyRelu"], "activation_alpha": [0.3, 0.1]}, onnx_nodes.Settings,
+        "GRU", {"activations": ["HardSigmoid", "LeakyRelu"], "activation_alpha": [0.3, 0.1]}, onnx_nodes.NodeSettings,
         ("_activations", ".pop(0)", ".pop()")),
 }  # fmt: skip
 

@@ -17,11 +17,12 @@ from ...nn.layers import Embedding, LayerNorm, Linear
 from ...nn.module import Module
 from ...nn.recurrent import Recurrent
 from ...ops import elementwise, reductions
+from ..calling import use_of
 from ..layers import Final, Layer, Layers
+from ..names import Names
 from ..packing import layer_of
-from .calling import use_of
-from .nodes import Folded
-from .program import Node
+from .graph import Node
+from .nodes import LayerNode
 from .reading import OnnxModel
 
 MOVES = frozenset({
@@ -64,12 +65,12 @@ def _found(model: OnnxModel) -> Iterator[Named]:
     """
     graph = model.graph
     weights = {name: x for name, x in graph.constants.items() if isinstance(x, Tensor) and x.ndim}
-    following, names = {name: node for node in graph.nodes for name in node.inputs}, set[str]()
+    following, names = {name: node for node in graph.nodes for name in node.inputs}, Names()
     taken = set[Node]()
     for node in graph.nodes:
         own = [weights[name] for name in node.inputs if name in weights]
         layer: Layer | None = None
-        if isinstance(node.function, Folded):
+        if isinstance(node.function, LayerNode):
             layer = copy.deepcopy(node.function.layer)
         elif node.op in ("MatMul", "Gemm") and own and own[0].ndim == 2:
             after = following.get(node.outputs[0])
@@ -102,17 +103,12 @@ def _linear(own: list[Tensor], turned: bool) -> Linear:
     return layer
 
 
-def _name(node: Node, weights: Collection[str], names: set[str]) -> str:
+def _name(node: Node, weights: Collection[str], names: Names) -> str:
     """What to call a layer: as its weights are, up to the last dot, or as its node is; each name once."""
     held = next((name.rpartition(".")[0] for name in node.inputs if name in weights), "")
     plain = (held or node.label).split("::")[-1].strip("/").replace("/", ".")
     plain = re.sub(r"^(layers\.)+", "", plain).removesuffix(f".{node.op}")  # as to_onnx calls those of `Layers`
-    free, number = plain, 1
-    while free in names:
-        number += 1
-        free = f"{plain}_{number}"
-    names.add(free)
-    return free
+    return names.free(plain)
 
 
 def _stacked(found: list[Named]) -> list[Named]:

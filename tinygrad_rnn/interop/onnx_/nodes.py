@@ -21,10 +21,11 @@ from ...ops.elementwise import where
 from ...ops.shapes import reshape, swapaxes
 from ..cells import TAKES, VARIED, Activation, activation, spelled
 from ..conventions import PEEPHOLES
+from ..nests import leaves
 from ..packing import CELLS, convention, layer_of, unpacked
 from ..report import Report
+from .graph import Node, fits
 from .operators import Value, host
-from .program import Node, fits
 
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 GIVEN = ("X", "sequence_lens", "initial_h", "initial_c")
@@ -57,7 +58,7 @@ def inputs_of(node: Node) -> dict[str, str]:
     return found
 
 
-class Settings:
+class NodeSettings:
     """The attributes of a recurrent node, checked, with what ONNX takes for those that are left out.
 
     Raises: ConversionError that names the attribute.
@@ -140,7 +141,7 @@ def layer_from(node: Node, arrays: Mapping[str, Array], report: Report | None = 
 
     Raises: ConversionError for an attribute that is not known; ShapeError, DtypeError for arrays that do not fit.
     """
-    settings = Settings(node)
+    settings = NodeSettings(node)
     _check_shapes(node, arrays, len(settings.walks))
     ours, kind = settings.ours and "P" not in arrays, CELLS[node.op]
     if not ours:
@@ -187,7 +188,7 @@ def _take_peepholes(cell: Any, P: Array, owner: str, report: Report | None, to: 
 
 
 @dataclass
-class Folded:
+class LayerNode:
     """A layer in the place of its node: takes and gives what the node does, in its shapes.
 
     Y is (T, D, N, H), and states are (D, N, H), of a layer that is not batch_first; else (N, T, D, H) and (N, D, H).
@@ -202,7 +203,7 @@ class Folded:
         x = self._here(X)
         output, states = layer(x, h_0, lengths, c_0=c_0) if isinstance(layer, LSTM) else layer(x, h_0, lengths)
         Y = reshape(output, shape=(*output.shape[:2], D, layer.hidden_size))
-        found = [self._ended(state, lengths) for state in (states if isinstance(states, tuple) else (states,))]
+        found = [self._ended(state, lengths) for state in leaves(states)]
         if layer.batch_first:
             return (Y, *[swapaxes(state, axis1=0, axis2=1) for state in found])
         return (swapaxes(Y, axis1=1, axis2=2), *found)

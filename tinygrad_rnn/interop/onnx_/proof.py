@@ -12,8 +12,8 @@ from ...backend import Array
 from ...core.modes import no_grad
 from ...core.tensor import Tensor
 from ...errors import ConversionError
+from ..nests import leaves
 from . import recurrent as onnx_recurrent
-from .building import leaves
 from .reading import OnnxModel, from_onnx
 
 TOLERANCES = {"float16": 2e-2, "float32": 1e-4, "float64": 1e-10}
@@ -94,7 +94,7 @@ def _ours(onnx: Any, proto: Any) -> Runner | None:
 
     def run(inputs: dict[str, Array]) -> list[Array]:
         found = again(**{name: x for name, x in inputs.items() if name in names})
-        return [each.numpy() for each in (found if isinstance(found, tuple) else (found,))]
+        return [each.numpy() for each in leaves(found)]
 
     return run
 

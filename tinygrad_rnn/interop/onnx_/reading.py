@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import ChainMap, Counter
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from itertools import zip_longest
@@ -18,17 +18,19 @@ from ...errors import ConversionError, DtypeError, FileError, OptionError, Shape
 from ...nn import options
 from ...nn.module import Module
 from ...nn.recurrent import Recurrent
+from ..calling import SEQUENCES, STEPS, Usage
 from ..files import named
+from ..names import Names
 from ..report import Report
 from .files import Arrays, parsed
-from .nodes import GIVEN, Folded, inputs_of, layer_from
+from .graph import RECURRENT, Entry, Graph, Node, Reader, outputs_of, run
+from .nodes import GIVEN, LayerNode, inputs_of, layer_from
 from .operators import Value, ints
-from .program import RECURRENT, Entry, Graph, Node, Reader, outputs_of, run
 
 SPARE = 2**20
 """So many numbers may weights take that are computed or used more than once, beside four times those in the file."""
 MOST_LAYERS = 1000
-FOLDED = frozenset({
+FOLDABLE = frozenset({
     "Identity", "Transpose", "Concat", "Slice", "Split", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Cast", "Neg",
     "Add", "Sub", "Mul", "Gather", "Shape", "ConstantOfShape", "Expand",
 })  # fmt: skip
@@ -78,7 +80,7 @@ def from_onnx(source: Any, *, alone: bool = True, report: Report | None = None) 
 
 def _only_layer(graph: Graph) -> Recurrent | None:
     """The layer of a graph that is one node, all of whose inputs come from outside."""
-    if len(graph.nodes) != 1 or not isinstance(folded := graph.nodes[0].function, Folded):
+    if len(graph.nodes) != 1 or not isinstance(folded := graph.nodes[0].function, LayerNode):
         return None
     (node,) = graph.nodes
     given, entries = sorted(filter(None, node.inputs)), sorted(entry.name for entry in graph.inputs)
@@ -101,19 +103,19 @@ class OnnxModel(Module):
         self.layers = layers
         self.weights: dict[str, Tensor] = {}
         self.constants: dict[str, Tensor] = {}
-        self.graph, labels = graph, _Labels()
+        self.graph, labels = graph, Names()
         for each in graph.all():
             self._take(each, labels, report)
         self._label()
 
-    def _take(self, graph: Graph, labels: _Labels, report: Report) -> None:
+    def _take(self, graph: Graph, labels: Names, report: Report) -> None:
         """Floats of a graph become Tensors of this module; integers stay on the host."""
         starts = _starts(graph)
         for name, array in graph.constants.items():
             if array.dtype.kind != "f":
                 continue
             fixed = not array.ndim or name in graph.literals or (name in starts and not array.any())
-            held, label = self.constants if fixed else self.weights, labels(name)
+            held, label = self.constants if fixed else self.weights, labels.free(name)
             graph.constants[name] = held[label] = Tensor(array.copy(), requires_grad=not fixed)
             if not fixed:
                 report.add(name, array.shape, f"weights.{label}", array.shape)
@@ -147,6 +149,26 @@ class OnnxModel(Module):
         outputs = tuple([x if isinstance(x, Tensor) else Tensor(as_array(x)) for x in found])
         return outputs[0] if len(outputs) == 1 else outputs
 
+    def example_usage(self) -> Usage | None:
+        """How the model is called, with examples of the inputs that the graph declares.
+
+        Whole numbers are 1, which is a length, and an index of most things. None, if the dtype or the axes of an input
+        are not known.
+        """
+        rng, sizes = np.random.default_rng(0), {"T": STEPS, "N": SEQUENCES}
+        inputs: dict[str, Array] = {}
+        dynamic: dict[str, dict[int, str]] = {}
+        for entry in self.graph.inputs:
+            if entry.dtype is None or entry.shape is None:
+                return None
+            dynamic[entry.name] = {axis: size for axis, size in enumerate(entry.shape) if isinstance(size, str)}
+            for letter in dynamic[entry.name].values():
+                sizes.setdefault(letter, STEPS + len(sizes))
+            shape = [sizes[size] if isinstance(size, str) else size for size in entry.shape]
+            numbers = rng.normal(size=shape) if entry.dtype.kind == "f" else np.ones(shape)
+            inputs[entry.name] = numbers.astype(entry.dtype)
+        return Usage(lambda given: self(**given), inputs, dynamic, tuple(self.graph.outputs))
+
     def _checked(self, entry: Entry, value: Any) -> Value:
         """An input: floats as a Tensor, integers as they come, so that shapes made of them stay on the host."""
         if not hasattr(value, "dtype"):
@@ -168,7 +190,7 @@ def _starts(graph: Graph) -> set[str]:
     starts, others = set[str](), set(graph.outputs)
     for node in graph.nodes:
         given = len(node.inputs)
-        if isinstance(node.function, Folded):
+        if isinstance(node.function, LayerNode):
             given = GIVEN.index("initial_h")
             starts.update(node.inputs[given:])
         others.update(node.inputs[:given], *(inner.used() for inner in node.graphs))
@@ -177,21 +199,6 @@ def _starts(graph: Graph) -> set[str]:
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
     return len(shape) == len(wanted) and all(isinstance(n, str) or n == size for size, n in zip(shape, wanted))
-
-
-class _Labels:
-    """Names that do not repeat: where graphs inside of others use one again, it gets a number."""
-
-    def __init__(self) -> None:
-        self.given, self.times = set[str](), Counter[str]()
-
-    def __call__(self, name: str) -> str:
-        label = name
-        while label in self.given:
-            self.times[name] += 1
-            label = f"{name}#{self.times[name] + 1}"
-        self.given.add(label)
-        return label
 
 
 class _Layers:
@@ -203,7 +210,7 @@ class _Layers:
 
     def __init__(self, graph: Graph, report: Report) -> None:
         self.layers: dict[str, Recurrent] = {}
-        self.report, self.labels, self.taken = report, _Labels(), dict[str, str]()
+        self.report, self.labels, self.taken = report, Names(), dict[str, str]()
         held = [array for each in graph.all() for array in each.constants.values()]
         if sum(node.op in RECURRENT for each in graph.all() for node in each.nodes) > MOST_LAYERS:
             raise ConversionError(f"the model has more than {MOST_LAYERS:,} recurrent nodes")
@@ -217,7 +224,7 @@ class _Layers:
         needed = {name for node in graph.nodes if node.op in RECURRENT for name in weights_of(node).values()}
         wanted = set()
         for node in reversed(graph.nodes):
-            if node.op in FOLDED and needed.intersection(node.outputs):
+            if node.op in FOLDABLE and needed.intersection(node.outputs):
                 needed.update(node.inputs)
                 wanted.add(node)
         makers = {name: node for node in graph.nodes for name in node.outputs}
@@ -237,7 +244,7 @@ class _Layers:
                 origin = f"comes out of {makers[name]}" if name in makers else "is an input of the graph"
                 raise ConversionError(
                     f"{node}: its {letter}, {name!r}, {origin}; the weights of a layer have to be "
-                    f"arrays of the file, or made of them by {', '.join(sorted(FOLDED))}"
+                    f"arrays of the file, or made of them by {', '.join(sorted(FOLDABLE))}"
                 )
         arrays = {letter: known[name] for letter, name in names.items()}
         self._spend(sum(array.size for array in arrays.values()), node)
@@ -245,10 +252,10 @@ class _Layers:
             if name in self.taken:
                 self.report.note(f"{name} serves {self.taken[name]} and {node}: here, each has weights of its own.")
             self.taken[name] = str(node)
-        label = self.labels(node.label)
+        label = self.labels.free(node.label)
         layer = layer_from(node, arrays, self.report, f"layers.{label}.")
         self.layers[label] = layer
-        node.function = Folded(layer)
+        node.function = LayerNode(layer)
         kept = [given.get(name, "") for name in GIVEN]
         node.inputs = tuple(kept[: max(i for i, name in enumerate(kept) if name) + 1])
 

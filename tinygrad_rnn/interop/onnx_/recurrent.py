@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..cells import TAKES, VARIED, Activation, VariedGRUCell
 from ..conventions import PEEPHOLES
 from ..report import Report
 from . import tracing
-from .building import Graph, Item, Result
+from .building import Builder, Item, Result
 from .tracing import Size
 
 NODES = {RNNCell: "RNN", GRUCell: "GRU", LSTMCell: "LSTM", MinimalGRUCell: "GRU"}
@@ -37,7 +38,7 @@ def emitter(way: str, names: dict[int, str]) -> Callable[..., list[str]]:
 
 
 def _layer(
-    way: str, names: dict[int, str], g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]
+    way: str, names: dict[int, str], g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]
 ) -> list[str]:  # fmt: skip
     layer: Recurrent = options["layer"]
     x, *initial, lengths = inputs
@@ -57,10 +58,10 @@ def _layer(
     return [output, *joined]
 
 
-def _rows(g: Graph, state: Item | None, start: int, count: int, of: int) -> str | None:
+def _rows(g: Builder, state: Item | None, start: int, count: int, of: int) -> str | None:
     """The initial states of one layer's cells (D, N, H), from those of all layers."""
     if state is None or count == of:
-        return state and state.name
+        return state.name if state else None
     return g.add("Slice", state.name, g.integers([start]), g.integers([start + count]), g.integers([0]))
 
 
@@ -88,7 +89,7 @@ def _turned(cell: Cell) -> bool:
 
 
 def _nodes(
-    names: dict[int, str], g: Graph, layer: Recurrent, cells: Sequence[Cell], x: Item, starts: Sequence[str | None],
+    names: dict[int, str], g: Builder, layer: Recurrent, cells: Sequence[Cell], x: Item, starts: Sequence[str | None],
     lengths: Item | None,
 ) -> tuple[str, list[str]]:  # fmt: skip
     """One layer, both directions, as one node: its output (T, N, D*H) and last states (D, N, H)."""
@@ -104,11 +105,8 @@ def _nodes(
     if getattr(first, "peepholes", False):
         P = np.stack([_peepholes(cell) for cell in cells])
         inputs += [""] * (7 - len(inputs)) + [g.constant(P, f"{stem}P")]
-        if g.root.report is not None:
-            for way, cell in enumerate(cells):
-                g.root.report.add(
-                    f"{_prefix(names, cell)}P", P[way].shape, f"{stem}P[{way}]", P[way].shape, "gates i o f"
-                )
+        for way, cell in enumerate(cells):
+            g.report.add(f"{_prefix(names, cell)}P", P[way].shape, f"{stem}P[{way}]", P[way].shape, "gates i o f")
     outputs = ["Y", *[f"Y_{state}" for state in states]]
     y, *last = g.many(kind, _trimmed(inputs), outputs, **_attributes(layer, kind, cells))
     if lengths:
@@ -119,7 +117,7 @@ def _nodes(
     return g.add("Reshape", turned, g.integers([0, 0, len(cells) * layer.hidden_size]), name="output"), last
 
 
-def _kept(g: Graph, lengths: Item, start: str, end: str) -> str:
+def _kept(g: Builder, lengths: Item, start: str, end: str) -> str:
     """The last state; that of a sequence of no steps is its first one, for which onnxruntime has zeros."""
     some = g.add("Greater", lengths.name, g.number(0, lengths.dtype))
     return g.add("Where", g.add("Unsqueeze", some, g.integers([0, 2])), end, start)
@@ -137,13 +135,13 @@ def _prefix(names: dict[int, str], cell: Cell) -> str:
     return names.get(id(cell.W), cell.W.name or "W").removesuffix("W")
 
 
-def _packed(names: dict[int, str], g: Graph, cell: Cell, to: str) -> dict[str, Array]:
+def _packed(names: dict[int, str], g: Builder, cell: Cell, to: str) -> dict[str, Array]:
     """W, R and B of one direction; to: what they are called in the report, around {}."""
     row = packing.convention("onnx", type(cell), getattr(cell, "reset", None))
     moves = Report()
     arrays = packing.packed(cell, row, varied=True, owner=_prefix(names, cell), report=moves)
-    if g.root.report is not None:
-        g.root.report.moves += [move._replace(target=to.format(move.target)) for move in moves.moves]
+    if True:
+        g.report.moves += [move._replace(target=to.format(move.target)) for move in moves.moves]
     return arrays
 
 
@@ -179,7 +177,7 @@ def _attributes(layer: Recurrent, kind: str, cells: Sequence[Cell]) -> dict[str,
 
 
 def _scans(
-    names: dict[int, str], g: Graph, layer: Recurrent, cells: Sequence[Cell], x: Item, starts: Sequence[str | None],
+    names: dict[int, str], g: Builder, layer: Recurrent, cells: Sequence[Cell], x: Item, starts: Sequence[str | None],
     lengths: Item | None,
 ) -> tuple[str, list[str]]:  # fmt: skip
     """One layer as a Scan for each direction: its output (T, N, D*H) and last states (D, N, H)."""
@@ -196,15 +194,15 @@ def _scans(
     return g.add("Concat", *outputs, name="output", axis=2), joined
 
 
-def _one(g: Graph, states: str, at: int) -> str:
+def _one(g: Builder, states: str, at: int) -> str:
     return g.add("Gather", states, g.constant(np.int64(at)), axis=0)
 
 
-def _zeros(g: Graph, cell: Cell, x: Item) -> str:
+def _zeros(g: Builder, cell: Cell, x: Item) -> str:
     return g.add("Expand", g.number(0, x.dtype), g.sizes([x.shape[1], cell.hidden_size]), name="zeros")
 
 
-def _inside(g: Graph, x: Item, lengths: Item) -> str:
+def _inside(g: Builder, x: Item, lengths: Item) -> str:
     """Which steps of which sequences are real, (T, N, 1)."""
     steps = g.add("Unsqueeze", g.counted(x.shape[0]), g.integers([1, 2]))
     ends = g.add("Unsqueeze", g.cast(lengths.name, lengths.dtype, np.int64), g.integers([1]))
@@ -212,11 +210,11 @@ def _inside(g: Graph, x: Item, lengths: Item) -> str:
 
 
 def _scan(
-    names: dict[int, str], g: Graph, cell: Cell, reverse: bool, x: Item, starts: list[str], inside: str | None
+    names: dict[int, str], g: Builder, cell: Cell, reverse: bool, x: Item, starts: list[str], inside: str | None
 ) -> list[str]:  # fmt: skip
     """A cell over time: its outputs (T, N, H), then its last states (N, H)."""
     N, dtype, states = x.shape[1], x.dtype, cell.states
-    body = Graph(g.emitters, g)
+    body = g.body()
     if isinstance(N, Size):
         body.axes["N"] = g.size(N)
     width: int | Size = Size(("N",)) if isinstance(N, Size) else N
@@ -230,21 +228,21 @@ def _scan(
         scanned.append(mask)
         new = [Item(body.add("Where", mask.name, each.name, given[name].name), dtype, each.shape)
                for name, each in zip(states, new)]  # fmt: skip
-    shown = new[0] if mask is None else new[0]._replace(
-        name=body.add("Where", mask.name, new[0].name, body.number(0, dtype)))  # fmt: skip
-    wishes = [g.root.free(name) for name in (*[f"{state}_next" for state in states], "y")]
+    shown = new[0] if mask is None else replace(
+        new[0], name=body.add("Where", mask.name, new[0].name, body.number(0, dtype)))  # fmt: skip
+    wishes = [g.free(name) for name in (*[f"{state}_next" for state in states], "y")]
     ins = [*[given[name] for name in states], *scanned]
-    inner = body.finished(g.root.free(type(cell).__name__), ins, body.deliver([*new, shown], wishes))
+    inner = body.finished(g.free(type(cell).__name__), ins, body.deliver([*new, shown], wishes))
     way = int(reverse)
     *ends, output = g.many(
         "Scan", [*starts, x.name, *([inside] if inside else [])], [*[f"{state}_end" for state in states], "Y"],
         body=inner, num_scan_inputs=len(scanned),
         scan_input_directions=[way] * len(scanned), scan_output_directions=[way],
     )  # fmt: skip
-    if g.root.report is not None:
+    if True:
         for name, weight in cell.named_parameters():
             name = f"{_prefix(names, cell)}{name}"
-            g.root.report.add(name, weight.shape, name, weight.shape, "inside of a Scan, by gate")
+            g.report.add(name, weight.shape, name, weight.shape, "inside of a Scan, by gate")
     return [output, *ends]
 
 

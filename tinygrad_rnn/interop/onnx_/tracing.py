@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -21,48 +21,50 @@ from ...core.recording import constant
 from ...core.tensor import Tensor
 from ...errors import ConversionError, TinygradError
 from ...nn.recurrent import Recurrent
+from ..nests import leaves, mapped, parts, rebuilt
 
 WHOLE_LAYER = "recurrent layer"
 """What a call of a recurrent layer is called among the operations: it is one of them."""
 
 
-class Value(NamedTuple):
+@dataclass(frozen=True)
+class Traced:
     """The array that came into being as the number-th one: inputs first, then results in their order."""
 
     number: int
 
 
-class Size(NamedTuple):
+@dataclass(frozen=True)
+class Size:
     """A whole number that depends on the lengths of axes: factor * (product of the axes) + offset."""
 
     axes: tuple[str, ...]
     factor: int = 1
     offset: int = 0
 
-    def at(self, sizes: Mapping[str, int]) -> int:
-        """Its number at given lengths."""
-        return self.factor * math.prod([sizes[axis] for axis in self.axes]) + self.offset
-
     def __str__(self) -> str:
         product = "*".join([str(self.factor), *self.axes] if self.factor != 1 else self.axes)
         return f"{product}{self.offset:+d}" if self.offset else product
 
 
-class Constant(NamedTuple):
+@dataclass(frozen=True)
+class Constant:
     """An array that is the same in all runs, and the name of the Tensor around it."""
 
     array: Array
     name: str | None
 
 
-class Filled(NamedTuple):
+@dataclass(frozen=True)
+class Filled:
     """One number all over, in a shape that depends on sizes."""
 
     number: Any
     shape: tuple[int | Size, ...]
 
 
-class Counted(NamedTuple):
+@dataclass(frozen=True)
+class Counted:
     """0, 1, 2, ... along its only axis that is not of length 1, in a shape that depends on sizes."""
 
     dtype: Any
@@ -82,7 +84,8 @@ class Call(NamedTuple):
 LONGER = (2, 5)
 """By how much an axis is longer in the runs that are made for it."""
 
-LEAVES = (Value, Size, Constant, Filled, Counted)
+ARRAYS = (Traced, Constant, Filled, Counted)
+"""What stands for an array in a program."""
 
 
 class Run:
@@ -116,7 +119,7 @@ class Run:
         self._alive.append(x)
         array = x._array if isinstance(x, Tensor) else x
         number = self._numbers.get(id(x), self._numbers.get(id(array)))
-        return x if number is None else Value(number)
+        return x if number is None else Traced(number)
 
     def __call__(self, op: Any, inputs: tuple[Any, ...], options: dict[str, Any], result: Tensor) -> None:
         """Hear of an operation, as `listening` tells."""
@@ -137,37 +140,24 @@ class Run:
         self.calls.append(Call(name, known, mapped(self._known, options), numbers, scope.path if scope else ""))
 
 
-def mapped(f: Callable[[Any], Any], x: Any) -> Any:
-    """The same nest of tuples, lists and dictionaries, each leaf through f; a slice counts as its three numbers."""
-    if isinstance(x, (tuple, list)) and not isinstance(x, LEAVES):
-        parts = [mapped(f, each) for each in x]
-        return type(x)(*parts) if hasattr(x, "_make") else type(x)(parts)
-    if isinstance(x, dict):
-        return {name: mapped(f, each) for name, each in x.items()}
-    if isinstance(x, slice):
-        return slice(*[f(each) for each in (x.start, x.stop, x.step)])
-    return f(x)
-
-
-@dataclass
 class Program:
     """What several runs have in common.
 
-    runs: the first at the sizes that were given, then some for each axis, in which only this one is longer.
-    sizes: of each run, by the names of the axes that may change. names: of Tensors that are constant, by identity.
-
     shapes: of the values, by number; a length that is no formula of the axes is an axis of its own.
-    constants: results that are made of constants only, by number.
+    constants: results that are made of constants only, by number. calls, outputs: of all runs.
     """
 
-    runs: Sequence[Run]
-    sizes: Sequence[Mapping[str, int]]
-    names: Mapping[int, str] = field(default_factory=dict)
-    shapes: dict[int, tuple[int | Size, ...]] = field(default_factory=dict)
-    constants: dict[int, Constant] = field(default_factory=dict)
-    _seen: dict[tuple[int, ...], Size] = field(default_factory=dict)
+    def __init__(
+        self, runs: Sequence[Run], sizes: Sequence[Mapping[str, int]], names: Mapping[int, str] | None = None
+    ) -> None:
+        """runs: the first at the sizes that were given, then some for each axis, in which only this one is longer.
 
-    def __post_init__(self) -> None:
+        sizes: of each run, by the names of the axes that may change. names: of constant Tensors, by identity.
+        """
+        self.runs, self.sizes, self.names = runs, sizes, names or {}
+        self.shapes: dict[int, tuple[int | Size, ...]] = {}
+        self.constants: dict[int, Constant] = {}
+        self._seen: dict[tuple[int, ...], Size] = {}
         first = self.runs[0]
         for other in self.runs[1:]:
             if [call.name for call in other.calls] != [call.name for call in first.calls]:
@@ -227,10 +217,11 @@ class Program:
 
     def _fold(self, call: Call) -> None:
         """A result of constants is a constant, if it takes no more room than they do: such as a gate's part of W."""
-        if call.name == WHOLE_LAYER or any(True for _ in _leaves((call.inputs, call.options), (Size, Filled, Counted))):
+        used = list(leaves((call.inputs, call.options)))
+        if call.name == WHOLE_LAYER or any(isinstance(each, (Size, Filled, Counted)) for each in used):
             return
-        sources = [self.constants.get(x.number) if isinstance(x, Value) else x
-                   for x in _leaves((call.inputs, call.options), (Value, Constant))]  # fmt: skip
+        sources = [self.constants.get(each.number) if isinstance(each, Traced) else each
+                   for each in used if isinstance(each, (Traced, Constant))]  # fmt: skip
         if not sources or any(each is None for each in sources):
             return
         results = [run.tensors[call.results[0]] for run in self.runs]
@@ -241,39 +232,35 @@ class Program:
             name = results[0].name and ".".join(filter(None, [family, results[0].name]))
             self.constants[call.results[0]] = Constant(arrays[0], name)
 
-    def _alike(self, leaves: list[Any], what: str) -> Any:
+    def _alike(self, found: list[Any], what: str) -> Any:
         """What the runs have in common at one place."""
-        first = leaves[0]
-        plain = isinstance(first, (Value, str, type(None), np.dtype)) or first is Ellipsis
-        for each in leaves:
+        first = found[0]
+        plain = isinstance(first, (Traced, str, type(None), np.dtype)) or first is Ellipsis
+        for each in found:
             if type(each) is not type(first) or (plain and each != first):
-                if all(isinstance(each, (Value, Tensor, np.ndarray)) for each in leaves):
+                if all(isinstance(each, (Traced, Tensor, np.ndarray)) for each in found):
                     raise _untold(what)
                 raise ConversionError(f"{what} is {first!r} in one run of the model, and {each!r} in another")
         if plain:
-            return self.constants.get(first.number, first) if isinstance(first, Value) else first
-        if isinstance(first, (tuple, list, dict)):
-            return self._nest(leaves, what)
-        if isinstance(first, slice):
-            return slice(*self._alike([(each.start, each.stop, each.step) for each in leaves], what))
+            return self.constants.get(first.number, first) if isinstance(first, Traced) else first
+        if parts(first) is not None:
+            return self._nest(found, what)
         if isinstance(first, (bool, int, float, complex, np.generic)) and not isinstance(first, np.ndarray):
-            return self._number(leaves, what)
+            return self._number(found, what)
         if isinstance(first, Tensor) or type(first) in BACKEND_OF:
-            return self._array(leaves, what)
+            return self._array(found, what)
         return first
 
     def _nest(self, nests: list[Any], what: str) -> Any:
-        first = nests[0]
-        other = next((len(each) for each in nests if len(each) != len(first)), None)
+        held = [parts(each) or {} for each in nests]
+        first = held[0]
+        other = next((len(each) for each in held if len(each) != len(first)), None)
         if other is not None:
             raise ConversionError(
                 f"{what} is one of {len(first)} in one run of the model, and one of {other} in another: a Python list "
                 "whose length follows a size is not written down; fix the sizes with dynamic={}"
             )
-        if isinstance(first, dict):
-            return {name: self._alike([each[name] for each in nests], what) for name in first}
-        parts = [self._alike(list(each), what) for each in zip(*nests)]
-        return type(first)(*parts) if hasattr(first, "_make") else type(first)(parts)
+        return rebuilt(nests[0], [self._alike([each[name] for each in held], what) for name in first])
 
     def _number(self, numbers: list[Any], what: str) -> Any:
         first = numbers[0]
@@ -307,9 +294,9 @@ class Program:
             return self._seen.get(tuple(numbers))
         return Size(axes, int(slope), numbers[0] - int(slope) * math.prod([base[axis] for axis in axes]))
 
-    def _array(self, leaves: list[Any], what: str) -> Any:
-        arrays = [np.asarray(x._array if isinstance(x, Tensor) else x) for x in leaves]
-        first, x = arrays[0], leaves[0]
+    def _array(self, found: list[Any], what: str) -> Any:
+        arrays = [np.asarray(x._array if isinstance(x, Tensor) else x) for x in found]
+        first, x = arrays[0], found[0]
         if all(each is first or _same(each, first) for each in arrays):
             return Constant(first, self.names.get(id(x), x.name if isinstance(x, Tensor) else None))
         if len({(each.ndim, each.dtype) for each in arrays}) == 1:
@@ -337,22 +324,8 @@ def _text(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{axis} = {size}" for axis, size in sizes.items()) or "the given sizes"
 
 
-def _leaves(x: Any, kinds: Any) -> Iterator[Any]:
-    """The leaves of some kinds in a nest."""
-    if isinstance(x, kinds):
-        yield x
-    elif isinstance(x, dict):
-        for each in x.values():
-            yield from _leaves(each, kinds)
-    elif isinstance(x, (tuple, list)) and not isinstance(x, LEAVES):
-        for each in x:
-            yield from _leaves(each, kinds)
-    elif isinstance(x, slice):
-        yield from _leaves((x.start, x.stop, x.step), kinds)
-
-
 def _numbers_in(x: Any) -> Iterator[int]:
-    return (value.number for value in _leaves(x, Value))
+    return (leaf.number for leaf in leaves(x) if isinstance(leaf, Traced))
 
 
 def other_numbers(array: Array, shape: Sequence[int], rng: np.random.Generator) -> Array:

@@ -143,10 +143,10 @@ def outputs_of(node: Node, values: Mapping[str, Value]) -> tuple[Value, ...]:
 # -- reading -----------------------------------------------------------------------------------------------------
 
 
-class Names:
+class Defined:
     """The names that are defined so far: here, and in the graphs around this one."""
 
-    def __init__(self, outer: Names | None = None) -> None:
+    def __init__(self, outer: Defined | None = None) -> None:
         self.own: set[str] = set()
         self.outer = outer
 
@@ -181,13 +181,13 @@ class Reader:
         self.arrays = arrays
         self.graph = self._graph(model.graph, None, 0)
 
-    def _graph(self, proto: Any, outer: Names | None, depth: int) -> Graph:
+    def _graph(self, proto: Any, outer: Defined | None, depth: int) -> Graph:
         """outer: the names that are defined around it."""
         if depth > DEPTH:
             raise FileError(f"graphs lie in graphs more than {DEPTH} deep")
         if len(proto.sparse_initializer):
             raise ConversionError("the model has sparse initializers, which are not read: write them as dense ones")
-        known, constants = Names(outer), {}
+        known, constants = Defined(outer), {}
         for tensor in proto.initializer:
             known.define(tensor.name)
             constants[tensor.name] = self.arrays.array(tensor, tensor.name)
@@ -214,7 +214,7 @@ class Reader:
             raise FileError("a graph has no output")
         return Graph(proto.name, inputs, outputs, nodes, constants, literals)
 
-    def _node(self, proto: Any, known: Names, depth: int) -> Node:
+    def _node(self, proto: Any, known: Defined, depth: int) -> Node:
         if not any(proto.output):
             raise FileError(f"a node {proto.name!r} ({proto.op_type}) has no output")
         attributes: dict[str, Any] = {}
@@ -233,7 +233,7 @@ class Reader:
         node.function = bound(node)
         return node
 
-    def _attribute(self, proto: Any, node: Node, known: Names, depth: int) -> Any:
+    def _attribute(self, proto: Any, node: Node, known: Defined, depth: int) -> Any:
         if proto.ref_attr_name:
             raise FileError(f"{node}: the attribute {proto.name} refers to one of a function, and is in none")
         match proto.type:
