@@ -292,7 +292,7 @@ MUTANTS = {
         "GRU", {"linear_before_reset": 1}, onnx_nodes.NodeSettings, ("__init__", '"after" if', '"before" if')),
     "clip ignored": ("GRU", {"clip": 0.5}, cells, ("_clipped", "bound is None", "True")),
     "peepholes in another order": (
-        "LSTM", {"peepholes": True}, onnx_nodes, ("_take_peepholes", 'for gate in "ifo"', 'for gate in "iof"')),
+        "LSTM", {"peepholes": True}, packing, ("_reordered", "in target.gates", "in source.gates")),
     "output gate sees the state before": (
         "LSTM", {"peepholes": True}, cells.VariedLSTMCell,
         ("equation", "self.P[2 * H :] * c)", "self.P[2 * H :] * (c - i * g) / f)")),

@@ -22,6 +22,7 @@ from tinygrad_rnn.interop.onnx_ import emission as onnx_emission
 from tinygrad_rnn.interop.onnx_ import proof as onnx_proof
 from tinygrad_rnn.interop.onnx_ import recurrent as onnx_recurrent
 from tinygrad_rnn.interop.onnx_ import writing as onnx_writing
+from tinygrad_rnn.interop.onnx_.recurrent import LayerWriter
 from tinygrad_rnn.interop.report import Report
 from tinygrad_rnn.nn.recurrent import Recurrent
 from tinygrad_rnn.train.model import LanguageModel
@@ -577,18 +578,18 @@ MUTANTS = {
     "wrong gate order": (packing, "arrays_of", "for gate in slot.gates]", "for gate in slot.gates[::-1]]"),
     "a transposed matrix": (packing, "_joined", "block.T for block in blocks", "block for block in blocks"),
     "the recurrent bias ignored": (packing, "gate_parts", '{"n": c}', "{}"),
-    "the initial state ignored": (onnx_recurrent, "_nodes", 'start or "" for', '"" for'),
+    "the initial state ignored": (LayerWriter, "_node", "if start is not None}", "if False}"),
     "the initial state of another layer": (
-        onnx_recurrent, "_rows", "([start]), g.integers([start + count])", "([0]), g.integers([count])",
+        LayerWriter, "_start", "([at * D]), g.integers([at * D + D])", "([0]), g.integers([D])",
     ),
     "the other direction": (onnx_recurrent, "_attributes", '"reverse"', '"forward"'),
     "the reset after the product ignored": (onnx_recurrent, "_attributes", '"after"', '"never"'),
-    "lengths ignored": (onnx_recurrent, "_nodes", "np.int32) if lengths else", "np.int32) if not lengths else"),
-    "lengths ignored in a Scan": (onnx_recurrent, "_scans", "if lengths else None", "if not lengths else None"),
-    "a Scan forward only": (onnx_recurrent, "_scan", "int(reverse)", "0"),
-    "ended sequences that go on": (onnx_recurrent, "_scan", "each.name, given[name].name", "each.name, each.name"),
-    "sequences of no steps that begin at zero": (onnx_recurrent, "_kept", "end, start)", "end, end)"),
-    "peepholes in our order": (onnx_recurrent, "_peepholes", "PEEPHOLES.gates", '"ifo"'),
+    "lengths ignored": (LayerWriter, "_node", 'given["sequence_lens"] = ', "ignored = "),
+    "lengths ignored in a Scan": (LayerWriter, "_scans", "if self.lengths is None else", "if True else"),
+    "a Scan forward only": (LayerWriter, "_scan", "int(reverse)", "0"),
+    "ended sequences that go on": (LayerWriter, "_scan", "each.name, given[name].name", "each.name, each.name"),
+    "sequences of no steps that begin at zero": (LayerWriter, "_kept", "end, start)", "end, end)"),
+    "peepholes in our order": (packing, "_reordered", "in target.gates", "in source.gates"),
 }  # fmt: skip
 
 

@@ -7,11 +7,9 @@ LSTM is among them on its way out; it is not, as in ONNX Runtime.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from ...backend import Array, as_array
 from ...core.tensor import Tensor
@@ -20,7 +18,6 @@ from ...nn.recurrent import LSTM, Recurrent
 from ...ops.elementwise import where
 from ...ops.shapes import reshape, swapaxes
 from ..cells import TAKES, VARIED, Activation, activation, spelled
-from ..conventions import PEEPHOLES
 from ..nests import leaves
 from ..packing import CELLS, convention, layer_of, unpacked
 from ..report import Report
@@ -56,6 +53,12 @@ def inputs_of(node: Node) -> dict[str, str]:
     if missing := [name for name in ("X", "W", "R") if name not in found]:
         raise FileError(f"{node} is without its input {missing[0]}")
     return found
+
+
+def in_order(given: Mapping[str, str], names: Sequence[str]) -> tuple[str, ...]:
+    """Inputs of a node in the order of their names, "" for those between them that are left out."""
+    found = [given.get(name, "") for name in names]
+    return tuple(found[: max(i for i, name in enumerate(found) if name) + 1])
 
 
 class NodeSettings:
@@ -133,7 +136,7 @@ class NodeSettings:
         return {"activations": chosen, "clip": self.clip, **lstm}
 
 
-def layer_from(node: Node, arrays: Mapping[str, Array], report: Report | None = None, to: str = "") -> Recurrent:
+def layer_from(node: Node, arrays: Mapping[str, Array], report: Report, to: str = "") -> Recurrent:
     """The layer that computes what a recurrent node does.
 
     arrays: W and R, and B and P if there are, of all directions. report: takes down what went where; to: what goes
@@ -149,15 +152,13 @@ def layer_from(node: Node, arrays: Mapping[str, Array], report: Report | None = 
     cells = []
     for d, _ in enumerate(settings.walks):
         owner = f"{node.label}[{d}]." if len(settings.walks) > 1 else f"{node.label}."
-        own = {name: array[d] for name, array in arrays.items() if name != "P"}
+        own = {name: array[d] for name, array in arrays.items()}
         row = convention("onnx", CELLS[node.op], settings.reset)
         options = settings.of_cell(d, ours, "P" in arrays)
         try:
             cell = unpacked(row, own, kind, owner=owner, report=report, to=f"{to}cells.{d}.", **options)
         except OptionError as error:
             raise ConversionError(f"{node}: {error}") from None
-        if "P" in arrays:
-            _take_peepholes(cell, arrays["P"][d], owner, report, f"{to}cells.{d}.")
         cells.append(cell)
     return layer_of(
         cells, bidirectional=len(cells) == 2, reverse=settings.walks == (True,), batch_first=settings.layout
@@ -177,14 +178,6 @@ def _check_shapes(node: Node, arrays: Mapping[str, Array], D: int) -> None:
         raise ShapeError(f"{node}: hidden_size is {node.attributes['hidden_size']}, and R has shape {R.shape}")
     if "P" in arrays and (arrays["P"].shape[1], arrays["P"].dtype) != (3 * H, R.dtype):
         raise ShapeError(f"{node}: P is {arrays['P'].dtype} {arrays['P'].shape}; {R.dtype} {(D, 3 * H)} is needed")
-
-
-def _take_peepholes(cell: Any, P: Array, owner: str, report: Report | None, to: str) -> None:
-    """P of a cell, whose gates are i, f and o in the order of the states that they see."""
-    blocks = dict(zip(PEEPHOLES.gates, np.split(P, len(PEEPHOLES.gates))))
-    cell.P.assign_(np.concatenate([blocks[gate] for gate in "ifo"]))
-    if report is not None:
-        report.add(f"{owner}P", P.shape, f"{to}P", cell.P.shape, f"gates {' '.join(PEEPHOLES.gates)}")
 
 
 @dataclass

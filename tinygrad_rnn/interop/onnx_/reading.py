@@ -24,7 +24,7 @@ from ..names import Names
 from ..report import Report
 from .files import Arrays, parsed
 from .graph import RECURRENT, Entry, Graph, Node, Reader, outputs_of, run
-from .nodes import GIVEN, LayerNode, inputs_of, layer_from
+from .nodes import GIVEN, LayerNode, in_order, inputs_of, layer_from
 from .operators import Value, ints
 
 SPARE = 2**20
@@ -256,8 +256,7 @@ class _Layers:
         layer = layer_from(node, arrays, self.report, f"layers.{label}.")
         self.layers[label] = layer
         node.function = LayerNode(layer)
-        kept = [given.get(name, "") for name in GIVEN]
-        node.inputs = tuple(kept[: max(i for i, name in enumerate(kept) if name) + 1])
+        node.inputs = in_order(given, GIVEN)
 
     def _spend(self, elements: int, node: Node) -> None:
         self.budget -= elements
