@@ -153,7 +153,7 @@ CONVENTIONS: tuple[Convention, ...] = (
     ),
     Convention(
         "onnx", "LSTM", LSTMCell, (*_packed("iofg", "rows", "W", "R"), Slot("B", "bc", "iofg")), states="hc",
-        start="none", note="calls the candidate c; peepholes P in the order i, o, f; input_forget", source=ONNX_SOURCE,
+        start="none", note="calls the candidate c; input_forget", source=ONNX_SOURCE,
         peepholes=Slot("P", "P", "iof"),
     ),
     # Flax

@@ -23,7 +23,7 @@ from ..files import named
 from ..names import Names
 from ..report import Report
 from .files import Arrays, parsed
-from .graph import RECURRENT, Entry, Graph, Node, Reader, outputs_of, run
+from .graph import RECURRENT, Entry, Graph, Node, outputs_of, read_graph, run
 from .nodes import GIVEN, LayerNode, in_order, inputs_of, layer_from
 from .operators import Value, ints
 
@@ -58,33 +58,45 @@ def from_onnx(source: Any, *, alone: bool = True, report: Report | None = None) 
         counterpart; ShapeError, DtypeError for weights that do not fit; MissingPackage without onnx.
     """
     model, folder = parsed(source)
-    arrays, moves = Arrays(folder), Report()
+    arrays, report = Arrays(folder), Report() if report is None else report
     with nullcontext() if folder is None else named(source):
-        graph = Reader(model, arrays).graph
-        layers = _Layers(graph, moves).layers
-    layer = _only_layer(graph) if alone else None
-    made = OnnxModel(graph, layers, moves) if layer is None else layer
-    if report is not None:
-        prefix = "" if layer is None else f"layers.{next(iter(layers))}."
-        report.moves += [move._replace(target=move.target.removeprefix(prefix)) for move in moves.moves]
-        for sentence in moves.notes:
-            report.note(sentence)
-        if arrays.halves:
-            report.note(f"bfloat16 is computed in float32 here: {', '.join(arrays.halves[:5])}"
-                        f"{' and others' if len(arrays.halves) > 5 else ''}")  # fmt: skip
-        if layer is None:
-            takes = ", ".join(entry.name for entry in graph.inputs)
-            report.note(f"The model takes {takes}, and gives {', '.join(graph.outputs)}.")
+        graph = read_graph(model, arrays)
+        weights = _Weights(graph, report).found
+        graph.trim()
+        alone = alone and _is_one_layer(graph)
+        layers = _put_in_place(weights, report, "" if alone else "layers.{}.")
+    if arrays.halves:
+        report.note(f"bfloat16 is computed in float32 here: {', '.join(arrays.halves[:5])}"
+                    f"{' and others' if len(arrays.halves) > 5 else ''}")  # fmt: skip
+    if alone:
+        only: Recurrent = graph.nodes[0].function.layer  # type: ignore[union-attr]
+        return only
+    made = OnnxModel(graph, layers, report)
+    report.note(f"The model takes {', '.join(entry.name for entry in graph.inputs)}, and gives "
+                f"{', '.join(graph.outputs)}.")  # fmt: skip
     return made
 
 
-def _only_layer(graph: Graph) -> Recurrent | None:
-    """The layer of a graph that is one node, all of whose inputs come from outside."""
-    if len(graph.nodes) != 1 or not isinstance(folded := graph.nodes[0].function, LayerNode):
-        return None
+def _is_one_layer(graph: Graph) -> bool:
+    """Whether a graph is one recurrent node, all of whose inputs come from outside."""
+    if len(graph.nodes) != 1 or graph.nodes[0].op not in RECURRENT:
+        return False
     (node,) = graph.nodes
     given, entries = sorted(filter(None, node.inputs)), sorted(entry.name for entry in graph.inputs)
-    return folded.layer if given == entries and set(graph.outputs) <= set(node.outputs) else None
+    return given == entries and set(graph.outputs) <= set(node.outputs)
+
+
+def _put_in_place(weights: Mapping[Node, Mapping[str, Array]], report: Report, to: str) -> dict[str, Recurrent]:
+    """The layers of recurrent nodes, which run in the place of these from now on, by the nodes' names.
+
+    to: what goes before the names of our weights in the report, around the name of the layer.
+    """
+    labels, layers = Names(), dict[str, Recurrent]()
+    for node, arrays in weights.items():
+        label = labels.free(node.label)
+        layers[label] = layer_from(node, arrays, report, to.format(label))
+        node.function = LayerNode(layers[label])
+    return layers
 
 
 class OnnxModel(Module):
@@ -201,22 +213,27 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
     return len(shape) == len(wanted) and all(isinstance(n, str) or n == size for size, n in zip(shape, wanted))
 
 
-class _Layers:
-    """Finds the weights of recurrent nodes, and puts layers in the nodes' place; then leaves out what is not needed.
+class _Weights:
+    """Finds the arrays that recurrent nodes take as weights; from then on these nodes take other inputs only.
 
     Exporters hand them over as arrays of the file, or cut and joined from them by a few operators; those are computed
     now, within a budget, so that no small file asks for large arrays.
+
+    found: by node, and by the names that ONNX gives to its inputs.
     """
 
     def __init__(self, graph: Graph, report: Report) -> None:
-        self.layers: dict[str, Recurrent] = {}
-        self.report, self.labels, self.taken = report, Names(), dict[str, str]()
+        """Raises: ConversionError for weights that are not known before the graph runs; FileError beyond the budget.
+
+        report: learns of weights that serve several nodes.
+        """
+        self.found: dict[Node, dict[str, Array]] = {}
+        self.report, self.taken = report, dict[str, str]()
         held = [array for each in graph.all() for array in each.constants.values()]
         if sum(node.op in RECURRENT for each in graph.all() for node in each.nodes) > MOST_LAYERS:
             raise ConversionError(f"the model has more than {MOST_LAYERS:,} recurrent nodes")
         self.budget = SPARE + 4 * sum(array.size for array in held)
         self._fold(graph, ChainMap())
-        graph.trim()
 
     def _fold(self, graph: Graph, outer: ChainMap[str, Array]) -> None:
         """outer: the arrays that are known in the graphs around this one."""
@@ -230,15 +247,15 @@ class _Layers:
         makers = {name: node for node in graph.nodes for name in node.outputs}
         for node in graph.nodes:
             if node.op in RECURRENT:
-                self._replace(node, known, makers)
+                self._take(node, known, makers)
             elif node in wanted and all(name in known for name in node.inputs if name):
                 self._spend(_most(node, known), node)
                 known.update(zip(node.outputs, map(np.asarray, outputs_of(node, known))))
             for inner in node.graphs:
                 self._fold(inner, known)
 
-    def _replace(self, node: Node, known: Mapping[str, Array], makers: Mapping[str, Node]) -> None:
-        names, given = weights_of(node), inputs_of(node)
+    def _take(self, node: Node, known: Mapping[str, Array], makers: Mapping[str, Node]) -> None:
+        names = weights_of(node)
         for letter, name in names.items():
             if name not in known:
                 origin = f"comes out of {makers[name]}" if name in makers else "is an input of the graph"
@@ -246,17 +263,13 @@ class _Layers:
                     f"{node}: its {letter}, {name!r}, {origin}; the weights of a layer have to be "
                     f"arrays of the file, or made of them by {', '.join(sorted(FOLDABLE))}"
                 )
-        arrays = {letter: known[name] for letter, name in names.items()}
-        self._spend(sum(array.size for array in arrays.values()), node)
+        self.found[node] = {letter: known[name] for letter, name in names.items()}
+        self._spend(sum(array.size for array in self.found[node].values()), node)
         for name in names.values():
             if name in self.taken:
                 self.report.note(f"{name} serves {self.taken[name]} and {node}: here, each has weights of its own.")
             self.taken[name] = str(node)
-        label = self.labels.free(node.label)
-        layer = layer_from(node, arrays, self.report, f"layers.{label}.")
-        self.layers[label] = layer
-        node.function = LayerNode(layer)
-        node.inputs = in_order(given, GIVEN)
+        node.inputs = in_order(inputs_of(node), GIVEN)
 
     def _spend(self, elements: int, node: Node) -> None:
         self.budget -= elements
