@@ -17,9 +17,11 @@ from ...nn.layers import Embedding, LayerNorm, Linear
 from ...nn.module import Module
 from ...nn.recurrent import Recurrent
 from ...ops import elementwise, reductions
+from ..agreement import agree, tolerance
 from ..calling import use_of
 from ..layers import Final, Layer, Layers
 from ..names import Names
+from ..nests import leaves
 from ..packing import layer_of
 from .graph import Node
 from .nodes import LayerNode
@@ -149,18 +151,13 @@ def _arranged(found: list[Named], batch_first: bool, final: bool) -> Module | No
 
 def _same(model: OnnxModel, made: Module) -> bool:
     """Whether the model has one input, and its first output is what the layers make of it."""
-    for use in (use_of(model, None), use_of(made, None)):
+    for use in (use_of(model), use_of(made)):
         with no_grad(), np.errstate(all="ignore"):
             try:
-                theirs, ours = (_first(each(*use.inputs.values())) for each in (model, made))
+                theirs, ours = (next(leaves(each(*use.inputs.values()))).numpy() for each in (model, made))
             except TinygradError:
                 return False
-        bound = 1e-5 if ours.dtype == np.float32 else 1e-10
-        if ours.shape != theirs.shape or not np.allclose(ours, theirs, rtol=bound, atol=bound):
+        dtypes = [ours.dtype, *[weight.dtype for weight in made.parameters()]]
+        if not agree(ours, theirs, tolerance(dtypes)):
             return False
     return True
-
-
-def _first(outputs: Any) -> np.ndarray:
-    found: Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
-    return found.numpy()

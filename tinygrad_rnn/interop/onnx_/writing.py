@@ -82,8 +82,8 @@ def to_onnx(
             raise ConversionError(f"ONNX does not allow the graph that was made of the model: {error}") from error
         other = {letter: length + LONGEST for letter, length in program.sizes[0].items()}
         examples = tracing.resized(use.inputs, use.dynamic, other, np.random.default_rng(1))
-        dtypes = {str(tensor.dtype) for tensor in program.runs[0].tensors}
-        runtime = prove(onnx, proto, use.call, examples, dtypes)
+        dtypes = {tensor.dtype for tensor in program.runs[0].tensors}
+        runtime = prove(proto, use.call, examples, dtypes)
         report.note(f"{runtime} has run it, and computes the same")
     if path is not None:
         write(path, proto.SerializeToString())
