@@ -13,7 +13,7 @@ from mutants import mutated
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, optim
 from tinygrad_rnn.errors import ConversionError, DtypeError, OptionError, ShapeError
-from tinygrad_rnn.interop import OnnxModel, from_onnx
+from tinygrad_rnn.interop import OnnxModel, as_layers, from_onnx
 from tinygrad_rnn.interop.onnx_ import reading as onnx_reading
 from tinygrad_rnn.interop.report import Report
 
@@ -367,3 +367,21 @@ def test_a_path_is_text_or_a_path(tmp_path):
     onnx.save(proto, tmp_path / "model.onnx")
     assert isinstance(from_onnx(tmp_path / "model.onnx"), OnnxModel)
     assert isinstance(from_onnx(str(tmp_path / "model.onnx")), OnnxModel)
+
+
+@pytest.mark.parametrize("op, attributes, function", [
+    ("Elu", {}, tg.elu), ("Elu", {"alpha": 1.01}, None), ("LeakyRelu", {"alpha": 0.01}, tg.leaky_relu),
+    ("LeakyRelu", {"alpha": 0.0101}, None), ("Gelu", {}, tg.gelu), ("Gelu", {"approximate": "tanh"}, None),
+    ("LogSoftmax", {}, tg.log_softmax), ("Softplus", {}, tg.softplus),
+])  # fmt: skip
+def test_functions_between_layers_are_found_where_they_are_the_usual_ones(op, attributes, function):
+    rng = np.random.default_rng(4)
+    weights = {"l.W": rng.normal(size=(4, 3)).astype(np.float32), "l.b": rng.normal(size=3).astype(np.float32)}
+    nodes = [helper.make_node("Gemm", ["X", "l.W", "l.b"], ["y"]), helper.make_node(op, ["y"], ["z"], **attributes)]
+    proto = model(nodes, {"X": rng.normal(size=(5, 4)).astype(np.float32)}, ["z"], weights)
+    proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
+    if function is None:
+        with pytest.raises(ConversionError, match=f"{op}.* is no part of a layer"):
+            as_layers(from_onnx(proto))
+    else:
+        assert list(as_layers(from_onnx(proto)).layers.values())[1] is function
