@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any, NamedTuple
 
@@ -416,6 +417,7 @@ def test_indices_that_are_inputs():
     x, i, j = np.arange(60.0).reshape(3, 4, 5), np.array([2, 0]), np.array([[1], [3], [0]])
     for f in (lambda x, i, j: x[i] * x[:, :1, j].sum(), lambda x, i, j: x[:, j] * i[0], lambda x, i, j: x[i, j],
               lambda x, i, j: x[:, i, j], lambda x, i, j: x[1, :, i] * j[0], lambda x, i, j: x[i, :, j, None],
+              lambda x, i, j: x[:, i, None, j], lambda x, i, j: x[:, None, i, j], lambda x, i, j: x[:, i, j, None],
               lambda x, i, j: tg.take(x, j, axis=1) + i[1]):  # fmt: skip
         proto = to_onnx(f, inputs=[x, i, j], dynamic={"i": {0: "K"}})
         i_ = np.array([1, 2, 0])
@@ -494,6 +496,15 @@ def test_without_onnx_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingPackage, match=r"to_onnx needs onnx .*pip install onnx"):
         to_onnx(nn.GRU(I, H))
+
+
+def test_the_message_for_what_is_not_written_names_the_table():
+    with pytest.raises(
+        ConversionError, match=r"twice has no counterpart .* add how it is written to (\S+)$"
+    ) as refusal:
+        to_onnx(twice, inputs=[np.ones(3)])
+    module, _, table = str(refusal.value).split()[-1].rpartition(".")
+    assert getattr(importlib.import_module(module), table) is onnx_emission.EMITTERS
 
 
 def test_a_primitive_of_your_own_can_be_taught(monkeypatch):

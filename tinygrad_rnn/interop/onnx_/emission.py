@@ -12,13 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ConversionError
 from .building import Builder, Emitter, Item, Result, Shape
+from .indexing import FIRST, LAST, index, scatter
 from .tracing import Size
-
-LAST, FIRST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
-"""Ends of a slice that goes all the way, forward and backward."""
-
 
 # -- element by element ------------------------------------------------------------------------------------------
 
@@ -291,125 +287,6 @@ def _einsum(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Re
     return g.add("Einsum", *[g.of(x, out[0].dtype) for x in inputs], equation=equation)
 
 
-# -- indices -----------------------------------------------------------------------------------------------------
-
-
-def _index(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
-    """x[key]: first what slices do, then integers and arrays of them, then new axes."""
-    x, key = inputs[0], _spelled(g, options["key"], inputs[0].ndim)
-    along = [each for each in key if each is not None]
-    picks = {axis: each for axis, each in enumerate(along) if not isinstance(each, slice)}
-    name = _sliced(g, x.name, along)
-    if len(picks) > 1 and any(isinstance(each, Item) for each in picks.values()):
-        name = _gathered(g, name, x.ndim, picks)
-    else:
-        for axis in sorted(picks, reverse=True):
-            name = g.add("Gather", name, g.of(picks[axis], np.int64), axis=axis)
-    new = _new_axes(key, picks)
-    return g.add("Unsqueeze", name, g.integers(new)) if new else name
-
-
-def _spelled(g: Builder, key: Any, ndim: int) -> list[Any]:
-    """A key with an entry for each axis, and None for each new one; a mask as the places where it holds."""
-    parts: list[Any] = []
-    for part in key if isinstance(key, tuple) and not isinstance(key, (Item, Size)) else (key,):
-        if isinstance(part, Item) and part.dtype.kind == "b":
-            parts += _where_true(g, part)
-        elif isinstance(part, (bool, np.bool_)):
-            raise ConversionError("x[True] has no counterpart in ONNX; use x[None]")
-        else:
-            parts.append(part)
-    used = sum(part is not None and part is not Ellipsis for part in parts)
-    at = next((i for i, part in enumerate(parts) if part is Ellipsis), len(parts))
-    return [*parts[:at], *[slice(None)] * (ndim - used), *parts[at + 1 :]]
-
-
-def _where_true(g: Builder, mask: Item) -> list[Item]:
-    """The places where a mask holds, axis by axis."""
-    if mask.array is not None:
-        return [Item(g.constant(where), where.dtype, where.shape, where) for where in np.nonzero(mask.array)]
-    places = g.add("NonZero", mask.name)
-    rows = [g.add("Gather", places, g.constant(np.int64(axis)), axis=0) for axis in range(mask.ndim)]
-    return [Item(row, np.dtype(np.int64), (Size(("found",)),)) for row in rows]
-
-
-def _sliced(g: Builder, name: str, key: list[Any]) -> str:
-    """The slices of a key, all in one node."""
-    cuts = [(axis, each) for axis, each in enumerate(key) if isinstance(each, slice) and each != slice(None)]
-    if not cuts:
-        return name
-    ends: list[list[Any]] = [[], [], [], []]
-    for axis, cut in cuts:
-        step = 1 if cut.step is None else cut.step
-        start = cut.start if cut.start is not None else 0 if step > 0 else LAST
-        stop = cut.stop if cut.stop is not None else LAST if step > 0 else FIRST
-        for each, end in zip(ends, (start, stop, axis, step)):
-            each.append(end)
-    return g.add("Slice", name, *[g.sizes(each) for each in ends])
-
-
-def _gathered(g: Builder, name: str, ndim: int, picks: dict[int, Any]) -> str:
-    """Several axes indexed at once: they come to the front, and their places side by side."""
-    rest = [axis for axis in range(ndim) if axis not in picks]
-    if list(picks) != list(range(len(picks))):
-        name = g.add("Transpose", name, perm=[*picks, *rest])
-    arrays: list[Any] = [each.array if isinstance(each, Item) else each for each in picks.values()]
-    if all(each is not None and not isinstance(each, Size) for each in arrays):
-        places = g.constant(np.stack(np.broadcast_arrays(*arrays), axis=-1).astype(np.int64))
-    else:
-        names = [g.of(each, np.int64) for each in picks.values()]
-        total = names[0]
-        for other in names[1:]:
-            total = g.add("Add", total, other)
-        shape, last = g.add("Shape", total), g.integers([-1])
-        places = g.add("Concat", *[g.add("Unsqueeze", g.add("Expand", each, shape), last) for each in names], axis=-1)
-    name = g.add("GatherND", name, places)
-    first, depth = min(picks), max([each.ndim for each in picks.values() if isinstance(each, Item)])
-    if first and _adjacent(picks):  # NumPy leaves them where they were
-        order = [*range(depth, depth + first), *range(depth), *range(depth + first, depth + len(rest))]
-        name = g.add("Transpose", name, perm=order)
-    return name
-
-
-def _adjacent(picks: dict[int, Any]) -> bool:
-    return list(picks) == list(range(min(picks), max(picks) + 1))
-
-
-def _new_axes(key: list[Any], picks: dict[int, Any]) -> list[int]:
-    """Where the axes that None makes are in the result."""
-    if None not in key:
-        return []
-    arrays = [each for each in picks.values() if isinstance(each, Item)]
-    places = [i for i, each in enumerate(key) if each is not None and not isinstance(each, slice)]
-    depth = max([each.ndim for each in arrays], default=0)
-    apart = arrays and places != list(range(places[0], places[-1] + 1))
-    if apart and _adjacent(picks) and min(picks):
-        raise ConversionError("an index with new axes between its arrays is not written; index twice")
-    new, at = [], depth if apart else 0
-    for i, each in enumerate(key):
-        if each is None:
-            new.append(at)
-        at += each is None or isinstance(each, slice) or (bool(arrays) and not apart and i == places[0]) * depth
-    return new
-
-
-def _scatter(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
-    """Zeros with x added at the places of a key, which has to be known beforehand."""
-    shape, key = out[0].shape, options["key"]
-    key = key if isinstance(key, tuple) and not isinstance(key, Item) else (key,)
-    if any(isinstance(each, Size) for each in (*shape, *key)) or any(
-        isinstance(each, Item) and each.array is None for each in key
-    ):
-        raise ConversionError("scatter is written only where its shape and its places are fixed")
-    key = tuple([each.array if isinstance(each, Item) else each for each in key])
-    fixed = [int(each) for each in shape if not isinstance(each, Size)]
-    places = np.arange(math.prod(fixed)).reshape(fixed)[key]
-    zeros = g.constant(np.zeros(math.prod(fixed), out[0].dtype))
-    flat = g.reshaped(inputs[0].name, (-1,))
-    added = g.add("ScatterElements", zeros, g.integers(np.ravel(places).tolist()), flat, axis=0, reduction="add")
-    return g.reshaped(added, shape)
-
-
 # -- classes -----------------------------------------------------------------------------------------------------
 
 
@@ -503,8 +380,8 @@ EMITTERS: dict[str, Emitter] = {
     "tril": _triangle(0),
     "triu": _triangle(1),
     "contract": _einsum,
-    "index": _index,
-    "scatter": _scatter,
+    "index": index,
+    "scatter": scatter,
     "one_hot": _one_hot,
     "softmax_cross_entropy": _cross_entropy,
     "cross_entropy_slope": _cross_entropy_slope,
