@@ -158,6 +158,10 @@ class Program:
         self.shapes: dict[int, tuple[int | Size, ...]] = {}
         self.constants: dict[int, Constant] = {}
         self._seen: dict[tuple[int, ...], Size] = {}
+        base = sizes[0]
+        self._longer = [
+            (axis, each[axis] - base[axis]) for each in sizes[1:] for axis in base if each[axis] != base[axis]
+        ]
         first = self.runs[0]
         for other in self.runs[1:]:
             if [call.name for call in other.calls] != [call.name for call in first.calls]:
@@ -193,6 +197,7 @@ class Program:
                                      for axis, each in enumerate(zip(*shapes))])  # fmt: skip
 
     def _length(self, lengths: tuple[int, ...], name: str) -> int | Size:
+        """The length of an axis, from those of all runs; name: what to call it, if it is no formula."""
         if len(set(lengths)) == 1:
             return lengths[0]
         size = self._size(lengths)
@@ -203,6 +208,7 @@ class Program:
         return self.runs[0].tensors[number].dtype
 
     def _common(self, place: int) -> Call:
+        """The call that all runs made as the place-th one."""
         calls = [run.calls[place] for run in self.runs]
         first = calls[0]
         for number in first.results:
@@ -252,6 +258,7 @@ class Program:
         return first
 
     def _nest(self, nests: list[Any], what: str) -> Any:
+        """What the runs have in common in a nest, part by part."""
         held = [parts(each) or {} for each in nests]
         first = held[0]
         other = next((len(each) for each in held if len(each) != len(first)), None)
@@ -263,6 +270,7 @@ class Program:
         return rebuilt(nests[0], [self._alike([each[name] for each in held], what) for name in first])
 
     def _number(self, numbers: list[Any], what: str) -> Any:
+        """A number, if it is the same in all runs; else a formula of the sizes."""
         first = numbers[0]
         if all(each == first or (each != each and first != first) for each in numbers):
             return first
@@ -282,19 +290,24 @@ class Program:
         )
 
     def _size(self, numbers: Sequence[int]) -> Size | None:
-        """factor * product + offset through all the numbers, if there is such a formula; or a length that was seen."""
-        base, slopes = self.sizes[0], set()
-        longer = [next(iter(sizes.items() - base.items())) for sizes in self.sizes[1:]] if base else []
-        axes = tuple(dict.fromkeys([axis for (axis, _), number in zip(longer, numbers[1:]) if number != numbers[0]]))
-        for (axis, length), number in zip(longer, numbers[1:]):
-            if axis in axes:
-                others = math.prod([base[each] for each in axes if each != axis])
-                slopes.add((number - numbers[0]) / ((length - base[axis]) * others))
-        if len(slopes) != 1 or not (slope := slopes.pop()).is_integer():
+        """factor * product + offset through all the numbers, if there is such a formula; or a length that was seen.
+
+        Say T, N = 5, 3, and the number is 31; with 2 more of T it is 43, with 5 more 61, with 2 more of N 51, and with
+        5 more 81. One more of T makes 6 more, which is factor * N, one more of N makes 10, which is factor * T. Both
+        say 2, so that it is 2 * T*N + 1.
+        """
+        base, first = self.sizes[0], numbers[0]
+        steps = [(axis, more, number - first) for (axis, more), number in zip(self._longer, numbers[1:])]
+        axes = tuple(dict.fromkeys(axis for axis, _, grown in steps if grown))
+        factors = {grown / (more * math.prod([base[other] for other in axes if other != axis]))
+                   for axis, more, grown in steps if axis in axes}  # fmt: skip
+        factor = factors.pop() if len(factors) == 1 else 0.5
+        if not factor.is_integer():
             return self._seen.get(tuple(numbers))
-        return Size(axes, int(slope), numbers[0] - int(slope) * math.prod([base[axis] for axis in axes]))
+        return Size(axes, int(factor), first - int(factor) * math.prod([base[axis] for axis in axes]))
 
     def _array(self, found: list[Any], what: str) -> Any:
+        """An array that no operation made: the same in all runs, or one number, or 0, 1, 2, ..., in other shapes."""
         arrays = [np.asarray(x._array if isinstance(x, Tensor) else x) for x in found]
         first, x = arrays[0], found[0]
         if all(each is first or _same(each, first) for each in arrays):
