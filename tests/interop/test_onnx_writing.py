@@ -570,6 +570,13 @@ def test_a_file_is_the_model(tmp_path):
     assert "gates i o f g, transposed" in str(report)
 
 
+def test_frozen_weights_are_noted():
+    gru, report = nn.GRU(I, H), Report()
+    gru.cells[0].U.requires_grad = False
+    to_onnx(gru, report=report)
+    assert "ONNX has no place for what is frozen (requires_grad=False): cells.0.U" in report.notes
+
+
 def test_what_is_refused_leaves_no_file(tmp_path):
     with pytest.raises(ConversionError):
         to_onnx(lambda x: x * x.numpy(), tmp_path / "x.onnx", inputs=[np.ones((2, 3)) - np.eye(2, 3)])

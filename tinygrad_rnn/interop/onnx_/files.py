@@ -158,8 +158,8 @@ class Arrays:
             raise FileError(f"{what} is one segment of several, which no array of a model is")
         if tensor.data_type == BFLOAT16:
             self.halves.append(name)
-        kind = DATA_TYPES[tensor.data_type]
-        bytes_each = 2 if tensor.data_type == BFLOAT16 else np.dtype(kind.dtype).itemsize
+        data_type = DATA_TYPES[tensor.data_type]
+        bytes_each = 2 if tensor.data_type == BFLOAT16 else np.dtype(data_type.dtype).itemsize
         typed = [field for field in {each.field for each in DATA_TYPES.values()} if len(getattr(tensor, field))]
         external = tensor.data_location == 1
         if len(typed) + tensor.HasField("raw_data") + external > 1:
@@ -167,16 +167,16 @@ class Arrays:
         if external:
             raw = self._external(tensor, what, size * bytes_each)
         elif typed or not tensor.HasField("raw_data"):
-            return _numbers(tensor, kind.field, what, dims, dtype)
+            return _numbers(tensor, data_type.field, what, dims, dtype)
         else:
             raw = tensor.raw_data
         if len(raw) != size * bytes_each:
             raise FileError(f"{what} of dimensions {dims} needs {size * bytes_each:,} bytes, and has {len(raw):,}")
         if tensor.data_type == BFLOAT16:
             return _widened(np.frombuffer(raw, "<u2")).reshape(dims)
-        if kind.dtype == "?":
+        if data_type.dtype == "?":
             return (np.frombuffer(raw, "u1") != 0).reshape(dims)
-        return np.frombuffer(raw, kind.dtype).astype(dtype, copy=False).reshape(dims)
+        return np.frombuffer(raw, data_type.dtype).astype(dtype, copy=False).reshape(dims)
 
     def _external(self, tensor: Any, what: str, length: int) -> bytes:
         """The bytes of a tensor outside of the model's own file."""
