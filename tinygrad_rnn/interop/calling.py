@@ -32,7 +32,8 @@ BESIDE: Dynamic = {"h_0": {1: "N"}, "c_0": {1: "N"}, "lengths": {0: "N"}}
 class Usage:
     """One way to call a model.
 
-    call: takes the inputs by name. inputs: examples of them. outputs: their names, or () if nobody knows better.
+    call: takes the inputs by name. inputs: examples of them. dynamic: which of their axes may change.
+    outputs: what these are called, or () if nobody knows better.
     """
 
     call: Callable[[dict[str, Any]], Any]
