@@ -142,7 +142,7 @@ def kind_of(path: Path, names: str | None = None) -> Kind:
 
 
 def _difference(runner: str, run: Runner, path: Path, module: Module) -> Difference:
-    inputs = use_of(module).inputs
+    inputs = use_of(module, None).inputs
     ours = outputs_of(module, inputs)
     try:
         theirs = run(path, module, inputs)
@@ -155,7 +155,7 @@ def _difference(runner: str, run: Runner, path: Path, module: Module) -> Differe
 def outputs_of(module: Module, inputs: dict[str, Array]) -> list[Array]:
     """What a module makes of its usual inputs, as arrays in a row."""
     with no_grad(), np.errstate(all="ignore"):
-        found = use_of(module).call({name: Tensor(array) for name, array in inputs.items()})
+        found = use_of(module, None).call({name: Tensor(array) for name, array in inputs.items()})
     return [each.numpy() for each in _tensors(found)]
 
 
@@ -261,7 +261,7 @@ def _run_keras(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence
 
 def _again_keras(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[Array]:
     again = from_keras(path)
-    (name,) = use_of(again).inputs
+    (name,) = use_of(again, None).inputs
     return _as_in_keras(module, inputs, lambda x: outputs_of(again, {name: x})[0])
 
 
