@@ -15,8 +15,8 @@ def with_numbers(module: Any, size: float = 0.5) -> Any:
     return module
 
 
-def arrays(found: Any) -> list[np.ndarray]:
+def leaves(found: Any) -> list[np.ndarray]:
     """Results of a module as arrays in one list, however they are nested."""
     if isinstance(found, (tuple, list)):
-        return [array for each in found for array in arrays(each)]
+        return [array for each in found for array in leaves(each)]
     return [found.numpy()]

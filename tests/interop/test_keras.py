@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 from golden.keras_loops import walk
+from interop.modules import leaves, with_numbers
 from mutants import mutated
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -17,6 +18,7 @@ import tinygrad_rnn as tg  # noqa: E402
 from tinygrad_rnn.errors import ConversionError, OptionError, ShapeError, TinygradError  # noqa: E402
 from tinygrad_rnn.interop import from_keras, packing, to_keras  # noqa: E402
 from tinygrad_rnn.interop.cells import VariedGRU, VariedLSTM, VariedRNN, activation  # noqa: E402
+from tinygrad_rnn.interop.keras_ import files as keras_files  # noqa: E402
 from tinygrad_rnn.interop.keras_ import reading as keras_reading  # noqa: E402
 from tinygrad_rnn.interop.keras_.config import walking_order  # noqa: E402
 from tinygrad_rnn.interop.layers import Final, Layers  # noqa: E402
@@ -71,11 +73,6 @@ def of_keras(part, x):
         keras.ops.convert_to_numpy(found))  # fmt: skip
 
 
-def states_of(found):
-    """The final states of a layer of ours, uppermost cells side by side."""
-    return [each.numpy() for each in found] if isinstance(found, tuple) else [found.numpy()]
-
-
 def away(a, b):
     a = np.asarray(a.numpy() if hasattr(a, "numpy") else a)
     assert a.shape == np.asarray(b).shape
@@ -101,12 +98,12 @@ def test_a_layer(name, go_backwards, dtype):
                            **{k: v for k, v in settings.items() if k != "use_bias"})  # fmt: skip
     close = 1e-12 if dtype == "float64" else 2e-6
     assert away(in_order, formula) < close
-    for one, other in zip(states_of(state), states):
+    for one, other in zip(leaves(state), states):
         assert away(one[0], other) < close
     given, *given_states = of_keras(theirs, x)
     close = 1e-12 if dtype == "float64" and name in FUSED else 2e-6
     assert away(in_order, given) < close
-    for one, other in zip(states_of(state), given_states):
+    for one, other in zip(leaves(state), given_states):
         assert away(one[0], other) < close
 
 
@@ -371,12 +368,6 @@ def test_a_masking_layer():
 # -- from here to Keras ----------------------------------------------------------------------------------------------
 
 
-def randomised(module):
-    for parameter in module.parameters():
-        parameter.assign_(0.4 * RNG.normal(size=parameter.shape).astype(parameter.dtype))
-    return module
-
-
 OURS = {
     "RNN": lambda **o: tg.nn.RNN(I, H, **o),
     "RNN, relu": lambda **o: tg.nn.RNN(I, H, activation="relu", **o),
@@ -401,7 +392,7 @@ STACKS = {
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("name", OURS)
 def test_a_layer_of_ours(name, stack, tmp_path):
-    ours = randomised(OURS[name](batch_first=True, dtype=np.float64, **STACKS[stack]))
+    ours = with_numbers(OURS[name](batch_first=True, dtype=np.float64, **STACKS[stack]))
     wanted = ours(X)[0].numpy()
     assert away(of_keras(to_keras(ours), X), wanted) < 3e-6
     assert away(of_keras(to_keras(Final(ours)), X), Final(ours)(X).numpy()) < 3e-6
@@ -414,7 +405,7 @@ def test_a_layer_of_ours(name, stack, tmp_path):
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_reverse_layer_gives_its_outputs_in_walking_order(layers):
-    report, ours = Report(), randomised(tg.nn.LSTM(I, H, layers, reverse=True, batch_first=True))
+    report, ours = Report(), with_numbers(tg.nn.LSTM(I, H, layers, reverse=True, batch_first=True))
     theirs = to_keras(ours, report=report)
     x = X.astype("float32")
     assert away(of_keras(theirs, x)[:, ::-1], ours(x)[0].numpy()) < 1e-6
@@ -428,7 +419,7 @@ def test_a_reverse_layer_gives_its_outputs_in_walking_order(layers):
 
 
 def test_time_first_is_noted_and_a_language_model_goes():
-    report, model = Report(), randomised(LanguageModel(V, I, H, 2, dropout=0.2).eval())
+    report, model = Report(), with_numbers(LanguageModel(V, I, H, 2, dropout=0.2).eval())
     theirs = to_keras(model, report=report)
     assert away(of_keras(theirs, IDS), model(IDS.T)[0].numpy().transpose(1, 0, 2)) < 1e-6
     assert any("(N, T, I)" in note for note in report.notes)
@@ -528,8 +519,6 @@ def test_weights_of_other_sizes_than_the_settings_say(tmp_path):
     theirs = keras.Sequential([keras.Input((None, I)), L.GRU(H)])
     config = keras.saving.serialize_keras_object(theirs)
     config["config"]["layers"][1]["config"]["units"] = H + 1
-    from tinygrad_rnn.interop.keras_ import files as keras_files
-
     weights = {"gru": {f"cell/vars/{i}": w for i, w in enumerate(theirs.get_weights())}}
     (tmp_path / "m.keras").write_bytes(keras_files.keras_file(config, weights))
     with pytest.raises(ConversionError, match="units=7; its weights have 6"):

@@ -17,6 +17,7 @@ import pytest
 from golden.elsewhere import CASES
 from golden.loops import H, I, N, T, filled
 from golden.make_interop import FILE, given, row_of, run
+from interop.modules import leaves, with_numbers
 from mutants import mutated
 
 import tinygrad_rnn as tg
@@ -34,9 +35,8 @@ def over_time(cell, x, states):
     """What a cell of ours makes of x (T, N, I): its outputs, and its final states by their letters."""
     layer = pack.layer_of([cell])
     starts = {f"{name}_0": tg.stack([tg.tensor(states[name])]) for name in cell.states}
-    output, finals = layer(x, **starts)
-    finals = finals if isinstance(finals, tuple) else (finals,)
-    return output.numpy(), {name: final.numpy()[0] for name, final in zip(cell.states, finals)}
+    output, *finals = leaves(layer(x, **starts))
+    return output, {name: final[0] for name, final in zip(cell.states, finals)}
 
 
 def settings_of(case):
@@ -146,10 +146,7 @@ def test_a_forgotten_offset_is_caught(monkeypatch):
 
 
 def filled_cell(kind, **settings):
-    cell = kind(I, H, dtype=np.float64, **settings)
-    for name, parameter in cell.named_parameters():
-        parameter.assign_(filled(name, *parameter.shape))
-    return cell
+    return with_numbers(kind(I, H, dtype=np.float64, **settings))
 
 
 def cells_for(row):

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from golden.loops import filled
+from interop.modules import leaves, with_numbers
 from mutants import mutated
 
 import tinygrad_rnn as tg
@@ -74,9 +75,7 @@ def theirs(module, x, starts, lengths=None):
 
 
 def ours(layer, x, starts, lengths=None):
-    output, finals = layer(x, **dict(zip(("h_0", "c_0"), starts)), lengths=lengths)
-    finals = finals if isinstance(finals, tuple) else (finals,)
-    return [each.numpy() for each in (output, *finals)]
+    return leaves(layer(x, **dict(zip(("h_0", "c_0"), starts)), lengths=lengths))
 
 
 def agree(found, wanted, dtype="float64"):
@@ -337,10 +336,8 @@ def test_tied_weights_are_spoken_of():
 @pytest.mark.parametrize("cell", ["rnn", "minimal_gru", "lstm", "gru"])
 def test_a_language_model_goes_to_torch(cell):
     settings = {"reset": "after"} if cell == "gru" else {}
-    model, report = LanguageModel(7, I, H, 2, cell=cell, rng=np.random.default_rng(3), **settings), Report()
-    for k, parameter in enumerate(model.parameters()):
-        parameter.assign_(filled(str(k), *parameter.shape).astype(np.float32))
-    there = to_torch(model, report=report)
+    model, report = LanguageModel(7, I, H, 2, cell=cell, **settings), Report()
+    there = to_torch(with_numbers(model), report=report)
     logits, _ = model(IDS)
     agree([there(torch.tensor(IDS)).detach().numpy()], [logits.numpy()], "float32")
     assert any("no simplified GRU" in note for note in report.notes) is (cell == "minimal_gru")
@@ -350,9 +347,7 @@ def test_a_language_model_goes_to_torch(cell):
 @pytest.mark.parametrize("kind", [nn.MinimalGRU, lambda *a, **o: nn.GRU(*a, reset="after", **o), nn.LSTM])
 @pytest.mark.parametrize("bias", [True, False])
 def test_layers_of_ours_compute_the_same_there(kind, bias):
-    layer = kind(I, H, 2, bidirectional=True, bias=bias, dtype=np.float64)
-    for name, parameter in layer.named_parameters():
-        parameter.assign_(filled(name, *parameter.shape))
+    layer = with_numbers(kind(I, H, 2, bidirectional=True, bias=bias, dtype=np.float64))
     there = to_torch(layer)
     x, starts = inputs(there)
     agree(theirs(there, x, starts), ours(layer, x, starts))
