@@ -143,7 +143,7 @@ def forked(content: bytes, source: str) -> subprocess.CompletedProcess:
     """In place of `hdf5._answer`: a forked process does what a new one would."""
     out, into = os.pipe()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
+        warnings.filterwarnings("ignore", r".*fork\(\)")  # what has threads, Python and JAX, warns
         child = os.fork()
     if not child:
         status, answer = 1, b""

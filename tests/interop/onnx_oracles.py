@@ -10,7 +10,7 @@ import pytest
 from golden.activations import formula
 
 onnx = pytest.importorskip("onnx")
-from onnx import helper, numpy_helper  # noqa: E402
+helper, numpy_helper = onnx.helper, onnx.numpy_helper
 
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}

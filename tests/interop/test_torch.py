@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from golden.loops import filled
 from interop.modules import leaves, with_numbers
+from interop.wrong import NO_START, READINGS
 from mutants import mutated
 
 import tinygrad_rnn as tg
@@ -129,32 +129,17 @@ def test_the_convention_of_torch_is_kept_verbatim():
     np.testing.assert_array_equal(from_torch(module).cells[0].c.numpy(), module.bias_hh_l0.detach().numpy()[2 * H :])
 
 
-WRONG = {
-    "order of gates": ("GRU", lambda patch: patch.setattr(
-        packing, "CONVENTIONS", tuple(map(_with_gates, packing.CONVENTIONS)))),
-    "transposed matrix": ("GRU", lambda patch: patch.setattr(packing, "_blocks", _transposing(packing._blocks))),
-    "initial state ignored": ("GRU", lambda patch: patch.setattr(
-        nn.Recurrent, "_checked_state", _without_state(nn.Recurrent._checked_state))),
-    "recurrent bias ignored": ("GRU", lambda patch: mutated(patch, packing, "_cell", '"n" in c', "False")),
-    "second bias ignored": ("LSTM", lambda patch: mutated(patch, packing, "_cell", "c.get(gate, 0)", "0")),
-    "directions swapped": ("LSTM", lambda patch: mutated(
-        patch, torch_reading, "suffixes", '("", "_reverse")[', '("_reverse", "")[')),
+def spoiling(*change):
+    return lambda patch: mutated(patch, *change)
+
+
+WRONG = {name: ("GRU", spoiling(packing, *change)) for name, change in READINGS.items()} | {
+    "initial state ignored": ("GRU", spoiling(*NO_START)),
+    "second bias ignored": ("LSTM", spoiling(packing, *READINGS["the recurrent bias ignored"])),
+    "directions swapped": ("LSTM", spoiling(torch_reading, "suffixes", '("", "_reverse")[', '("_reverse", "")[')),
     "activation forgotten": ("RNN relu", lambda patch: patch.setitem(
         torch_reading.SETTINGS, "RNN", lambda module, report: {})),
 }  # fmt: skip
-
-
-def _with_gates(row):
-    swap = str.maketrans("rz", "zr")
-    return replace(row, slots=tuple(slot._replace(gates=slot.gates.translate(swap)) for slot in row.slots))
-
-
-def _transposing(blocks):
-    return lambda slot, piece: [b.T if b.shape == (H, H) else b for b in blocks(slot, piece)]
-
-
-def _without_state(checked):
-    return lambda self, state, batch, name: checked(self, None, batch, name)
 
 
 @pytest.mark.parametrize("wrong", WRONG)
