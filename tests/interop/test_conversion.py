@@ -21,9 +21,9 @@ from tinygrad_rnn.interop.onnx_ import layers as onnx_layers
 from tinygrad_rnn.train import checkpoint
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
-onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx")
 pytest.importorskip("h5py")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 I, H, V, O = 3, 4, 7, 5
 KINDS = ("safetensors", "torch.safetensors", "keras", "onnx")
@@ -34,11 +34,8 @@ def layer(dtype: Any = np.float32) -> tg.nn.GRU:
 
 
 def several() -> interop.Layers:
-    layers = {
-        "embedding": tg.nn.Embedding(V, I),
-        "lstm": tg.nn.LSTM(I, H, batch_first=True),
-        "head": tg.nn.Linear(H, O),
-    }
+    lstm = tg.nn.LSTM(I, H, batch_first=True)
+    layers = {"embedding": tg.nn.Embedding(V, I), "lstm": lstm, "head": tg.nn.Linear(H, O)}
     return with_numbers(interop.Layers(layers, layers))
 
 
