@@ -8,10 +8,11 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interop.fuzz import broken, end_of, format_of, fuzz
+
+pytest.importorskip("resource")  # as do forks, it stays away from Windows
+from interop.fuzz import broken, end_of, format_of, fuzz  # noqa: E402
 
 EXAMPLES = {"keras": 80, "onnx": 300, "safetensors": 400}
-pytestmark = pytest.mark.skipif("sys.platform == 'win32'", reason="forks, and counts memory")
 
 
 @pytest.fixture(params=EXAMPLES)
