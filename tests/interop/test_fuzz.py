@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("resource")  # as do forks, it stays away from Windows
-from interop.fuzz import broken, end_of, format_of, fuzz  # noqa: E402
+from interop.fuzz import broken, end_of, format_of, fuzz
 
 EXAMPLES = {"keras": 80, "onnx": 300, "safetensors": 400}
 
