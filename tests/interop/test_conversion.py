@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def written(module: Any, kind: str, folder: Path) -> Path:
 def installed(runner: str) -> bool:
     """Whether the other side of a comparison can be run here."""
     try:
-        needed(runner.lower(), "this", runner)
+        needed(runner.lower(), "this")
     except MissingPackage:
         return False
     return True
@@ -157,15 +158,70 @@ def test_a_wrong_conversion_is_noticed_by_the_check(
     assert "computes something else" in refused(capsys, source, tmp_path / "wrong.keras", "--check")
 
 
+def test_a_wrong_final_state_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    lstm = with_numbers(tg.nn.LSTM(I, H))
+    source, target = written(lstm, "safetensors", tmp_path), tmp_path / "lstm.torch.safetensors"
+    module = converting.convert(source, target, names="torch")
+    assert max(each.largest or 0 for each in converting.compared(source, target, module, names="torch")) < 1e-6
+    right = torch.nn.LSTM.forward
+
+    def wrong(self: Any, x: Any, hx: Any = None) -> Any:
+        output, (h_n, c_n) = right(self, x, hx)
+        return output, (h_n, c_n + 1)
+
+    monkeypatch.setattr(torch.nn.LSTM, "forward", wrong)
+    last = list(converting.compared(source, target, module, names="torch"))[-1]
+    assert last.runner == "torch" and last.largest == pytest.approx(1, abs=1e-6)
+
+
+def test_a_number_of_outputs_that_is_another_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = written(with_numbers(tg.nn.LSTM(I, H)), "safetensors", tmp_path)
+    row = converting.KINDS[0]
+    short = row._replace(run=lambda *given: row.run(*given)[:2])
+    monkeypatch.setattr(converting, "KINDS", (short, *converting.KINDS[1:]))
+    with pytest.raises(ConversionError, match="2 outputs in this package, and 3 here"):
+        list(converting.compared(source, source, interop.load(source)))
+
+
+def test_what_is_not_compared_is_said(tmp_path: Path) -> None:
+    pytest.importorskip("keras")
+    source, target = written(layer(), "safetensors", tmp_path), tmp_path / "gru.keras"
+    found = list(converting.compared(source, target, converting.convert(source, target)))
+    assert [str(each).endswith("of the output; it gives no final states") for each in found] == [False, True, True]
+
+
 def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(package: str, purpose: str, install: str) -> Any:
-        raise MissingPackage(f"{purpose} needs {package}: pip install {install}")
+    def missing(package: str, purpose: str) -> Any:
+        raise MissingPackage(f"{purpose} needs {package}: pip install {package}")
 
     monkeypatch.setattr(converting, "needed", missing)
     source, target = written(layer(), "safetensors", tmp_path), tmp_path / "gru.keras"
     found = list(converting.compared(source, target, converting.convert(source, target)))
     assert [str(each) for each in found][1] == "gru.keras in Keras: running it needs keras: pip install keras"
     assert [each.largest is None for each in found] == [False, True, False]
+
+
+def test_a_library_without_the_one_that_it_is_built_on_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keras.py").write_text("import no_such_backend.core")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    with pytest.raises(MissingPackage, match=r"needs keras, which is there but lacks no_such_backend .*KERAS_BACKEND"):
+        needed("keras", "this")
+
+
+def test_names_are_those_of_torch_or_none(tmp_path: Path) -> None:
+    source = written(layer(), "safetensors", tmp_path)
+    with pytest.raises(OptionError, match="names='keras' is not known"):
+        converting.convert(source, tmp_path / "m.keras", names="keras")
+
+
+def test_capitals_in_a_suffix_are_the_same(tmp_path: Path) -> None:
+    for name in ("A.KERAS", "B.Weights.H5"):
+        interop.to_keras(layer(), tmp_path / name)
+        assert interop.from_keras(tmp_path / name).parameters()
 
 
 # -- layers in a graph -------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from tinygrad_rnn.errors import ConversionError, OptionError, ShapeError, Tinygr
 from tinygrad_rnn.interop import from_keras, packing, to_keras
 from tinygrad_rnn.interop.cells import VariedGRU, VariedLSTM, VariedRNN, activation
 from tinygrad_rnn.interop.keras_ import files as keras_files
-from tinygrad_rnn.interop.keras_ import reading as keras_reading
+from tinygrad_rnn.interop.keras_ import layers as keras_layers
 from tinygrad_rnn.interop.keras_.config import walking_order
 from tinygrad_rnn.interop.layers import Final, Layers
 from tinygrad_rnn.interop.report import Report
@@ -454,8 +454,7 @@ def test_settings_without_effect_here_are_noted():
     for name in ("dropout", "recurrent_dropout", "kernel_regularizer", "bias_constraint", "return_sequences"):
         assert f" {name}" in notes
     theirs.trainable = False
-    from_keras(theirs, report=report)
-    assert any("learns here" in note for note in report.notes)
+    assert not from_keras(theirs, report=report).parameters()
     stateful = L.GRU(H, stateful=True)
     stateful.build((N, T, I))
     from_keras(filled(stateful), report=report)
@@ -522,7 +521,7 @@ def test_weights_of_other_sizes_than_the_settings_say(tmp_path):
 
 
 MUTANTS = {name: (packing, *change) for name, change in READINGS.items()} | {
-    "activations exchanged": (keras_reading, "_activations", "GRUCell: (f, g)", "GRUCell: (g, f)"),
+    "activations exchanged": (keras_layers, "_activations", "GRUCell: (f, g)", "GRUCell: (g, f)"),
 }  # fmt: skip
 
 
@@ -554,3 +553,35 @@ def test_names_that_keras_does_not_take_are_changed(tmp_path):
     to_keras(Layers(layers, layers), tmp_path / "m.keras")
     theirs = keras.models.load_model(tmp_path / "m.keras")
     assert [each.name for each in theirs.layers] == ["encoder_gru", "encoder_head"]
+
+
+def test_what_is_frozen_stays_so(tmp_path):
+    theirs = summary()
+    theirs.layers[1].trainable = False
+    theirs.save(tmp_path / "theirs.keras")
+    for source in (theirs, tmp_path / "theirs.keras"):
+        ours = from_keras(source)
+        assert [bool(ours[each.name].parameters()) for each in theirs.layers if each.weights] == [True, False, True]
+    to_keras(ours, tmp_path / "ours.keras")
+    for back in (to_keras(ours), keras.models.load_model(tmp_path / "ours.keras")):
+        assert [bool(each.trainable_weights) for each in back.layers if each.weights] == [True, False, True]
+
+
+def test_both_directions_are_frozen_or_one_of_them():
+    theirs = L.Bidirectional(L.LSTM(H, return_sequences=True))
+    theirs.build((N, T, I))
+    filled(theirs).trainable = False
+    assert not from_keras(theirs).parameters()
+    ours = tg.nn.LSTM(I, H, bidirectional=True, batch_first=True)
+    for parameter in ours.cells[1].parameters():
+        parameter.requires_grad = False
+    back = to_keras(ours)
+    assert [bool(each.trainable_weights) for each in (back.forward_layer, back.backward_layer)] == [True, False]
+    assert len(from_keras(back).parameters()) == 3
+
+
+def test_a_weight_that_is_frozen_alone_is_named():
+    head, report = tg.nn.Linear(I, H), Report()
+    head.b.requires_grad = False
+    assert to_keras(head, report=report).trainable
+    assert "linear has b frozen here; Keras freezes layers as a whole" in str(report)

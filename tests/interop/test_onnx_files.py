@@ -136,7 +136,7 @@ def test_every_truncation(tmp_path):
 
 def test_without_onnx(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingPackage, match=r"pip install tinygrad_rnn\[onnx\]"):
+    with pytest.raises(MissingPackage, match=r"pip install 'tinygrad_rnn\[onnx\]'"):
         from_onnx("model.onnx")
 
 

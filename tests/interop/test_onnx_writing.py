@@ -211,7 +211,7 @@ def test_a_layer_from_torch_computes_what_torch_computes():
     torch = pytest.importorskip("torch")
     theirs = torch.nn.GRU(I, H)
     arrays = {name.removesuffix("_l0"): value.detach().numpy() for name, value in theirs.named_parameters()}
-    ours = packing.layer_of([packing.unpacked(packing.convention("torch", nn.GRUCell), arrays)])
+    ours = packing.layer_of([packing.unpacked(packing.convention("torch", nn.GRUCell), arrays, report=Report())])
     x, h_0 = (np.random.default_rng(4).normal(size=s).astype(np.float32) for s in ((6, 3, I), (1, 3, H)))
     with torch.no_grad():
         expected = [each.numpy() for each in theirs(torch.from_numpy(x), torch.from_numpy(h_0))]
@@ -479,7 +479,7 @@ def test_models_whose_inputs_are_not_known_ask_for_them():
 
 def test_without_onnx_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingPackage, match=r"to_onnx needs onnx .*pip install onnx"):
+    with pytest.raises(MissingPackage, match=r"to_onnx needs onnx .*pip install 'tinygrad_rnn\[onnx\]'"):
         to_onnx(nn.GRU(I, H))
 
 

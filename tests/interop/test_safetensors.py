@@ -20,6 +20,7 @@ from tinygrad_rnn import errors, nn
 from tinygrad_rnn.interop import (  # fmt: skip
     Final,
     Layers,
+    Report,
     cells,
     description,
     from_torch,
@@ -27,6 +28,7 @@ from tinygrad_rnn.interop import (  # fmt: skip
     read,
     safetensors_,
     save,
+    save_arrays,
     torch_state,
 )
 from tinygrad_rnn.train import LanguageModel
@@ -109,7 +111,9 @@ def test_a_module_of_ones_own_is_filled(path):
     fresh = Own()
     assert load(path, into=fresh) is fresh
     same(fresh, module)
-    with pytest.raises(errors.ConversionError, match=r"load\(path, into=module\), or say more, with from_torch\(read"):
+    with pytest.raises(
+        errors.ConversionError, match=r"load\(path, into=module\), or say more, with load\(path, layers="
+    ):
         load(path)
 
 
@@ -428,3 +432,19 @@ def test_a_place_that_is_no_file_is_named(tmp_path):
         load(tmp_path)
     with pytest.raises(errors.FileError, match="there is no file"):
         load(str(tmp_path / "none.safetensors"))
+
+
+def test_what_a_file_does_not_say_is_said_with_layers(path):
+    embedding = with_numbers(nn.Embedding(5, 3))
+    save_arrays({"weight": embedding.W.numpy()}, path)
+    with pytest.raises(errors.ConversionError, match=r"load\(path, layers="):
+        load(path)
+    report = Report()
+    same(load(path, layers={"": "Embedding"}, report=report), embedding)
+    assert [move.target for move in report.moves] == ["W"]
+    with pytest.raises(errors.OptionError, match=r"into= already knows it"):
+        load(path, embedding, layers={"": "Embedding"})
+    with pytest.raises(errors.OptionError, match=r"into=\.\.\.\) takes a Module, not list"):
+        load(path, [])
+    with pytest.raises(errors.OptionError, match="load takes the path of a file, not int"):
+        load(3)

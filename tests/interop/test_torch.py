@@ -14,9 +14,10 @@ from interop.wrong import NO_START, READINGS
 from mutants import mutated
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import errors, nn
+from tinygrad_rnn import errors, interop, nn
 from tinygrad_rnn.interop import Final, Layers, Report, from_torch, packing, to_torch, torch_state
 from tinygrad_rnn.interop.cudnn import from_cudnn, to_cudnn
+from tinygrad_rnn.interop.torch_ import modules as torch_modules
 from tinygrad_rnn.interop.torch_ import reading as torch_reading
 from tinygrad_rnn.train import LanguageModel
 
@@ -138,7 +139,7 @@ WRONG = {name: ("GRU", spoiling(packing, *change)) for name, change in READINGS.
     "second bias ignored": ("LSTM", spoiling(packing, *READINGS["the recurrent bias ignored"])),
     "directions swapped": ("LSTM", spoiling(torch_reading, "suffixes", '("", "_reverse")[', '("_reverse", "")[')),
     "activation forgotten": ("RNN relu", lambda patch: patch.setitem(
-        torch_reading.SETTINGS, "RNN", lambda module, report: {})),
+        torch_modules.SETTINGS, "RNN", lambda module, report: {})),
 }  # fmt: skip
 
 
@@ -513,3 +514,35 @@ def test_the_vector_of_cudnn_is_that_of_torch(name, bidirectional):
     agree(ours(layer, x, starts), theirs(module, x, starts))
     again = from_cudnn(to_cudnn(layer), kind.__name__, I, H, 2, bidirectional=bidirectional, **given)
     agree(ours(again, x, starts), theirs(module, x, starts))
+
+
+def test_what_is_no_module_is_refused_in_one_way(tmp_path):
+    for function in (to_torch, torch_state, to_cudnn, lambda each: interop.save(each, tmp_path / "m.safetensors")):
+        with pytest.raises(errors.OptionError, match=r"takes a .*, not int"):
+            function(1)
+    with pytest.raises(errors.OptionError, match=r"from_torch takes a torch\.nn\.Module"):
+        from_torch(1)
+
+
+def test_a_sequential_with_a_forward_of_its_own_has_no_known_order():
+    class Own(nn.Sequential):
+        def forward(self, x):
+            return x
+
+    own = Own(nn.Linear(I, H), nn.Linear(H, 2))
+    assert torch_state(own).keys() == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    with pytest.raises(errors.ConversionError, match="Own is Python code"):
+        to_torch(own)
+
+
+def test_a_function_alone_is_a_model_of_one_layer():
+    model = from_torch(torch.nn.Tanh())
+    agree([model(tg.ones((2, 3))).numpy()], [np.tanh(np.ones((2, 3), "float32"))], "float32")
+    assert isinstance(to_torch(model), torch.nn.Tanh)
+
+
+def test_a_state_dict_holds_nothing_of_what_is_frozen_and_the_report_says_so():
+    linear, report = nn.Linear(I, H), Report()
+    linear.b.requires_grad = False
+    torch_state(linear, report=report)
+    assert report.notes == ["frozen here, which a state_dict does not hold: b"]

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...backend import Array
 from ...errors import ConversionError, FileError
-from ..files import content, needed
+from ..files import content, needed, widened
 
 SHARED = 4
 """How often over tensors may take the bytes of one file of external data: tied weights do so twice."""
@@ -67,7 +67,7 @@ def parsed(source: Any) -> tuple[Any, Path | None]:
 
     Raises: FileError; MissingPackage without onnx.
     """
-    onnx = needed("onnx", "reading ONNX", "tinygrad_rnn[onnx]")
+    onnx = needed("onnx", "reading ONNX")
     if isinstance(source, onnx.ModelProto):
         return source, None
     path = Path(source)
@@ -79,7 +79,7 @@ def from_bytes(data: bytes, what: str = "this model") -> Any:
 
     Raises: FileError, if they hold none; MissingPackage without onnx.
     """
-    onnx = needed("onnx", "reading ONNX", "tinygrad_rnn[onnx]")
+    onnx = needed("onnx", "reading ONNX")
     model = onnx.ModelProto()
     _check_parts(data, model.DESCRIPTOR, what)
     try:
@@ -173,7 +173,7 @@ class Arrays:
         if len(raw) != size * bytes_each:
             raise FileError(f"{what} of dimensions {dims} needs {size * bytes_each:,} bytes, and has {len(raw):,}")
         if tensor.data_type == BFLOAT16:
-            return _widened(np.frombuffer(raw, "<u2")).reshape(dims)
+            return widened(np.frombuffer(raw, "<u2")).reshape(dims)
         if data_type.dtype == "?":
             return (np.frombuffer(raw, "u1") != 0).reshape(dims)
         return np.frombuffer(raw, data_type.dtype).astype(dtype, copy=False).reshape(dims)
@@ -236,10 +236,5 @@ def _numbers(tensor: Any, field: str, what: str, dims: list[int], dtype: np.dtyp
         )
     if tensor.data_type in (10, BFLOAT16):
         bits = np.array(found, np.int64).astype(np.uint16)
-        return (_widened(bits) if tensor.data_type == BFLOAT16 else bits.view(np.float16)).reshape(dims)
+        return (widened(bits) if tensor.data_type == BFLOAT16 else bits.view(np.float16)).reshape(dims)
     return np.array(found, {"float_data": np.float32, "double_data": np.float64}.get(field)).astype(dtype).reshape(dims)
-
-
-def _widened(bits: Array) -> Array:
-    """bfloat16, as the upper halves of float32."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
