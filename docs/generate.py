@@ -388,6 +388,8 @@ def convention_row(row: Convention) -> str:
     """One line of the table of conventions."""
     arrays = "; ".join(f"`{names}` {what}" for what, names in slot_words(row).items())
     extra = [row.note] if row.note else []
+    if row.peepholes is not None:
+        extra.append(f"peepholes {row.peepholes.name} in the order {', '.join(row.peepholes.gates)}")
     if row.states == "ch":
         extra.append("hands on (c, h)")
     if len(row.activations) > 1 or row.activations == ("relu",):

@@ -13,7 +13,7 @@ from mutants import mutated
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, optim
 from tinygrad_rnn.errors import ConversionError, DtypeError, OptionError, ShapeError
-from tinygrad_rnn.interop import OnnxModel, from_onnx
+from tinygrad_rnn.interop import OnnxModel, as_layers, from_onnx
 from tinygrad_rnn.interop.onnx_ import reading as onnx_reading
 from tinygrad_rnn.interop.report import Report
 
@@ -280,21 +280,13 @@ def test_a_cell_in_the_body_of_a_scan():
     W, U, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((E, 2 * H), (H, 2 * H), (2 * H,)))
     x, h = rng.standard_normal((T, N, E)).astype(np.float32), rng.standard_normal((N, H)).astype(np.float32)
     steps = [
-        ("MatMul", ["x", "W"], ["a"]),
-        ("MatMul", ["h", "U"], ["c"]),
-        ("Add", ["a", "c"], ["d"]),
-        ("Add", ["d", "b"], ["e"]),
-    ]
-    steps += [("Split", ["e"], ["za", "na"]), ("Sigmoid", ["za"], ["z"]), ("Tanh", ["na"], ["n"])]
-    steps += [
-        ("Sub", ["n", "h"], ["g"]),
-        ("Mul", ["z", "g"], ["p"]),
-        ("Add", ["h", "p"], ["h_next"]),
-        ("Identity", ["h_next"], ["y"]),
-    ]
+        ("MatMul", "xW", "a"), ("MatMul", "hU", "c"), ("Add", "ac", "d"), ("Add", "db", "e"), ("Split", "e", "pq"),
+        ("Sigmoid", "p", "z"), ("Tanh", "q", "n"), ("Sub", "nh", "g"), ("Mul", "zg", "s"), ("Add", "hs", "k"),
+        ("Identity", "k", "y"),
+    ]  # fmt: skip
     extra = {"Split": {"axis": 1, "num_outputs": 2}}
     nodes = [helper.make_node(op, ins, outs, **extra.get(op, {})) for op, ins, outs in steps]
-    body = helper.make_graph(nodes, "step", [info("h", h), info("x", x[0])], [info("h_next", h), info("y", h)])
+    body = helper.make_graph(nodes, "step", [info("h", h), info("x", x[0])], [info("k", h), info("y", h)])
     scan = helper.make_node("Scan", ["h_0", "X"], ["h_n", "Y"], body=body, num_scan_inputs=1)
     proto = model([scan], {"X": x, "h_0": h}, ["h_n", "Y"], {"W": W, "U": U, "b": b})
     made = from_onnx(proto)
@@ -322,7 +314,7 @@ def test_bodies_that_use_a_name_again():
 
     node = helper.make_node("If", ["c"], ["z"], then_branch=branch(2.0), else_branch=branch(5.0))
     made = from_onnx(model([node], {"X": np.ones(3, np.float32), "c": np.array(True)}, ["z"]))
-    assert sorted(made.weights) == ["w", "w#2"]
+    assert sorted(made.weights) == ["w", "w_2"]
     assert [made(np.ones(3, np.float32), np.array(c)).tolist() for c in (True, False)] == [[2.0] * 3, [5.0] * 3]
 
 
@@ -367,3 +359,21 @@ def test_a_path_is_text_or_a_path(tmp_path):
     onnx.save(proto, tmp_path / "model.onnx")
     assert isinstance(from_onnx(tmp_path / "model.onnx"), OnnxModel)
     assert isinstance(from_onnx(str(tmp_path / "model.onnx")), OnnxModel)
+
+
+@pytest.mark.parametrize("op, attributes, function", [
+    ("Elu", {}, tg.elu), ("Elu", {"alpha": 1.01}, None), ("LeakyRelu", {"alpha": 0.01}, tg.leaky_relu),
+    ("LeakyRelu", {"alpha": 0.0101}, None), ("Gelu", {}, tg.gelu), ("Gelu", {"approximate": "tanh"}, None),
+    ("LogSoftmax", {}, tg.log_softmax), ("Softplus", {}, tg.softplus),
+])  # fmt: skip
+def test_functions_between_layers_are_found_where_they_are_the_usual_ones(op, attributes, function):
+    rng = np.random.default_rng(4)
+    weights = {"l.W": rng.normal(size=(4, 3)).astype(np.float32), "l.b": rng.normal(size=3).astype(np.float32)}
+    nodes = [helper.make_node("Gemm", ["X", "l.W", "l.b"], ["y"]), helper.make_node(op, ["y"], ["z"], **attributes)]
+    proto = model(nodes, {"X": rng.normal(size=(5, 4)).astype(np.float32)}, ["z"], weights)
+    proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
+    if function is None:
+        with pytest.raises(ConversionError, match=f"{op}.* is no part of a layer"):
+            as_layers(from_onnx(proto))
+    else:
+        assert list(as_layers(from_onnx(proto)).layers.values())[1] is function

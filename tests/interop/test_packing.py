@@ -17,6 +17,8 @@ import pytest
 from golden.elsewhere import CASES
 from golden.loops import H, I, N, T, filled
 from golden.make_interop import FILE, given, row_of, run
+from interop.modules import leaves, with_numbers
+from interop.wrong import NO_START, READINGS
 from mutants import mutated
 
 import tinygrad_rnn as tg
@@ -34,9 +36,8 @@ def over_time(cell, x, states):
     """What a cell of ours makes of x (T, N, I): its outputs, and its final states by their letters."""
     layer = pack.layer_of([cell])
     starts = {f"{name}_0": tg.stack([tg.tensor(states[name])]) for name in cell.states}
-    output, finals = layer(x, **starts)
-    finals = finals if isinstance(finals, tuple) else (finals,)
-    return output.numpy(), {name: final.numpy()[0] for name, final in zip(cell.states, finals)}
+    output, *finals = leaves(layer(x, **starts))
+    return output, {name: final[0] for name, final in zip(cell.states, finals)}
 
 
 def settings_of(case):
@@ -94,27 +95,22 @@ def test_a_wrong_order_of_gates_is_caught(name, monkeypatch):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_transposed_matrix_is_caught(name, monkeypatch):
-    blocks = pack._blocks
-    monkeypatch.setattr(pack, "_blocks", lambda slot, piece: [
-        block.T if block.shape == (H, H) else block for block in blocks(slot, piece)])  # fmt: skip
+    mutated(monkeypatch, pack, *READINGS["the recurrent matrix transposed"])
     with pytest.raises(AssertionError):
         held_against_golden(name)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_ignored_initial_state_is_caught(name, monkeypatch):
-    checked = nn.Recurrent._checked_state
-    monkeypatch.setattr(nn.Recurrent, "_checked_state", lambda self, state, N, name: checked(self, None, N, name))
+    mutated(monkeypatch, *NO_START)
     with pytest.raises(AssertionError):
         held_against_golden(name)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if row_of(CASES[name]).recurrent_bias])
 def test_an_ignored_recurrent_bias_is_caught(name, monkeypatch):
-    if row_of(CASES[name]).reset == "after":
-        mutated(monkeypatch, pack, "_cell", '"n" in c', "False")
-    else:
-        mutated(monkeypatch, pack, "_cell", "c.get(gate, 0)", "0")
+    inside = row_of(CASES[name]).reset == "after"
+    mutated(monkeypatch, pack, *READINGS[f"the {'bias inside of the reset' if inside else 'recurrent bias'} ignored"])
     with pytest.raises(AssertionError):
         held_against_golden(name)
 
@@ -146,10 +142,7 @@ def test_a_forgotten_offset_is_caught(monkeypatch):
 
 
 def filled_cell(kind, **settings):
-    cell = kind(I, H, dtype=np.float64, **settings)
-    for name, parameter in cell.named_parameters():
-        parameter.assign_(filled(name, *parameter.shape))
-    return cell
+    return with_numbers(kind(I, H, dtype=np.float64, **settings))
 
 
 def cells_for(row):

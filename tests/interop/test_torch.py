@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from golden.loops import filled
+from interop.modules import leaves, with_numbers
+from interop.wrong import NO_START, READINGS
 from mutants import mutated
 
 import tinygrad_rnn as tg
@@ -76,9 +77,7 @@ def theirs(module, x, starts, lengths=None):
 
 
 def ours(layer, x, starts, lengths=None):
-    output, finals = layer(x, **dict(zip(("h_0", "c_0"), starts)), lengths=lengths)
-    finals = finals if isinstance(finals, tuple) else (finals,)
-    return [each.numpy() for each in (output, *finals)]
+    return leaves(layer(x, **dict(zip(("h_0", "c_0"), starts)), lengths=lengths))
 
 
 def agree(found, wanted, dtype="float64"):
@@ -132,32 +131,17 @@ def test_the_convention_of_torch_is_kept_verbatim():
     np.testing.assert_array_equal(from_torch(module).cells[0].c.numpy(), module.bias_hh_l0.detach().numpy()[2 * H :])
 
 
-WRONG = {
-    "order of gates": ("GRU", lambda patch: patch.setattr(
-        packing, "CONVENTIONS", tuple(map(_with_gates, packing.CONVENTIONS)))),
-    "transposed matrix": ("GRU", lambda patch: patch.setattr(packing, "_blocks", _transposing(packing._blocks))),
-    "initial state ignored": ("GRU", lambda patch: patch.setattr(
-        nn.Recurrent, "_checked_state", _without_state(nn.Recurrent._checked_state))),
-    "recurrent bias ignored": ("GRU", lambda patch: mutated(patch, packing, "_cell", '"n" in c', "False")),
-    "second bias ignored": ("LSTM", lambda patch: mutated(patch, packing, "_cell", "c.get(gate, 0)", "0")),
-    "directions swapped": ("LSTM", lambda patch: mutated(
-        patch, torch_reading, "suffixes", '("", "_reverse")[', '("_reverse", "")[')),
+def spoiling(*change):
+    return lambda patch: mutated(patch, *change)
+
+
+WRONG = {name: ("GRU", spoiling(packing, *change)) for name, change in READINGS.items()} | {
+    "initial state ignored": ("GRU", spoiling(*NO_START)),
+    "second bias ignored": ("LSTM", spoiling(packing, *READINGS["the recurrent bias ignored"])),
+    "directions swapped": ("LSTM", spoiling(torch_reading, "suffixes", '("", "_reverse")[', '("_reverse", "")[')),
     "activation forgotten": ("RNN relu", lambda patch: patch.setitem(
         torch_modules.SETTINGS, "RNN", lambda module, report: {})),
 }  # fmt: skip
-
-
-def _with_gates(row):
-    swap = str.maketrans("rz", "zr")
-    return replace(row, slots=tuple(slot._replace(gates=slot.gates.translate(swap)) for slot in row.slots))
-
-
-def _transposing(blocks):
-    return lambda slot, piece: [b.T if b.shape == (H, H) else b for b in blocks(slot, piece)]
-
-
-def _without_state(checked):
-    return lambda self, state, batch, name: checked(self, None, batch, name)
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -367,10 +351,8 @@ def test_tied_weights_are_spoken_of():
 @pytest.mark.parametrize("cell", ["rnn", "minimal_gru", "lstm", "gru"])
 def test_a_language_model_goes_to_torch(cell):
     settings = {"reset": "after"} if cell == "gru" else {}
-    model, report = LanguageModel(7, I, H, 2, cell=cell, rng=np.random.default_rng(3), **settings), Report()
-    for k, parameter in enumerate(model.parameters()):
-        parameter.assign_(filled(str(k), *parameter.shape).astype(np.float32))
-    there = to_torch(model, report=report)
+    model, report = LanguageModel(7, I, H, 2, cell=cell, **settings), Report()
+    there = to_torch(with_numbers(model), report=report)
     logits, _ = model(IDS)
     agree([there(torch.tensor(IDS)).detach().numpy()], [logits.numpy()], "float32")
     assert any("no simplified GRU" in note for note in report.notes) is (cell == "minimal_gru")
@@ -380,9 +362,7 @@ def test_a_language_model_goes_to_torch(cell):
 @pytest.mark.parametrize("kind", [nn.MinimalGRU, lambda *a, **o: nn.GRU(*a, reset="after", **o), nn.LSTM])
 @pytest.mark.parametrize("bias", [True, False])
 def test_layers_of_ours_compute_the_same_there(kind, bias):
-    layer = kind(I, H, 2, bidirectional=True, bias=bias, dtype=np.float64)
-    for name, parameter in layer.named_parameters():
-        parameter.assign_(filled(name, *parameter.shape))
+    layer = with_numbers(kind(I, H, 2, bidirectional=True, bias=bias, dtype=np.float64))
     there = to_torch(layer)
     x, starts = inputs(there)
     agree(theirs(there, x, starts), ours(layer, x, starts))
@@ -438,11 +418,10 @@ def test_half_precision_stays_and_bfloat16_becomes_what_holds_it():
 
 
 def test_arrays_of_the_other_byte_order_become_those_of_this_machine(tmp_path):
-    native = made(torch.nn.GRU).state_dict()
-    swapped = {name: array.numpy().astype(">f8") for name, array in native.items()}
-    layer = from_torch(swapped)
+    native = numbers(torch.nn.Linear(I, H)).state_dict()
+    layer = from_torch({name: array.numpy().astype(">f4") for name, array in native.items()})
     assert all(own.dtype.isnative for own in layer.parameters())
-    np.testing.assert_array_equal(to_torch(layer).weight_hh_l0.detach(), native["weight_hh_l0"])
+    np.testing.assert_array_equal(to_torch(layer).weight.detach(), native["weight"])
     save(layer, tmp_path / "model.safetensors")
 
 

@@ -13,8 +13,8 @@ from golden.loops import H, I, N, T, filled
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
+from tinygrad_rnn.core.modes import listening
 from tinygrad_rnn.errors import BackendError, DtypeError, OptionError, ShapeError
-from tinygrad_rnn.nn.recurrent import taken_whole
 
 KINDS = {
     "RNN": (nn.RNN, {}),
@@ -485,15 +485,17 @@ def test_options_that_are_none():
 def test_whoever_takes_layers_whole_sees_them_in_place_of_their_operations():
     layer, x, seen = nn.LSTM(I, H, batch_first=True), tg.tensor(filled("x", N, T, I), dtype=np.float32), []
 
-    def take(layer, x, initial, lengths):
-        seen.append((layer, x.shape, initial, lengths))
-        return layer._over_time(x, initial, lengths)
+    class Whole:
+        def __call__(self, op, inputs, options, result):
+            pass
 
-    token = taken_whole.set(take)
-    try:
+        def layer(self, layer, x, initial, lengths):
+            seen.append((layer, x.shape, initial, lengths))
+            with listening(None):
+                return layer._over_time(x, initial, lengths)
+
+    with listening(Whole()):
         output, _ = layer(x, lengths=[1] * N)
-    finally:
-        taken_whole.reset(token)
     assert seen == [(layer, (T, N, I), (None, None), [1] * N)]
     np.testing.assert_array_equal(output.numpy(), layer(x, lengths=[1] * N)[0].numpy())
     assert len(seen) == 1

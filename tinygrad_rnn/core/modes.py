@@ -46,7 +46,11 @@ class Scope:
 
 
 Listener = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
-"""(primitive, inputs, options, result): what `listening` calls."""
+"""(primitive, inputs, options, result): what `listening` calls.
+
+One that has a method `layer` takes recurrent layers as a whole: it is called in place of their operations, see
+`nn.recurrent`.
+"""
 
 
 @dataclass(slots=True, eq=False)

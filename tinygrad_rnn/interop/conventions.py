@@ -40,7 +40,7 @@ class Convention:
     offsets: what it adds to the bias of a gate while it runs, which is not in its arrays.
     bias_optional: whether it can do without all biases. states: in which order it hands on its states.
     start: how its weights begin, if nobody says otherwise. note: what else differs.
-    source: where it says so.
+    source: where it says so. peepholes: the array of those of an LSTM that can have them; few cells do.
     """
 
     key: str
@@ -56,6 +56,7 @@ class Convention:
     start: str = ""
     note: str = ""
     source: str = ""
+    peepholes: Slot | None = None
 
     @property
     def order(self) -> str:
@@ -152,7 +153,8 @@ CONVENTIONS: tuple[Convention, ...] = (
     ),
     Convention(
         "onnx", "LSTM", LSTMCell, (*_packed("iofg", "rows", "W", "R"), Slot("B", "bc", "iofg")), states="hc",
-        start="none", note="calls the candidate c; peepholes P in the order i, o, f; input_forget", source=ONNX_SOURCE,
+        start="none", note="calls the candidate c; input_forget", source=ONNX_SOURCE,
+        peepholes=Slot("P", "P", "iof"),
     ),
     # Flax
     Convention(
@@ -238,5 +240,5 @@ CONVENTIONS: tuple[Convention, ...] = (
     ),
 )  # fmt: skip
 
-PEEPHOLES = Slot("P", "P", "iof")
-"""Of an LSTM of ONNX, which is not one of the arrays of its row, as few cells have it: a vector for each direction."""
+PEEPHOLES = Slot("P", "P", "ifo")
+"""Those of `VariedLSTMCell`, in this package's order."""

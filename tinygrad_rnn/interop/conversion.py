@@ -22,9 +22,9 @@ from ..errors import ConversionError, MissingPackage, OptionError, OutputError, 
 from ..nn.module import Module
 from ..nn.recurrent import Recurrent
 from ..train.loop import load_model
+from .calling import use_of
 from .files import PICKLES, named, needed, refuse_pickle
 from .keras_ import from_keras, to_keras
-from .onnx_.calling import use_of
 from .onnx_.layers import as_layers
 from .onnx_.reading import OnnxModel, from_onnx
 from .onnx_.writing import to_onnx

@@ -36,8 +36,8 @@ PLAIN: dict[str, tuple[Any, Callable[[Any], dict[str, Any]]]] = {
 }
 """Other layers, with what reads off their settings."""
 
-MOST_PARTS = 10_000
-"""How many layers and cells a description may name."""
+MOST_PARTS, DEEPEST = 1_000, 20
+"""How many layers and cells a description may name, and how many of them one inside another; no real model has more."""
 
 MADE: dict[str, Callable[[Mapping[str, Any], Description], Any]] = {
     "Sequential": lambda parts, own: Sequential(*parts.values()),
@@ -56,7 +56,12 @@ def _language_model(*, embedding: Any, recurrent: Any, head: Any) -> LanguageMod
 
 def described(module: Module) -> Description | None:
     """The description of a module; None for one that is more than its settings say, such as code or shared weights."""
-    found = _described(module)
+    try:
+        found = _described(module)
+        if found is not None:
+            _need(found, [MOST_PARTS])
+    except (FileError, RecursionError):  # more of them than a file may name
+        return None
     return found if found is not None and _form(_built(found)) == _form(module) else None
 
 
@@ -126,19 +131,19 @@ def built(description: Any, room: int) -> Any:
             raise FileError(f"the description speaks of {needed:,} bytes of weights, and the file has {room:,}")
         with warnings.catch_warnings(action="ignore"):  # whoever made the module was warned
             return _built(description)
-    except RecursionError:
-        raise FileError("the description is nested too deeply") from None
     except FileError:
         raise
     except (TinygradError, LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FileError(f"the description is wrong ({type(error).__name__}: {error})") from None
 
 
-def _need(description: Any, left: list[int]) -> int:
-    """How many bytes the weights take at the least; left: how many parts may still come."""
+def _need(description: Any, left: list[int], depth: int = 0) -> int:
+    """How many bytes the weights take at the least; left: how many parts may still come. depth: of this one."""
     _count(left, 1)
+    if depth > DEEPEST:
+        raise FileError(f"the description has layers within layers more than {DEEPEST} deep")
     if "parts" in description:
-        return sum(_need(part, left) for part in description["parts"].values())
+        return sum(_need(part, left, depth + 1) for part in description["parts"].values())
     if "function" in description:
         return 0
     settings = description["settings"]

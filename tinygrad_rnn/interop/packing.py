@@ -19,7 +19,7 @@ from ..nn import fused, options
 from ..nn.cells import Cell, GRUCell, LSTMCell, MinimalGRUCell, RNNCell
 from ..nn.recurrent import GRU, LSTM, RNN, MinimalGRU, Recurrent
 from .cells import SIGMOID, VARIED
-from .conventions import CONVENTIONS, Convention, Slot
+from .conventions import CONVENTIONS, PEEPHOLES, Convention, Slot
 from .report import Report
 
 Parts = dict[str, dict[str, Array]]
@@ -112,10 +112,14 @@ def unpacked(
     Raises: OptionError for arrays that are missing or unknown; ShapeError, DtypeError.
     """
     found = {name: tensor(array, backend="numpy").numpy() for name, array in arrays.items()}
-    _check_names(row, found, owner)
-    parts = _parts(row, found, owner)
+    seen = row.peepholes if settings.get("peepholes") else None
+    weights = {name: array for name, array in found.items() if seen is None or name != seen.name}
+    _check_names(row, weights, owner)
+    parts = _parts(row, weights, owner)
     cell = _cell(row, parts, kind or row.cell, settings)
-    for slot in row.slots:
+    if seen is not None:
+        cast(Any, cell).P.assign_(_reordered(found[seen.name], seen, PEEPHOLES))
+    for slot in (*row.slots, *filter(None, [seen])):
         if slot.name in found:
             _note(report, row, slot, cell, (f"{owner}{slot.name}", found[slot.name].shape), to, out=False)
     return cell
@@ -201,20 +205,25 @@ def _blocks(slot: Slot, piece: Array) -> list[Array]:
 
 
 def packed(
-    cell: Cell, row: Convention, *, owner: str = "", report: Report, to: str = "", varied: bool = False
-) -> dict[str, Array]:
+    cell: Cell, row: Convention, *, owner: str = "", report: Report, to: str = "", after: str = "",
+    varied: bool = False,
+) -> dict[str, Array]:  # fmt: skip
     """The arrays that a library's cell needs to compute what this one computes.
 
-    owner, report, to: as in `unpacked`, seen from here.
+    owner, report, to: as in `unpacked`, seen from here. after: what goes behind the names of the library's arrays.
     varied: whether the caller writes down himself what the cells of `VARIED` have beyond ours, which else is refused.
 
     Raises: ConversionError with the reason, where there are none.
     """
     parts = parts_for(row, cell, varied)
     arrays = arrays_of(row, parts)
-    for slot in row.slots:
+    peepholes = getattr(cell, "P", None)
+    if row.peepholes is not None and peepholes is not None:
+        arrays[row.peepholes.name] = _reordered(peepholes.numpy(), PEEPHOLES, row.peepholes)
+    for slot in (*row.slots, *filter(None, [row.peepholes])):
         if slot.name in arrays:
-            _note(report, row, slot, cell, (f"{to}{slot.name}", arrays[slot.name].shape), owner, out=True)
+            theirs = f"{to}{slot.name}{after}", arrays[slot.name].shape
+            _note(report, row, slot, cell, theirs, owner, out=True)
     return arrays
 
 
@@ -267,6 +276,12 @@ def _joined(slot: Slot, blocks: list[Array]) -> Array:
     return together.reshape(-1, *together.shape[2:])
 
 
+def _reordered(array: Array, source: Slot, target: Slot) -> Array:
+    """A block for each gate, from one slot's order to another's."""
+    blocks = dict(zip(source.gates, _blocks(source, array)))
+    return _joined(target, [blocks[gate] for gate in target.gates])
+
+
 def _note(
     report: Report, row: Convention, slot: Slot, cell: Cell, theirs: tuple[str, Any], ours: str, *, out: bool
 ) -> None:  # fmt: skip
@@ -284,9 +299,10 @@ def _note(
 
 def homes(slot: Slot, cell: Cell) -> list[str]:
     """The weights of ours that meet the blocks of a library's array; a second bias has its home in c, or else in b."""
-    own = {name for name in "bc" if getattr(cell, name, None) is not None}
+    own = {name for name in "bcP" if getattr(cell, name, None) is not None}
     inside = "c" in own and "n" in slot.gates
-    found = {"W": ["W"], "U": ["U"], "b": ["b"], "c": ["b"] * (not inside or slot.gates != "n") + ["c"] * inside}
+    found = {"W": ["W"], "U": ["U"], "b": ["b"], "P": ["P"]}
+    found["c"] = ["b"] * (not inside or slot.gates != "n") + ["c"] * inside
     met = dict.fromkeys(name for letter in slot.holds for name in found[letter])
     return [name for name in met if name in own | {"W", "U"}]
 

@@ -34,6 +34,9 @@ VERSION = 1
 MOST_HEADER = 2_000_000
 """The longest header that is read, in bytes: enough for 10,000 arrays, and too little to fill the memory."""
 
+MOST_ARRAYS = 2_000
+"""How many arrays of a file without description become layers: those of 500 recurrent ones, more than models have."""
+
 DTYPES = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "U32": "uint32", "I32": "int32",
     "U64": "uint64", "I64": "int64", "F16": "float16", "F32": "float32", "F64": "float64", "BF16": "uint16",
@@ -114,7 +117,9 @@ def load(
     """The module that was saved; or `into`, with the weights of the file.
 
     A file without a description, such as one that torch saved, goes through `from_torch`, where names and shapes are
-    enough to know what it holds; what they do not tell, such as batch_first, is then as torch has it by default.
+    enough to know what it holds; what they do not tell, such as batch_first, is then as torch has it by default. From
+    such a file up to 2,000 arrays become layers, and from a description up to 1,000 layers and cells, 20 of them one
+    inside another: strangers' files have no say in how long this takes. `into` has no such bounds.
 
     into: takes the weights over by their names, as `load_state_dict` does.
     strict: refuse missing and unexpected names. If not, `into.load_state_dict(read(path)[0], strict=False)` does the
@@ -175,6 +180,9 @@ def _set(path: Path, module: Module, entry: Mapping[str, Any]) -> None:
 def _undescribed(
     path: Path, arrays: Mapping[str, Array], layers: Mapping[str, str | None] | None, report: Report
 ) -> Module:  # fmt: skip
+    if len(arrays) > MOST_ARRAYS:
+        raise FileError(f"{path} has {len(arrays):,} arrays and no description of a module, and up to {MOST_ARRAYS:,} "
+                        "become layers: fill a module of yours, with load(path, into=module)")  # fmt: skip
     if layers is not None:
         with named(path):
             return from_torch(arrays, layers=layers, report=report)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import partial
 from typing import Any, ClassVar
@@ -24,11 +23,6 @@ from .folding import Validity
 from .initializers import Init
 from .layers import Dropout
 from .module import Module
-
-taken_whole: ContextVar[Callable[..., tuple[Tensor, State]] | None] = ContextVar(
-    "tinygrad_rnn_taken_whole", default=None
-)
-"""What sees layers as a whole in place of their operations, with the arguments of `Recurrent._over_time`, or None."""
 
 UNFUSED_REMEDY = f"fused=True takes a fraction of that; or {fused.SMALLER}"
 
@@ -128,8 +122,8 @@ class Recurrent(Module):
         T, N = x.shape[:2]
         what = lambda: f"{type(self).__name__} over T = {T} steps of N = {N} sequences{place()}"  # noqa: E731
         with memory_explained(what, self._remedy):
-            whole = taken_whole.get()
-            return self._over_time(x, initial, lengths) if whole is None else whole(self, x, initial, lengths)
+            taken = getattr(current().listener, "layer", None)  # by a listener that takes layers as a whole
+            return self._over_time(x, initial, lengths) if taken is None else taken(self, x, initial, lengths)
 
     def _remedy(self) -> str:
         """What to do where memory runs out."""

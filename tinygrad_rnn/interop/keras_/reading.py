@@ -14,7 +14,7 @@ from ...nn.module import Module
 from ..files import content, needed
 from ..report import Report
 from . import files
-from .config import layer, plural
+from .config import MOST_LAYERS, layer, plural
 from .guessing import guessed
 from .hdf5 import MAGIC
 from .layers import Reader
@@ -64,8 +64,9 @@ def _from_file(path: Path, layers: Mapping[str, Any] | None, reader: Reader) -> 
         config, weights = files.unzipped(found, str(path))
         return reader.model(reader.chain(config, files.weights(weights, f"{files.WEIGHTS} in {path}")))
     stored = files.weights(found, str(path))
-    if not stored:
-        raise FileError(f"{path} has no weights")
+    if not 0 < len(stored) <= MOST_LAYERS:
+        have = f"weights of {len(stored):,} layers; up to {MOST_LAYERS:,} are read" if stored else "no weights"
+        raise FileError(f"{path} has {have}")
     wanted = dict.fromkeys(sorted(stored)) if layers is None else layers
     if apart := sorted(stored.keys() - wanted.keys()):
         raise OptionError(f"layers= does not name {plural(apart)}, which {path} holds")

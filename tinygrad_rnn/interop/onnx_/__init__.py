@@ -1,9 +1,10 @@
 """ONNX: graphs to modules that run, and modules to graphs.
 
-Reading: `files` (bytes, checked), `program` (the graph, and how it runs), `operators` (the table), `nodes` (recurrent
+Reading: `files` (bytes, checked), `graph` (what it says, and how it runs), `operators` (the table), `nodes` (recurrent
 nodes as layers), `reading` (`from_onnx`), `layers` (the chain of layers that a graph is).
-Writing: `calling` (what goes into a model), `tracing` (what it does, at several sizes), `emission` (primitives as
-nodes), `recurrent` (layers as nodes or Scan), `building` (the graph that is made), `proof`, `writing` (`to_onnx`).
+Writing: `tracing` (what a model does, at several sizes), `emission` (primitives as nodes), `indexing` (x[key]),
+`recurrent` (layers as nodes or Scan), `building` (the graph that is made), `runtime` (onnxruntime), `proof`, `writing`
+(`to_onnx`).
 """
 
 from .layers import as_layers

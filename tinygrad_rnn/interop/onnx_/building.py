@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,14 +14,16 @@ import numpy as np
 from ...backend import Array
 from ...errors import ConversionError
 from .. import files
+from ..names import Names
+from ..nests import mapped
 from ..report import Report
-from . import tracing
-from .tracing import Constant, Counted, Filled, Program, Size, Value
+from .tracing import Constant, Counted, Filled, Program, Size, Traced
 
 Shape = tuple[int | Size, ...]
 
 
-class Item(NamedTuple):
+@dataclass(frozen=True)
+class Item:
     """A value of the graph: its name, its dtype and shape, and its numbers if it is a constant."""
 
     name: str
@@ -40,7 +43,7 @@ class Result(NamedTuple):
     shape: Shape
 
 
-Emitter = Callable[["Graph", list[Any], dict[str, Any], list[Result]], Any]
+Emitter = Callable[["Builder", list[Any], dict[str, Any], list[Result]], Any]
 """(graph, inputs, options, results) -> the name of its result, or a list of them; each input an Item, or a number."""
 
 
@@ -49,37 +52,45 @@ def name_of(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.\[\]=/*+-]", "_", text)
 
 
-class Graph:
+class Shared:
+    """What a graph has in common with all the bodies in it: names, constants, and what is computed once.
+
+    constants: by name. known: the names of constants by their contents, and of sizes by the body and the size.
+    """
+
+    def __init__(self) -> None:
+        self.names = Names()
+        self.constants: dict[str, Array] = {}
+        self.known: dict[Any, str] = {}
+
+
+class Builder:
     """The nodes of a graph, or of the body of a Scan in it; names are unique in all of the model.
 
     emitters: how each operation is written. axes: the length of each axis that may change, as the name of a value, or
         as what makes one. report: takes down what went where. place: the module that is being written.
-    around: the graph that this one is the body in; its constants and sizes are seen here too.
+    shared: what all bodies have in common.
     """
 
-    def __init__(
-        self, emitters: Mapping[str, Emitter], around: Graph | None = None, report: Report | None = None
-    ) -> None:
+    def __init__(self, emitters: Mapping[str, Emitter], report: Report, shared: Shared | None = None) -> None:
         self.onnx: Any = files.needed("onnx", "to_onnx")
-        self.emitters = emitters
-        self.report: Report | None = report if around is None else around.report
-        self.root: Graph = self if around is None else around.root
+        self.emitters, self.report = emitters, report
+        self.shared, self.is_body = shared or Shared(), shared is not None
         self.nodes: list[Any] = []
         self.axes: dict[str, Callable[[], str] | str] = {}
-        self.place: str = "" if around is None else around.place
-        if around is None:
-            self.constants: dict[str, Array] = {}
-            self._shared: dict[Any, str] = {}
-            self._taken: dict[str, int] = {}
+        self.place = ""
+
+    def body(self) -> Builder:
+        """The body of a node of this graph, to be built; constants and sizes of this graph are seen there too."""
+        inner = Builder(self.emitters, self.report, self.shared)
+        inner.place = self.place
+        return inner
 
     # -- names and nodes -----------------------------------------------------------------------------------------
 
     def free(self, wish: str) -> str:
         """A name that nobody has yet."""
-        taken, wish = self.root._taken, name_of(wish)
-        count = taken.get(wish, 0)
-        taken[wish] = count + 1
-        return wish if not count else self.free(f"{wish}.{count}")
+        return self.shared.names.free(name_of(wish))
 
     def add(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
         """A node with one output; returns that output's name."""
@@ -97,12 +108,11 @@ class Graph:
     def constant(self, array: Any, name: str | None = None) -> str:
         """A constant by a name of its own; equal ones of one name, or of none, are stored once."""
         array = np.ascontiguousarray(array) if np.ndim(array) else np.asarray(array)
-        root = self.root
-        key = (name, array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
-        if key not in root._shared:
-            root._shared[key] = root.free(name or "constant")
-            root.constants[root._shared[key]] = array
-        return root._shared[key]
+        key, shared = (name, array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest()), self.shared
+        if key not in shared.known:
+            shared.known[key] = self.free(name or "constant")
+            shared.constants[shared.known[key]] = array
+        return shared.known[key]
 
     def integers(self, numbers: Sequence[int]) -> str:
         """Whole numbers on one axis, as axes, starts and the like are given."""
@@ -137,7 +147,7 @@ class Graph:
         """The length of an axis as an array of one integer."""
         if not isinstance(size, Size):
             return self.integers([size])
-        if (self, size) not in self.root._shared:
+        if (self, size) not in self.shared.known:
             names = [self._axis(letter) for letter in size.axes]
             total = names[0]
             for other in names[1:]:
@@ -146,8 +156,8 @@ class Graph:
                 total = self.add("Mul", total, self.integers([size.factor]))
             if size.offset:
                 total = self.add("Add", total, self.integers([size.offset]))
-            self.root._shared[self, size] = total
-        return self.root._shared[self, size]
+            self.shared.known[self, size] = total
+        return self.shared.known[self, size]
 
     def _axis(self, letter: str) -> str:
         found = self.axes.get(letter)
@@ -208,19 +218,17 @@ class Graph:
                 raise ConversionError(
                     f"{call.name}{f' (in {call.place})' if call.place else ''} has no counterpart in ONNX that the "
                     "package knows of; write the model with other operations, or add how it is written to "
-                    "interop.onnx_emission.EMITTERS"
+                    "tinygrad_rnn.interop.onnx_.emission.EMITTERS"
                 )
             before = len(self.nodes)
-            made = self.emitters[call.name](
-                self, tracing.mapped(found, call.inputs), tracing.mapped(found, call.options), results
-            )
+            made = self.emitters[call.name](self, mapped(found, call.inputs), mapped(found, call.options), results)
             if isinstance(made, str) and (wish := program.runs[0].tensors[call.results[0]].name):
                 made = self._renamed(made, wish, before)
             for number, name, result in zip(call.results, [made] if isinstance(made, str) else made, results):
                 items[number] = Item(name, *result)
                 self._measurable(items[number])
         self.place = outer
-        return tracing.mapped(found, program.outputs)
+        return mapped(found, program.outputs)
 
     def _renamed(self, name: str, wish: str, since: int) -> str:
         """What the youngest node makes, called as the Tensor is, such as a gate after its letter."""
@@ -230,7 +238,7 @@ class Graph:
 
     def _item(self, x: Any, items: Mapping[int, Item]) -> Any:
         """An array of the program as a value of the graph; whatever else as it is."""
-        if isinstance(x, Value):
+        if isinstance(x, Traced):
             return items[x.number]
         if isinstance(x, Constant):
             return Item(self.constant(x.array, x.name), x.array.dtype, x.array.shape, x.array)
@@ -261,14 +269,14 @@ class Graph:
                 outputs[list(outputs).index(item.name)] = wish
             else:
                 self.nodes.append(self.onnx.helper.make_node("Identity", [item.name], [wish], name=self.free(wish)))
-            found.append(item._replace(name=wish))
+            found.append(replace(item, name=wish))
         return found
 
     def finished(self, name: str, inputs: Sequence[Item], outputs: Sequence[Item]) -> Any:
         """The graph in ONNX's form; a constant that no node reads is left out."""
         read = names_read(self.nodes)
-        kept = [self.onnx.numpy_helper.from_array(array, each)
-                for each, array in (self.constants.items() if self is self.root else ()) if each in read]  # fmt: skip
+        constants = {} if self.is_body else self.shared.constants
+        kept = [self.onnx.numpy_helper.from_array(array, each) for each, array in constants.items() if each in read]
         described = [list(map(self._described, items)) for items in (inputs, outputs)]
         return self.onnx.helper.make_graph(self.nodes, name, *described, kept)
 
@@ -287,14 +295,3 @@ def names_read(nodes: Sequence[Any]) -> set[str]:
             if attribute.HasField("g"):
                 found |= names_read(attribute.g.node) | {each.name for each in attribute.g.output}
     return found
-
-
-def leaves(x: Any) -> Iterator[Any]:
-    """What stands in a nest of tuples, lists and dictionaries, in its order."""
-    if isinstance(x, dict):
-        x = list(x.values())
-    if isinstance(x, (tuple, list)) and not isinstance(x, (Item, *tracing.LEAVES)):
-        for each in x:
-            yield from leaves(each)
-    else:
-        yield x

@@ -12,13 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ConversionError
-from .building import Emitter, Graph, Item, Result, Shape
+from .building import Builder, Emitter, Item, Result, Shape
+from .indexing import FIRST, LAST, index, scatter
 from .tracing import Size
-
-LAST, FIRST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
-"""Ends of a slice that goes all the way, forward and backward."""
-
 
 # -- element by element ------------------------------------------------------------------------------------------
 
@@ -36,7 +32,7 @@ def _common(inputs: Sequence[Any]) -> Any:
 def _compared(kind: str, negated: bool = False) -> Emitter:
     """A comparison: its inputs in the dtype in which they meet."""
 
-    def emit(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+    def emit(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
         dtype = _common(inputs)
         dtype = np.dtype(np.int32) if dtype.kind == "b" else dtype  # which not all of them have
         found = g.add(kind, *[g.of(x, dtype) for x in inputs])
@@ -51,7 +47,7 @@ def _formula(write: Callable[..., str], single: str | None = None) -> Emitter:
     single: ONNX's own operation, which is for float32.
     """
 
-    def emit(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+    def emit(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
         x = g.of(inputs[0], out[0].dtype)
         if single and out[0].dtype == np.float32:
             return g.add(single, x)
@@ -63,7 +59,7 @@ def _formula(write: Callable[..., str], single: str | None = None) -> Emitter:
 class Formula:
     """Writes arithmetic on values of one dtype, numbers among them."""
 
-    def __init__(self, g: Graph, dtype: Any) -> None:
+    def __init__(self, g: Builder, dtype: Any) -> None:
         self.g, self.dtype = g, dtype
 
     def __call__(self, kind: str, *inputs: str | float | Size, **attributes: Any) -> str:
@@ -95,12 +91,12 @@ def _gelu(f: Formula, x: str) -> str:
     return f("Mul", x, f("Add", half, 0.5))
 
 
-def _where(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _where(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     condition, a, b = inputs
     return g.add("Where", g.of(condition, bool), g.of(a, out[0].dtype), g.of(b, out[0].dtype))
 
 
-def _clip(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _clip(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     x, bounds = g.of(inputs[0], out[0].dtype), [options["min"], options["max"]]
     if any(isinstance(each, Item) and each.ndim for each in bounds):
         for kind, bound in zip(("Max", "Min"), bounds):
@@ -109,7 +105,7 @@ def _clip(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result
     return g.add("Clip", x, *["" if each is None else g.of(each, out[0].dtype) for each in bounds])
 
 
-def _cast(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _cast(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     return g.of(inputs[0], out[0].dtype)
 
 
@@ -125,7 +121,7 @@ def _axes(ndim: int, axis: Any) -> list[int]:
 def _reduced(write: Callable[..., str]) -> Emitter:
     """A reduction in the dtype of its result: write(formula, x, axes, keepdims, count, **options)."""
 
-    def emit(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+    def emit(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
         rest = dict(options)
         x, axes = inputs[0], _axes(inputs[0].ndim, rest.pop("axis"))
         lengths = [x.shape[axis] for axis in axes]
@@ -155,7 +151,7 @@ def _norm(f: Formula, x: str, axes: list[int], keepdims: bool, lengths: Shape, o
 def _softmaxed(kind: str) -> Emitter:
     """softmax or its logarithm; along several axes at once by its formula."""
 
-    def emit(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+    def emit(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
         axes, x = _axes(inputs[0].ndim, options["axis"]), g.of(inputs[0], out[0].dtype)
         if len(axes) == 1:
             return g.add(kind, x, axis=axes[0])
@@ -169,7 +165,7 @@ def _softmaxed(kind: str) -> Emitter:
 def _place_of(kind: str) -> Emitter:
     """argmax or argmin."""
 
-    def emit(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+    def emit(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
         x, axis, keepdims = inputs[0], options["axis"], options["keepdims"]
         name = g.of(x, np.int32 if x.dtype.kind == "b" else x.dtype)
         if axis is not None:
@@ -180,7 +176,7 @@ def _place_of(kind: str) -> Emitter:
     return emit
 
 
-def _cumsum(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _cumsum(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     x, axis = g.of(inputs[0], out[0].dtype), options["axis"]
     x = g.reshaped(x, (-1,)) if axis is None else x
     return g.add("CumSum", x, g.constant(np.int64((axis or 0) % max(1, len(out[0].shape)))))
@@ -189,17 +185,17 @@ def _cumsum(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Resu
 # -- shapes ------------------------------------------------------------------------------------------------------
 
 
-def _reshape(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _reshape(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     x, shape = inputs[0], out[0].shape
     return x.name if x.shape == shape else g.reshaped(x.name, shape, x.shape)
 
 
-def _broadcast(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _broadcast(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     x, shape = inputs[0], out[0].shape
     return x.name if x.shape == shape else g.add("Expand", x.name, g.sizes(shape))
 
 
-def _sum_to(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _sum_to(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     x, shape = inputs[0], out[0].shape
     lead = x.ndim - len(shape)
     stretched = [lead + i for i, size in enumerate(shape) if size == 1 != x.shape[lead + i]]
@@ -210,7 +206,7 @@ def _sum_to(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Resu
 def _permuted(order: Callable[..., Any]) -> Emitter:
     """Axes in another order: order(axes as an array of as many axes, options)."""
 
-    def emit(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+    def emit(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
         name, ndim = str(inputs[0].name), inputs[0].ndim
         if ndim < 2:
             return name
@@ -220,36 +216,36 @@ def _permuted(order: Callable[..., Any]) -> Emitter:
     return emit
 
 
-def _expand_dims(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _expand_dims(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     return g.add("Unsqueeze", inputs[0].name, g.integers(_axes(len(out[0].shape), options["axis"])))
 
 
-def _squeeze(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _squeeze(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     x, axis, name = inputs[0], options["axis"], str(inputs[0].name)
     axes = [i for i, size in enumerate(x.shape) if size == 1] if axis is None else _axes(x.ndim, axis)
     return g.add("Squeeze", name, g.integers(axes)) if axes else name
 
 
-def _concatenate(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _concatenate(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     axis, names = options["axis"], [g.of(x, out[0].dtype) for x in inputs]
     if axis is None:
         axis, names = 0, [g.reshaped(name, (-1,)) for name in names]
     return g.add("Concat", *names, axis=axis % len(out[0].shape))
 
 
-def _stack(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _stack(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     axis = options["axis"] % len(out[0].shape)
     names = [g.add("Unsqueeze", g.of(x, out[0].dtype), g.integers([axis])) for x in inputs]
     return g.add("Concat", *names, axis=axis)
 
 
-def _flip(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _flip(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     axes = _axes(inputs[0].ndim, options["axis"])
     ends = [g.integers(each) for each in ([-1] * len(axes), [FIRST] * len(axes), axes, [-1] * len(axes))]
     return g.add("Slice", inputs[0].name, *ends)
 
 
-def _roll(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _roll(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     x, shift, axis, name = inputs[0], options["shift"], options["axis"], str(inputs[0].name)
     if axis is None:
         return g.reshaped(_rolled(g, g.reshaped(name, (-1,)), shift, 0), x.shape)
@@ -259,7 +255,7 @@ def _roll(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result
     return name
 
 
-def _rolled(g: Graph, name: str, shift: int, axis: int) -> str:
+def _rolled(g: Builder, name: str, shift: int, axis: int) -> str:
     """Both parts of an axis change places; which length it has is found out at run time."""
     length = g.add("Shape", name, start=axis, end=axis + 1)
     cut = g.add("Mod", g.integers([-shift]), length)
@@ -268,7 +264,7 @@ def _rolled(g: Graph, name: str, shift: int, axis: int) -> str:
     return g.add("Concat", *parts, axis=axis)
 
 
-def _pad(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _pad(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     x, width = inputs[0], options["pad_width"]
     width = width.array if isinstance(width, Item) else width
     pairs = np.broadcast_to(np.asarray(width), (x.ndim, 2))
@@ -277,7 +273,7 @@ def _pad(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]
 
 
 def _triangle(upper: int) -> Emitter:
-    def emit(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+    def emit(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
         return g.add("Trilu", inputs[0].name, g.constant(np.int64(options["k"])), upper=upper)
 
     return emit
@@ -286,144 +282,25 @@ def _triangle(upper: int) -> Emitter:
 # -- products ----------------------------------------------------------------------------------------------------
 
 
-def _einsum(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _einsum(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     equation = f"{','.join(options['parts'])}->{options['output']}"
     return g.add("Einsum", *[g.of(x, out[0].dtype) for x in inputs], equation=equation)
-
-
-# -- indices -----------------------------------------------------------------------------------------------------
-
-
-def _index(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
-    """x[key]: first what slices do, then integers and arrays of them, then new axes."""
-    x, key = inputs[0], _spelled(g, options["key"], inputs[0].ndim)
-    along = [each for each in key if each is not None]
-    picks = {axis: each for axis, each in enumerate(along) if not isinstance(each, slice)}
-    name = _sliced(g, x.name, along)
-    if len(picks) > 1 and any(isinstance(each, Item) for each in picks.values()):
-        name = _gathered(g, name, x.ndim, picks)
-    else:
-        for axis in sorted(picks, reverse=True):
-            name = g.add("Gather", name, g.of(picks[axis], np.int64), axis=axis)
-    new = _new_axes(key, picks)
-    return g.add("Unsqueeze", name, g.integers(new)) if new else name
-
-
-def _spelled(g: Graph, key: Any, ndim: int) -> list[Any]:
-    """A key with an entry for each axis, and None for each new one; a mask as the places where it holds."""
-    parts: list[Any] = []
-    for part in key if isinstance(key, tuple) and not isinstance(key, (Item, Size)) else (key,):
-        if isinstance(part, Item) and part.dtype.kind == "b":
-            parts += _where_true(g, part)
-        elif isinstance(part, (bool, np.bool_)):
-            raise ConversionError("x[True] has no counterpart in ONNX; use x[None]")
-        else:
-            parts.append(part)
-    used = sum(part is not None and part is not Ellipsis for part in parts)
-    at = next((i for i, part in enumerate(parts) if part is Ellipsis), len(parts))
-    return [*parts[:at], *[slice(None)] * (ndim - used), *parts[at + 1 :]]
-
-
-def _where_true(g: Graph, mask: Item) -> list[Item]:
-    """The places where a mask holds, axis by axis."""
-    if mask.array is not None:
-        return [Item(g.constant(where), where.dtype, where.shape, where) for where in np.nonzero(mask.array)]
-    places = g.add("NonZero", mask.name)
-    rows = [g.add("Gather", places, g.constant(np.int64(axis)), axis=0) for axis in range(mask.ndim)]
-    return [Item(row, np.dtype(np.int64), (Size(("found",)),)) for row in rows]
-
-
-def _sliced(g: Graph, name: str, key: list[Any]) -> str:
-    """The slices of a key, all in one node."""
-    cuts = [(axis, each) for axis, each in enumerate(key) if isinstance(each, slice) and each != slice(None)]
-    if not cuts:
-        return name
-    ends: list[list[Any]] = [[], [], [], []]
-    for axis, cut in cuts:
-        step = 1 if cut.step is None else cut.step
-        start = cut.start if cut.start is not None else 0 if step > 0 else LAST
-        stop = cut.stop if cut.stop is not None else LAST if step > 0 else FIRST
-        for each, end in zip(ends, (start, stop, axis, step)):
-            each.append(end)
-    return g.add("Slice", name, *[g.sizes(each) for each in ends])
-
-
-def _gathered(g: Graph, name: str, ndim: int, picks: dict[int, Any]) -> str:
-    """Several axes indexed at once: they come to the front, and their places side by side."""
-    rest = [axis for axis in range(ndim) if axis not in picks]
-    if list(picks) != list(range(len(picks))):
-        name = g.add("Transpose", name, perm=[*picks, *rest])
-    arrays: list[Any] = [each.array if isinstance(each, Item) else each for each in picks.values()]
-    if all(each is not None and not isinstance(each, Size) for each in arrays):
-        places = g.constant(np.stack(np.broadcast_arrays(*arrays), axis=-1).astype(np.int64))
-    else:
-        names = [g.of(each, np.int64) for each in picks.values()]
-        total = names[0]
-        for other in names[1:]:
-            total = g.add("Add", total, other)
-        shape, last = g.add("Shape", total), g.integers([-1])
-        places = g.add("Concat", *[g.add("Unsqueeze", g.add("Expand", each, shape), last) for each in names], axis=-1)
-    name = g.add("GatherND", name, places)
-    first, depth = min(picks), max([each.ndim for each in picks.values() if isinstance(each, Item)])
-    if first and _adjacent(picks):  # NumPy leaves them where they were
-        order = [*range(depth, depth + first), *range(depth), *range(depth + first, depth + len(rest))]
-        name = g.add("Transpose", name, perm=order)
-    return name
-
-
-def _adjacent(picks: dict[int, Any]) -> bool:
-    return list(picks) == list(range(min(picks), max(picks) + 1))
-
-
-def _new_axes(key: list[Any], picks: dict[int, Any]) -> list[int]:
-    """Where the axes that None makes are in the result."""
-    if None not in key:
-        return []
-    arrays = [each for each in picks.values() if isinstance(each, Item)]
-    places = [i for i, each in enumerate(key) if each is not None and not isinstance(each, slice)]
-    depth = max([each.ndim for each in arrays], default=0)
-    apart = arrays and places != list(range(places[0], places[-1] + 1))
-    if apart and _adjacent(picks) and min(picks):
-        raise ConversionError("an index with new axes between its arrays is not written; index twice")
-    new, at = [], depth if apart else 0
-    for i, each in enumerate(key):
-        if each is None:
-            new.append(at)
-        at += each is None or isinstance(each, slice) or (bool(arrays) and not apart and i == places[0]) * depth
-    return new
-
-
-def _scatter(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
-    """Zeros with x added at the places of a key, which has to be known beforehand."""
-    shape, key = out[0].shape, options["key"]
-    key = key if isinstance(key, tuple) and not isinstance(key, Item) else (key,)
-    if any(isinstance(each, Size) for each in (*shape, *key)) or any(
-        isinstance(each, Item) and each.array is None for each in key
-    ):
-        raise ConversionError("scatter is written only where its shape and its places are fixed")
-    key = tuple([each.array if isinstance(each, Item) else each for each in key])
-    fixed = [int(each) for each in shape if not isinstance(each, Size)]
-    places = np.arange(math.prod(fixed)).reshape(fixed)[key]
-    zeros = g.constant(np.zeros(math.prod(fixed), out[0].dtype))
-    flat = g.reshaped(inputs[0].name, (-1,))
-    added = g.add("ScatterElements", zeros, g.integers(np.ravel(places).tolist()), flat, axis=0, reduction="add")
-    return g.reshaped(added, shape)
 
 
 # -- classes -----------------------------------------------------------------------------------------------------
 
 
-def _one_hot(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _one_hot(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     return _hot(g, inputs[0], out[0].shape[-1], out[0].dtype)
 
 
-def _hot(g: Graph, targets: Item, size: int | Size, dtype: Any) -> str:
+def _hot(g: Builder, targets: Item, size: int | Size, dtype: Any) -> str:
     """A new last axis with 1 at the target: as an equation, since ONNX's OneHot refuses a single target."""
     one = g.add("Unsqueeze", g.of(targets, np.int64), g.integers([-1]))
     return g.cast(g.add("Equal", one, g.counted(size)), bool, dtype)
 
 
-def _cross_entropy(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _cross_entropy(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     logits, targets = inputs
     last = g.integers([-1])
     scores = g.add("LogSoftmax", g.of(logits, out[0].dtype), axis=-1)
@@ -431,7 +308,7 @@ def _cross_entropy(g: Graph, inputs: list[Any], options: dict[str, Any], out: li
     return g.add("Neg", g.add("Squeeze", chosen, last))
 
 
-def _cross_entropy_slope(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+def _cross_entropy_slope(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
     (scale, logits, targets), dtype = inputs, out[0].dtype
     away = g.add("Sub", g.add("Softmax", g.of(logits, dtype), axis=-1), _hot(g, targets, logits.shape[-1], dtype))
     return g.add("Mul", g.add("Unsqueeze", g.of(scale, dtype), g.integers([-1])), away)
@@ -503,8 +380,8 @@ EMITTERS: dict[str, Emitter] = {
     "tril": _triangle(0),
     "triu": _triangle(1),
     "contract": _einsum,
-    "index": _index,
-    "scatter": _scatter,
+    "index": index,
+    "scatter": scatter,
     "one_hot": _one_hot,
     "softmax_cross_entropy": _cross_entropy,
     "cross_entropy_slope": _cross_entropy_slope,

@@ -26,27 +26,27 @@ AXES = 32
 """How many axes an array may have."""
 
 
-class Kind(NamedTuple):
+class DataType(NamedTuple):
     """A data type of ONNX: the NumPy dtype of raw bytes, and the field that holds numbers which are not raw."""
 
     dtype: str
     field: str
 
 
-KINDS: dict[int, Kind] = {
-    1: Kind("<f4", "float_data"),
-    2: Kind("<u1", "int32_data"),
-    3: Kind("<i1", "int32_data"),
-    4: Kind("<u2", "int32_data"),
-    5: Kind("<i2", "int32_data"),
-    6: Kind("<i4", "int32_data"),
-    7: Kind("<i8", "int64_data"),
-    9: Kind("?", "int32_data"),
-    10: Kind("<f2", "int32_data"),
-    11: Kind("<f8", "double_data"),
-    12: Kind("<u4", "uint64_data"),
-    13: Kind("<u8", "uint64_data"),
-    16: Kind("<f4", "int32_data"),  # bfloat16, the upper half of a float32: read as one
+DATA_TYPES: dict[int, DataType] = {
+    1: DataType("<f4", "float_data"),
+    2: DataType("<u1", "int32_data"),
+    3: DataType("<i1", "int32_data"),
+    4: DataType("<u2", "int32_data"),
+    5: DataType("<i2", "int32_data"),
+    6: DataType("<i4", "int32_data"),
+    7: DataType("<i8", "int64_data"),
+    9: DataType("?", "int32_data"),
+    10: DataType("<f2", "int32_data"),
+    11: DataType("<f8", "double_data"),
+    12: DataType("<u4", "uint64_data"),
+    13: DataType("<u8", "uint64_data"),
+    16: DataType("<f4", "int32_data"),  # bfloat16, the upper half of a float32: read as one
 }
 """By the number that TensorProto.DataType gives it; text, complex numbers and those below 8 bits are not read."""
 BFLOAT16 = 16
@@ -57,9 +57,9 @@ def dtype_of(number: int, what: str) -> np.dtype[Any]:
 
     Raises: ConversionError for one that has none.
     """
-    if number not in KINDS:
+    if number not in DATA_TYPES:
         raise ConversionError(f"{what} has the ONNX data type {number}, which no array here has")
-    return np.dtype(KINDS[number].dtype).newbyteorder("=")
+    return np.dtype(DATA_TYPES[number].dtype).newbyteorder("=")
 
 
 def parsed(source: Any) -> tuple[Any, Path | None]:
@@ -158,25 +158,25 @@ class Arrays:
             raise FileError(f"{what} is one segment of several, which no array of a model is")
         if tensor.data_type == BFLOAT16:
             self.halves.append(name)
-        kind = KINDS[tensor.data_type]
-        bytes_each = 2 if tensor.data_type == BFLOAT16 else np.dtype(kind.dtype).itemsize
-        typed = [field for field in {each.field for each in KINDS.values()} if len(getattr(tensor, field))]
+        data_type = DATA_TYPES[tensor.data_type]
+        bytes_each = 2 if tensor.data_type == BFLOAT16 else np.dtype(data_type.dtype).itemsize
+        typed = [field for field in {each.field for each in DATA_TYPES.values()} if len(getattr(tensor, field))]
         external = tensor.data_location == 1
         if len(typed) + tensor.HasField("raw_data") + external > 1:
             raise FileError(f"{what} holds its numbers more than once")
         if external:
             raw = self._external(tensor, what, size * bytes_each)
         elif typed or not tensor.HasField("raw_data"):
-            return _numbers(tensor, kind.field, what, dims, dtype)
+            return _numbers(tensor, data_type.field, what, dims, dtype)
         else:
             raw = tensor.raw_data
         if len(raw) != size * bytes_each:
             raise FileError(f"{what} of dimensions {dims} needs {size * bytes_each:,} bytes, and has {len(raw):,}")
         if tensor.data_type == BFLOAT16:
             return widened(np.frombuffer(raw, "<u2")).reshape(dims)
-        if kind.dtype == "?":
+        if data_type.dtype == "?":
             return (np.frombuffer(raw, "u1") != 0).reshape(dims)
-        return np.frombuffer(raw, kind.dtype).astype(dtype, copy=False).reshape(dims)
+        return np.frombuffer(raw, data_type.dtype).astype(dtype, copy=False).reshape(dims)
 
     def _external(self, tensor: Any, what: str, length: int) -> bytes:
         """The bytes of a tensor outside of the model's own file."""

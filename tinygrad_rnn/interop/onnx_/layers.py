@@ -16,12 +16,14 @@ from ...errors import ConversionError, TinygradError
 from ...nn.layers import Embedding, LayerNorm, Linear
 from ...nn.module import Module
 from ...nn.recurrent import Recurrent
-from ...ops import elementwise, reductions
-from ..layers import Final, Layer, Layers
+from ..agreement import agree, tolerance
+from ..calling import use_of
+from ..layers import FUNCTIONS, Final, Layer, Layers
+from ..names import Names
+from ..nests import leaves
 from ..packing import layer_of
-from .calling import use_of
-from .nodes import Folded
-from .program import Node
+from .graph import Node
+from .nodes import LayerNode
 from .reading import OnnxModel
 
 MOVES = frozenset({
@@ -29,10 +31,18 @@ MOVES = frozenset({
     "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 })  # fmt: skip
 """The operators that only move numbers around a layer, or work out where to."""
-FUNCTIONS: dict[str, Callable[[Any], Any]] = {
-    "Relu": elementwise.relu, "Sigmoid": elementwise.sigmoid, "Softmax": reductions.softmax, "Tanh": elementwise.tanh,
-}  # fmt: skip
-
+ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Elu": ("elu", {"alpha": 1.0}),
+    "Gelu": ("gelu", {"approximate": "none"}),
+    "LeakyRelu": ("leaky_relu", {"alpha": 0.01}),
+    "LogSoftmax": ("log_softmax", {}),
+    "Relu": ("relu", {}),
+    "Sigmoid": ("sigmoid", {}),
+    "Softmax": ("softmax", {}),
+    "Softplus": ("softplus", {}),
+    "Tanh": ("tanh", {}),
+}
+"""The function that an operator is, by its name among `FUNCTIONS`, if its attributes are these, the usual ones."""
 
 Named = tuple[str, Layer]
 
@@ -64,55 +74,80 @@ def _found(model: OnnxModel) -> Iterator[Named]:
     """
     graph = model.graph
     weights = {name: x for name, x in graph.constants.items() if isinstance(x, Tensor) and x.ndim}
-    following, names = {name: node for node in graph.nodes for name in node.inputs}, set[str]()
-    taken = set[Node]()
+    following, names = {name: node for node in graph.nodes for name in node.inputs}, Names()
+    biases = set[Node]()
     for node in graph.nodes:
+        if node in biases:
+            continue
         own = [weights[name] for name in node.inputs if name in weights]
-        layer: Layer | None = None
-        if isinstance(node.function, Folded):
-            layer = copy.deepcopy(node.function.layer)
-        elif node.op in ("MatMul", "Gemm") and own and own[0].ndim == 2:
-            after = following.get(node.outputs[0])
-            if after is not None and after.op == "Add" and len(own) == 1:
-                own += [weights[name] for name in after.inputs if name in weights]
-                taken.add(after)
-            layer = _linear(own, node.op == "Gemm" and bool(node.attributes.get("transB", 0)))
-        elif node.op == "Gather" and own and own[0].ndim == 2:
-            layer = Embedding(*own[0].shape, init="zeros", dtype=own[0].dtype)
-            layer.W.assign_(own[0])
-        elif node.op == "LayerNormalization" and own:
-            layer = LayerNorm(own[0].size, eps=node.attributes.get("epsilon", 1e-5), dtype=own[0].dtype)
-            layer.gain.assign_(own[0])
-            layer.shift.assign_(own[1] if len(own) > 1 else 0)
-        elif node.op in FUNCTIONS:
-            layer = FUNCTIONS[node.op]
-        elif node not in taken and (node.op not in MOVES or own):
-            raise ConversionError(f"{node} is no part of a layer that other libraries have; to_onnx writes it as it is")
+        after = following.get(node.outputs[0])
+        if node.op in PRODUCTS and len(own) == 1 and after is not None and after.op == "Add":
+            own += [weights[name] for name in after.inputs if name in weights]
+            biases.add(after)
+        layer = _layer(node, own)
         if layer is not None:
             yield _name(node, weights, names), layer
+        elif node.op not in MOVES or own:
+            raise ConversionError(f"{node} is no part of a layer that other libraries have; to_onnx writes it as it is")
 
 
-def _linear(own: list[Tensor], turned: bool) -> Linear:
-    """W and, if there is one, b as a layer. Whether all this fits is seen when it runs."""
-    W = own[0].numpy().T if turned else own[0].numpy()
-    layer = Linear(*W.shape, bias=len(own) > 1, init="zeros", dtype=W.dtype)
-    layer.W.assign_(W)
+def _layer(node: Node, own: list[Tensor]) -> Layer | None:
+    """What a node is, with the weights among its inputs; None, if it is no layer. Whether that fits is seen later."""
+    if isinstance(node.function, LayerNode):
+        return copy.deepcopy(node.function.layer)
+    if node.op in ACTIVATIONS:
+        name, usual = ACTIVATIONS[node.op]
+        plain = all(_is(node.attributes.get(key, value), value) for key, value in usual.items())
+        return FUNCTIONS[name] if plain else None
+    return MAKERS[node.op](node, *own) if node.op in MAKERS and 0 < len(own) <= 2 else None
+
+
+def _is(given: Any, usual: Any) -> bool:
+    """Whether an attribute is what it usually is; ONNX keeps its numbers in single precision."""
+    return bool(np.float32(given) == np.float32(usual)) if isinstance(usual, float) else given == usual
+
+
+def _linear(node: Node, W: Tensor, b: Tensor | None = None) -> Linear | None:
+    array = W.numpy().T if node.attributes.get("transB", 0) else W.numpy()
+    if array.ndim != 2 or (b is not None and b.shape != array.shape[1:]):
+        return None
+    layer = Linear(*array.shape, bias=b is not None, init="zeros", dtype=array.dtype)
+    layer.W.assign_(array)
     if layer.b is not None:
-        layer.b.assign_(own[1])
+        layer.b.assign_(b)
     return layer
 
 
-def _name(node: Node, weights: Collection[str], names: set[str]) -> str:
+def _embedding(node: Node, W: Tensor, *others: Tensor) -> Embedding | None:
+    if W.ndim != 2 or others:
+        return None
+    layer = Embedding(*W.shape, init="zeros", dtype=W.dtype)
+    layer.W.assign_(W)
+    return layer
+
+
+def _layer_norm(node: Node, gain: Tensor, shift: Tensor | None = None) -> LayerNorm | None:
+    if gain.ndim != 1 or (shift is not None and shift.shape != gain.shape):
+        return None
+    layer = LayerNorm(gain.size, eps=node.attributes.get("epsilon", 1e-5), dtype=gain.dtype)
+    layer.gain.assign_(gain)
+    layer.shift.assign_(0 if shift is None else shift)
+    return layer
+
+
+PRODUCTS = ("MatMul", "Gemm")
+MAKERS: dict[str, Callable[..., Layer | None]] = {
+    "MatMul": _linear, "Gemm": _linear, "Gather": _embedding, "LayerNormalization": _layer_norm,
+}  # fmt: skip
+"""What makes a layer of a node and its weights."""
+
+
+def _name(node: Node, weights: Collection[str], names: Names) -> str:
     """What to call a layer: as its weights are, up to the last dot, or as its node is; each name once."""
     held = next((name.rpartition(".")[0] for name in node.inputs if name in weights), "")
     plain = (held or node.label).split("::")[-1].strip("/").replace("/", ".")
     plain = re.sub(r"^(layers\.)+", "", plain).removesuffix(f".{node.op}")  # as to_onnx calls those of `Layers`
-    free, number = plain, 1
-    while free in names:
-        number += 1
-        free = f"{plain}_{number}"
-    names.add(free)
-    return free
+    return names.free(plain)
 
 
 def _stacked(found: list[Named]) -> list[Named]:
@@ -153,18 +188,13 @@ def _arranged(found: list[Named], batch_first: bool, final: bool) -> Module | No
 
 def _same(model: OnnxModel, made: Module) -> bool:
     """Whether the model has one input, and its first output is what the layers make of it."""
-    for use in (use_of(model, None), use_of(made, None)):
+    for use in (use_of(model), use_of(made)):
         with no_grad(), np.errstate(all="ignore"):
             try:
-                theirs, ours = (_first(each(*use.inputs.values())) for each in (model, made))
+                theirs, ours = (next(leaves(each(*use.inputs.values()))).numpy() for each in (model, made))
             except TinygradError:
                 return False
-        bound = 1e-5 if ours.dtype == np.float32 else 1e-10
-        if ours.shape != theirs.shape or not np.allclose(ours, theirs, rtol=bound, atol=bound):
+        dtypes = [ours.dtype, *[weight.dtype for weight in made.parameters()]]
+        if not agree(ours, theirs, tolerance(dtypes)):
             return False
     return True
-
-
-def _first(outputs: Any) -> np.ndarray:
-    found: Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
-    return found.numpy()

@@ -7,11 +7,9 @@ LSTM is among them on its way out; it is not, as in ONNX Runtime.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from ...backend import Array, as_array
 from ...core.tensor import Tensor
@@ -20,11 +18,11 @@ from ...nn.recurrent import LSTM, Recurrent
 from ...ops.elementwise import where
 from ...ops.shapes import reshape, swapaxes
 from ..cells import TAKES, VARIED, Activation, activation, spelled
-from ..conventions import PEEPHOLES
+from ..nests import leaves
 from ..packing import CELLS, convention, layer_of, unpacked
 from ..report import Report
+from .graph import Node, fits
 from .operators import Value, host
-from .program import Node, fits
 
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 GIVEN = ("X", "sequence_lens", "initial_h", "initial_c")
@@ -57,7 +55,13 @@ def inputs_of(node: Node) -> dict[str, str]:
     return found
 
 
-class Settings:
+def in_order(given: Mapping[str, str], names: Sequence[str]) -> tuple[str, ...]:
+    """Inputs of a node in the order of their names, "" for those between them that are left out."""
+    found = [given.get(name, "") for name in names]
+    return tuple(found[: max(i for i, name in enumerate(found) if name) + 1])
+
+
+class NodeSettings:
     """The attributes of a recurrent node, checked, with what ONNX takes for those that are left out.
 
     Raises: ConversionError that names the attribute.
@@ -132,7 +136,7 @@ class Settings:
         return {"activations": chosen, "clip": self.clip, **lstm}
 
 
-def layer_from(node: Node, arrays: Mapping[str, Array], report: Report | None = None, to: str = "") -> Recurrent:
+def layer_from(node: Node, arrays: Mapping[str, Array], report: Report, to: str = "") -> Recurrent:
     """The layer that computes what a recurrent node does.
 
     arrays: W and R, and B and P if there are, of all directions. report: takes down what went where; to: what goes
@@ -140,7 +144,7 @@ def layer_from(node: Node, arrays: Mapping[str, Array], report: Report | None = 
 
     Raises: ConversionError for an attribute that is not known; ShapeError, DtypeError for arrays that do not fit.
     """
-    settings = Settings(node)
+    settings = NodeSettings(node)
     _check_shapes(node, arrays, len(settings.walks))
     ours, kind = settings.ours and "P" not in arrays, CELLS[node.op]
     if not ours:
@@ -148,15 +152,13 @@ def layer_from(node: Node, arrays: Mapping[str, Array], report: Report | None = 
     cells = []
     for d, _ in enumerate(settings.walks):
         owner = f"{node.label}[{d}]." if len(settings.walks) > 1 else f"{node.label}."
-        own = {name: array[d] for name, array in arrays.items() if name != "P"}
+        own = {name: array[d] for name, array in arrays.items()}
         row = convention("onnx", CELLS[node.op], settings.reset)
         options = settings.of_cell(d, ours, "P" in arrays)
         try:
-            cell = unpacked(row, own, kind, owner=owner, report=report or Report(), to=f"{to}cells.{d}.", **options)
+            cell = unpacked(row, own, kind, owner=owner, report=report, to=f"{to}cells.{d}.", **options)
         except OptionError as error:
             raise ConversionError(f"{node}: {error}") from None
-        if "P" in arrays:
-            _take_peepholes(cell, arrays["P"][d], owner, report, f"{to}cells.{d}.")
         cells.append(cell)
     return layer_of(
         cells, bidirectional=len(cells) == 2, reverse=settings.walks == (True,), batch_first=settings.layout
@@ -178,16 +180,8 @@ def _check_shapes(node: Node, arrays: Mapping[str, Array], D: int) -> None:
         raise ShapeError(f"{node}: P is {arrays['P'].dtype} {arrays['P'].shape}; {R.dtype} {(D, 3 * H)} is needed")
 
 
-def _take_peepholes(cell: Any, P: Array, owner: str, report: Report | None, to: str) -> None:
-    """P of a cell, whose gates are i, f and o in the order of the states that they see."""
-    blocks = dict(zip(PEEPHOLES.gates, np.split(P, len(PEEPHOLES.gates))))
-    cell.P.assign_(np.concatenate([blocks[gate] for gate in "ifo"]))
-    if report is not None:
-        report.add(f"{owner}P", P.shape, f"{to}P", cell.P.shape, f"gates {' '.join(PEEPHOLES.gates)}")
-
-
 @dataclass
-class Folded:
+class LayerNode:
     """A layer in the place of its node: takes and gives what the node does, in its shapes.
 
     Y is (T, D, N, H), and states are (D, N, H), of a layer that is not batch_first; else (N, T, D, H) and (N, D, H).
@@ -202,7 +196,7 @@ class Folded:
         x = self._here(X)
         output, states = layer(x, h_0, lengths, c_0=c_0) if isinstance(layer, LSTM) else layer(x, h_0, lengths)
         Y = reshape(output, shape=(*output.shape[:2], D, layer.hidden_size))
-        found = [self._ended(state, lengths) for state in (states if isinstance(states, tuple) else (states,))]
+        found = [self._ended(state, lengths) for state in leaves(states)]
         if layer.batch_first:
             return (Y, *[swapaxes(state, axis1=0, axis2=1) for state in found])
         return (swapaxes(Y, axis1=1, axis2=2), *found)

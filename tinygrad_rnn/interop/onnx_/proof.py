@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -11,36 +10,39 @@ import numpy as np
 from ...backend import Array
 from ...core.modes import no_grad
 from ...core.tensor import Tensor
-from ...errors import ConversionError
-from . import recurrent as onnx_recurrent
-from .building import leaves
+from ...errors import ConversionError, MissingPackage
+from ..agreement import agree, apart, tolerance
+from ..nests import leaves
+from .files import dtype_of
+from .graph import RECURRENT
 from .reading import OnnxModel, from_onnx
+from .runtime import session
 
-TOLERANCES = {"float16": 2e-2, "float32": 1e-4, "float64": 1e-10}
-"""How far the two sides may be apart, beside 1 plus the largest number, by the coarsest dtype on the way."""
+Runner = Callable[[dict[str, Array]], Sequence[Any]]
+"""The inputs of a graph, by name -> its outputs."""
 
 
 def prove(
-    onnx: Any, proto: Any, model: Callable[[dict[str, Tensor]], Any], inputs: Mapping[str, Array], dtypes: set[str]
-) -> str:  # fmt: skip
+    proto: Any, model: Callable[[dict[str, Tensor]], Any], inputs: Mapping[str, Array], dtypes: Iterable[Any]
+) -> str:
     """Run the graph, and see that it computes what the model does; returns what ran it.
 
     dtypes: all those that are computed with.
 
     Raises: ConversionError, if it does not.
     """
-    name, run = next((name, run) for name, each in RUNTIMES.items() if (run := each(onnx, proto)) is not None)
+    runtime, run = _runner(proto)
     shapes = ", ".join(f"{name} {x.shape}" for name, x in inputs.items())
     with no_grad(), np.errstate(all="ignore"):
-        found = model({name: Tensor(array) for name, array in inputs.items()})
+        ours = model({name: Tensor(array) for name, array in inputs.items()})
     try:
-        outputs = run({name: np.asarray(x) for name, x in inputs.items()})
+        theirs = run({name: np.asarray(x) for name, x in inputs.items()})
     except Exception as error:
         raise ConversionError(f"the graph that was made of the model does not run with {shapes}: {error}") from error
-    names, bound = [each.name for each in proto.graph.output], max([TOLERANCES.get(each, 0.0) for each in dtypes])
-    for output, x, y in zip(names, leaves(found), outputs, strict=True):
-        _compare(output, np.asarray(x._array), np.asarray(y), shapes, bound)
-    return name
+    bound = tolerance(dtypes)
+    for output, x, y in zip(proto.graph.output, leaves(ours), theirs, strict=True):
+        _compare(output.name, np.asarray(x._array), np.asarray(y), shapes, bound)
+    return runtime
 
 
 def _compare(name: str, ours: Array, theirs: Array, shapes: str, bound: float) -> None:
@@ -49,58 +51,51 @@ def _compare(name: str, ours: Array, theirs: Array, shapes: str, bound: float) -
             f"the graph that was made of the model gives {name} as {theirs.dtype} {theirs.shape}, and the model as "
             f"{ours.dtype} {ours.shape}, with {shapes}"
         )
-    with np.errstate(all="ignore"):
-        away = np.abs(theirs.astype(np.float64) - ours)
-    same = (theirs == ours) | ((theirs != theirs) & (ours != ours))  # infinities and nan too
-    bound = bound * (1 + np.abs(ours[np.isfinite(ours)]).max(initial=0)) if ours.dtype.kind == "f" else 0
-    if not (same | (away <= bound)).all():
+    if not agree(ours, theirs, bound):
         raise ConversionError(
-            f"the graph that was made of the model computes another {name}, off by {away[~same].max():.3g}, with "
+            f"the graph that was made of the model computes another {name}, off by {apart(ours, theirs):.3g}, with "
             f"{shapes}: something in it depends on sizes or numbers in a way that the runs it was made of did not show"
         )
 
 
 # -- what can run a graph ----------------------------------------------------------------------------------------
 
-Runner = Callable[[dict[str, Array]], Sequence[Any]]
+
+def _runner(proto: Any) -> tuple[str, Runner]:
+    """The best that can run a graph, and how."""
+    for name, runner_of in RUNTIMES.items():
+        run = runner_of(proto)
+        if run is not None:
+            return name, run
+    raise ConversionError("nothing here can run the graph that was made of the model")
 
 
-def _onnxruntime(onnx: Any, proto: Any) -> Runner | None:
+def _onnxruntime(proto: Any) -> Runner | None:
     """onnxruntime, if it is there and has all kernels that the graph needs; its nodes of float64 refuse to run."""
-    dtypes = {each.name: each.data_type for each in proto.graph.initializer}
-    weights = [node.input[1] for node in proto.graph.node if node.op_type in onnx_recurrent.NODES.values()]
-    if any(dtypes.get(name) != onnx.TensorProto.FLOAT for name in weights):
+    dtypes = {each.name: dtype_of(each.data_type, each.name) for each in proto.graph.initializer}
+    weights = [node.input[1] for node in proto.graph.node if node.op_type in RECURRENT]
+    if any(dtypes.get(name) != np.float32 for name in weights):
         return None
     try:
-        runtime = importlib.import_module("onnxruntime")
-    except ImportError:
+        made = session(proto.SerializeToString())
+    except MissingPackage:
         return None
-    settings = runtime.SessionOptions()
-    settings.log_severity_level = 4
-    try:
-        session = runtime.InferenceSession(proto.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-    except runtime.capi.onnxruntime_pybind11_state.NotImplemented:
-        return None
-    except Exception as error:
+    except Exception as error:  # its types of errors have no public names
+        if type(error).__name__ == "NotImplemented":
+            return None
         raise ConversionError(f"onnxruntime refuses the graph that was made of the model: {error}") from error
-    taken = {each.name for each in session.get_inputs()}
-    return lambda inputs: session.run(None, {name: x for name, x in inputs.items() if name in taken})
+    taken = {each.name for each in made.get_inputs()}
+    return lambda inputs: made.run(None, {name: x for name, x in inputs.items() if name in taken})
 
 
-def _ours(onnx: Any, proto: Any) -> Runner | None:
+def _ours(proto: Any) -> Runner | None:
     """The package itself, by `from_onnx`, which can run whatever is written here."""
     again = cast(OnnxModel, from_onnx(proto, alone=False))
     names = {entry.name for entry in again.graph.inputs}
-
-    def run(inputs: dict[str, Array]) -> list[Array]:
-        found = again(**{name: x for name, x in inputs.items() if name in names})
-        return [each.numpy() for each in (found if isinstance(found, tuple) else (found,))]
-
-    return run
+    return lambda inputs: [
+        each.numpy() for each in leaves(again(**{name: x for name, x in inputs.items() if name in names}))
+    ]
 
 
-RUNTIMES: dict[str, Callable[[Any, Any], Runner | None]] = {
-    "onnxruntime": _onnxruntime,
-    "this package": _ours,
-}
+RUNTIMES: dict[str, Callable[[Any], Runner | None]] = {"onnxruntime": _onnxruntime, "this package": _ours}
 """What can prove a graph, the best first."""

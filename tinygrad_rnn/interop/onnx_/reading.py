@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import ChainMap, Counter
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from itertools import zip_longest
@@ -18,17 +18,19 @@ from ...errors import ConversionError, DtypeError, FileError, OptionError, Shape
 from ...nn import options
 from ...nn.module import Module
 from ...nn.recurrent import Recurrent
+from ..calling import SEQUENCES, STEPS, Usage
 from ..files import named
+from ..names import Names
 from ..report import Report
 from .files import Arrays, parsed
-from .nodes import GIVEN, Folded, inputs_of, layer_from
+from .graph import RECURRENT, Entry, Graph, Node, outputs_of, read_graph, run
+from .nodes import GIVEN, LayerNode, in_order, inputs_of, layer_from
 from .operators import Value, ints
-from .program import RECURRENT, Entry, Graph, Node, Reader, outputs_of, run
 
 SPARE = 2**20
 """So many numbers may weights take that are computed or used more than once, beside four times those in the file."""
 MOST_LAYERS = 1000
-FOLDED = frozenset({
+FOLDABLE = frozenset({
     "Identity", "Transpose", "Concat", "Slice", "Split", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Cast", "Neg",
     "Add", "Sub", "Mul", "Gather", "Shape", "ConstantOfShape", "Expand",
 })  # fmt: skip
@@ -56,33 +58,45 @@ def from_onnx(source: Any, *, alone: bool = True, report: Report | None = None) 
         counterpart; ShapeError, DtypeError for weights that do not fit; MissingPackage without onnx.
     """
     model, folder = parsed(source)
-    arrays, moves = Arrays(folder), Report()
+    arrays, report = Arrays(folder), Report() if report is None else report
     with nullcontext() if folder is None else named(source):
-        graph = Reader(model, arrays).graph
-        layers = _Layers(graph, moves).layers
-    layer = _only_layer(graph) if alone else None
-    made = OnnxModel(graph, layers, moves) if layer is None else layer
-    if report is not None:
-        prefix = "" if layer is None else f"layers.{next(iter(layers))}."
-        report.moves += [move._replace(target=move.target.removeprefix(prefix)) for move in moves.moves]
-        for sentence in moves.notes:
-            report.note(sentence)
-        if arrays.halves:
-            report.note(f"bfloat16 is computed in float32 here: {', '.join(arrays.halves[:5])}"
-                        f"{' and others' if len(arrays.halves) > 5 else ''}")  # fmt: skip
-        if layer is None:
-            takes = ", ".join(entry.name for entry in graph.inputs)
-            report.note(f"The model takes {takes}, and gives {', '.join(graph.outputs)}.")
+        graph = read_graph(model, arrays)
+        weights = _weights_in(graph, report)
+        graph.trim()
+        alone = alone and _is_one_layer(graph)
+        layers = _put_in_place(weights, report, "" if alone else "layers.{}.")
+    if arrays.halves:
+        report.note(f"bfloat16 is computed in float32 here: {', '.join(arrays.halves[:5])}"
+                    f"{' and others' if len(arrays.halves) > 5 else ''}")  # fmt: skip
+    if alone:
+        only: Recurrent = graph.nodes[0].function.layer  # type: ignore[union-attr]
+        return only
+    made = OnnxModel(graph, layers, report)
+    report.note(f"The model takes {', '.join(entry.name for entry in graph.inputs)}, and gives "
+                f"{', '.join(graph.outputs)}.")  # fmt: skip
     return made
 
 
-def _only_layer(graph: Graph) -> Recurrent | None:
-    """The layer of a graph that is one node, all of whose inputs come from outside."""
-    if len(graph.nodes) != 1 or not isinstance(folded := graph.nodes[0].function, Folded):
-        return None
+def _is_one_layer(graph: Graph) -> bool:
+    """Whether a graph is one recurrent node, all of whose inputs come from outside."""
+    if len(graph.nodes) != 1 or graph.nodes[0].op not in RECURRENT:
+        return False
     (node,) = graph.nodes
     given, entries = sorted(filter(None, node.inputs)), sorted(entry.name for entry in graph.inputs)
-    return folded.layer if given == entries and set(graph.outputs) <= set(node.outputs) else None
+    return given == entries and set(graph.outputs) <= set(node.outputs)
+
+
+def _put_in_place(weights: Mapping[Node, Mapping[str, Array]], report: Report, to: str) -> dict[str, Recurrent]:
+    """The layers of recurrent nodes, which run in the place of these from now on, by the nodes' names.
+
+    to: what goes before the names of our weights in the report, around the name of the layer.
+    """
+    labels, layers = Names(), dict[str, Recurrent]()
+    for node, arrays in weights.items():
+        label = labels.free(node.label)
+        layers[label] = layer_from(node, arrays, report, to.format(label))
+        node.function = LayerNode(layers[label])
+    return layers
 
 
 class OnnxModel(Module):
@@ -101,19 +115,19 @@ class OnnxModel(Module):
         self.layers = layers
         self.weights: dict[str, Tensor] = {}
         self.constants: dict[str, Tensor] = {}
-        self.graph, labels = graph, _Labels()
+        self.graph, labels = graph, Names()
         for each in graph.all():
             self._take(each, labels, report)
         self._label()
 
-    def _take(self, graph: Graph, labels: _Labels, report: Report) -> None:
+    def _take(self, graph: Graph, labels: Names, report: Report) -> None:
         """Floats of a graph become Tensors of this module; integers stay on the host."""
         starts = _starts(graph)
         for name, array in graph.constants.items():
             if array.dtype.kind != "f":
                 continue
             fixed = not array.ndim or name in graph.literals or (name in starts and not array.any())
-            held, label = self.constants if fixed else self.weights, labels(name)
+            held, label = self.constants if fixed else self.weights, labels.free(name)
             graph.constants[name] = held[label] = Tensor(array.copy(), requires_grad=not fixed)
             if not fixed:
                 report.add(name, array.shape, f"weights.{label}", array.shape)
@@ -147,6 +161,26 @@ class OnnxModel(Module):
         outputs = tuple([x if isinstance(x, Tensor) else Tensor(as_array(x)) for x in found])
         return outputs[0] if len(outputs) == 1 else outputs
 
+    def example_usage(self) -> Usage | None:
+        """How the model is called, with examples of the inputs that the graph declares.
+
+        Whole numbers are 1, which is a length, and an index of most things. None, if the dtype or the axes of an input
+        are not known.
+        """
+        rng, sizes = np.random.default_rng(0), {"T": STEPS, "N": SEQUENCES}
+        inputs: dict[str, Array] = {}
+        dynamic: dict[str, dict[int, str]] = {}
+        for entry in self.graph.inputs:
+            if entry.dtype is None or entry.shape is None:
+                return None
+            dynamic[entry.name] = {axis: size for axis, size in enumerate(entry.shape) if isinstance(size, str)}
+            for letter in dynamic[entry.name].values():
+                sizes.setdefault(letter, STEPS + len(sizes))
+            shape = [sizes[size] if isinstance(size, str) else size for size in entry.shape]
+            numbers = rng.normal(size=shape) if entry.dtype.kind == "f" else np.ones(shape)
+            inputs[entry.name] = numbers.astype(entry.dtype)
+        return Usage(lambda given: self(**given), inputs, dynamic, tuple(self.graph.outputs))
+
     def _checked(self, entry: Entry, value: Any) -> Value:
         """An input: floats as a Tensor, integers as they come, so that shapes made of them stay on the host."""
         if not hasattr(value, "dtype"):
@@ -168,7 +202,7 @@ def _starts(graph: Graph) -> set[str]:
     starts, others = set[str](), set(graph.outputs)
     for node in graph.nodes:
         given = len(node.inputs)
-        if isinstance(node.function, Folded):
+        if isinstance(node.function, LayerNode):
             given = GIVEN.index("initial_h")
             starts.update(node.inputs[given:])
         others.update(node.inputs[:given], *(inner.used() for inner in node.graphs))
@@ -179,78 +213,65 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
     return len(shape) == len(wanted) and all(isinstance(n, str) or n == size for size, n in zip(shape, wanted))
 
 
-class _Labels:
-    """Names that do not repeat: where graphs inside of others use one again, it gets a number."""
-
-    def __init__(self) -> None:
-        self.given, self.times = set[str](), Counter[str]()
-
-    def __call__(self, name: str) -> str:
-        label = name
-        while label in self.given:
-            self.times[name] += 1
-            label = f"{name}#{self.times[name] + 1}"
-        self.given.add(label)
-        return label
-
-
-class _Layers:
-    """Finds the weights of recurrent nodes, and puts layers in the nodes' place; then leaves out what is not needed.
+def _weights_in(graph: Graph, report: Report) -> dict[Node, dict[str, Array]]:
+    """The weights of recurrent nodes, by node and ONNX's names; from then on these nodes take other inputs only.
 
     Exporters hand them over as arrays of the file, or cut and joined from them by a few operators; those are computed
-    now, within a budget, so that no small file asks for large arrays.
+    now, within a budget, so that no small file asks for large arrays. report: learns what serves several nodes.
+
+    Raises: ConversionError for weights that are not known before the graph runs; FileError beyond the budget.
     """
+    if sum(node.op in RECURRENT for each in graph.all() for node in each.nodes) > MOST_LAYERS:
+        raise ConversionError(f"the model has more than {MOST_LAYERS:,} recurrent nodes")
+    held = sum([array.size for each in graph.all() for array in each.constants.values()])
+    gathering = _Gathering(SPARE + 4 * held, report)
+    gathering.gather(graph, ChainMap())
+    return gathering.found
 
-    def __init__(self, graph: Graph, report: Report) -> None:
-        self.layers: dict[str, Recurrent] = {}
-        self.report, self.labels, self.taken = report, _Labels(), dict[str, str]()
-        held = [array for each in graph.all() for array in each.constants.values()]
-        if sum(node.op in RECURRENT for each in graph.all() for node in each.nodes) > MOST_LAYERS:
-            raise ConversionError(f"the model has more than {MOST_LAYERS:,} recurrent nodes")
-        self.budget = SPARE + 4 * sum(array.size for array in held)
-        self._fold(graph, ChainMap())
-        graph.trim()
 
-    def _fold(self, graph: Graph, outer: ChainMap[str, Array]) -> None:
+class _Gathering:
+    """The weights that were found so far, and how many numbers more may be computed or taken."""
+
+    def __init__(self, budget: int, report: Report) -> None:
+        self.budget, self.report = budget, report
+        self.found: dict[Node, dict[str, Array]] = {}
+        self.taken: dict[str, str] = {}
+
+    def gather(self, graph: Graph, outer: ChainMap[str, Array]) -> None:
         """outer: the arrays that are known in the graphs around this one."""
         known = outer.new_child(dict(graph.constants))
         needed = {name for node in graph.nodes if node.op in RECURRENT for name in weights_of(node).values()}
         wanted = set()
         for node in reversed(graph.nodes):
-            if node.op in FOLDED and needed.intersection(node.outputs):
+            if node.op in FOLDABLE and needed.intersection(node.outputs):
                 needed.update(node.inputs)
                 wanted.add(node)
         makers = {name: node for node in graph.nodes for name in node.outputs}
         for node in graph.nodes:
             if node.op in RECURRENT:
-                self._replace(node, known, makers)
+                self._take(node, known, makers)
             elif node in wanted and all(name in known for name in node.inputs if name):
                 self._spend(_most(node, known), node)
                 known.update(zip(node.outputs, map(np.asarray, outputs_of(node, known))))
             for inner in node.graphs:
-                self._fold(inner, known)
+                self.gather(inner, known)
 
-    def _replace(self, node: Node, known: Mapping[str, Array], makers: Mapping[str, Node]) -> None:
-        names, given = weights_of(node), inputs_of(node)
+    def _take(self, node: Node, known: Mapping[str, Array], makers: Mapping[str, Node]) -> None:
+        names = weights_of(node)
         for letter, name in names.items():
             if name not in known:
                 origin = f"comes out of {makers[name]}" if name in makers else "is an input of the graph"
                 raise ConversionError(
                     f"{node}: its {letter}, {name!r}, {origin}; the weights of a layer have to be "
-                    f"arrays of the file, or made of them by {', '.join(sorted(FOLDED))}"
+                    f"arrays of the file, or made of them by {', '.join(sorted(FOLDABLE))}"
                 )
-        arrays = {letter: known[name] for letter, name in names.items()}
-        self._spend(sum(array.size for array in arrays.values()), node)
+        self.found[node] = {letter: known[name] for letter, name in names.items()}
+        self._spend(sum(array.size for array in self.found[node].values()), node)
         for name in names.values():
             if name in self.taken:
                 self.report.note(f"{name} serves {self.taken[name]} and {node}: here, each has weights of its own.")
             self.taken[name] = str(node)
-        label = self.labels(node.label)
-        layer = layer_from(node, arrays, self.report, f"layers.{label}.")
-        self.layers[label] = layer
-        node.function = Folded(layer)
-        kept = [given.get(name, "") for name in GIVEN]
-        node.inputs = tuple(kept[: max(i for i, name in enumerate(kept) if name) + 1])
+        node.inputs = in_order(inputs_of(node), GIVEN)
 
     def _spend(self, elements: int, node: Node) -> None:
         self.budget -= elements

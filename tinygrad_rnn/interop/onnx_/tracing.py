@@ -9,60 +9,62 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...backend import BACKEND_OF, Array
-from ...core.modes import changed, current, listening, no_grad
+from ...core.modes import changed, current, listening
 from ...core.recording import constant
 from ...core.tensor import Tensor
 from ...errors import ConversionError, TinygradError
-from ...nn.recurrent import Recurrent, taken_whole
+from ...nn.recurrent import Recurrent
+from ..nests import leaves, mapped, parts, rebuilt
 
 WHOLE_LAYER = "recurrent layer"
 """What a call of a recurrent layer is called among the operations: it is one of them."""
 
 
-class Value(NamedTuple):
+@dataclass(frozen=True)
+class Traced:
     """The array that came into being as the number-th one: inputs first, then results in their order."""
 
     number: int
 
 
-class Size(NamedTuple):
+@dataclass(frozen=True)
+class Size:
     """A whole number that depends on the lengths of axes: factor * (product of the axes) + offset."""
 
     axes: tuple[str, ...]
     factor: int = 1
     offset: int = 0
 
-    def at(self, sizes: Mapping[str, int]) -> int:
-        """Its number at given lengths."""
-        return self.factor * math.prod([sizes[axis] for axis in self.axes]) + self.offset
-
     def __str__(self) -> str:
         product = "*".join([str(self.factor), *self.axes] if self.factor != 1 else self.axes)
         return f"{product}{self.offset:+d}" if self.offset else product
 
 
-class Constant(NamedTuple):
+@dataclass(frozen=True)
+class Constant:
     """An array that is the same in all runs, and the name of the Tensor around it."""
 
     array: Array
     name: str | None
 
 
-class Filled(NamedTuple):
+@dataclass(frozen=True)
+class Filled:
     """One number all over, in a shape that depends on sizes."""
 
     number: Any
     shape: tuple[int | Size, ...]
 
 
-class Counted(NamedTuple):
+@dataclass(frozen=True)
+class Counted:
     """0, 1, 2, ... along its only axis that is not of length 1, in a shape that depends on sizes."""
 
     dtype: Any
@@ -82,11 +84,12 @@ class Call(NamedTuple):
 LONGER = (2, 5)
 """By how much an axis is longer in the runs that are made for it."""
 
-LEAVES = (Value, Size, Constant, Filled, Counted)
+ARRAYS = (Traced, Constant, Filled, Counted)
+"""What stands for an array in a program."""
 
 
 class Run:
-    """One run: every array that came into being, and the calls that made them.
+    """One run: every array that came into being, and the calls that made them. It listens to the operations itself.
 
     inputs: by their names. outputs: what `f` returned of them, as it returned it.
     """
@@ -99,12 +102,8 @@ class Run:
         given = {name: Tensor(array, name=name) for name, array in inputs.items()}
         for tensor in given.values():
             self._born(tensor)
-        token = taken_whole.set(self._layer)
-        try:
-            with changed(debug=False), no_grad(), listening(self._heard), np.errstate(all="ignore"):
-                self.outputs = mapped(self._known, f(given))
-        finally:
-            taken_whole.reset(token)
+        with changed(debug=False, recording=False, listener=self), np.errstate(all="ignore"):
+            self.outputs = mapped(self._known, f(given))
 
     def _born(self, tensor: Tensor) -> int:
         number = len(self.tensors)
@@ -120,12 +119,14 @@ class Run:
         self._alive.append(x)
         array = x._array if isinstance(x, Tensor) else x
         number = self._numbers.get(id(x), self._numbers.get(id(array)))
-        return x if number is None else Value(number)
+        return x if number is None else Traced(number)
 
-    def _heard(self, op: Any, inputs: tuple[Any, ...], options: dict[str, Any], result: Tensor) -> None:
+    def __call__(self, op: Any, inputs: tuple[Any, ...], options: dict[str, Any], result: Tensor) -> None:
+        """Hear of an operation, as `listening` tells."""
         self._note(op.name, inputs, options, [result])
 
-    def _layer(self, layer: Recurrent, x: Tensor, initial: Sequence[Any], lengths: Any) -> Any:
+    def layer(self, layer: Recurrent, x: Tensor, initial: Sequence[Any], lengths: Any) -> Any:
+        """Run a recurrent layer, and take it down as one operation."""
         initial = [constant(each, x) if isinstance(each, (list, tuple)) else each for each in initial]
         lengths = np.asarray(lengths) if isinstance(lengths, (list, tuple)) else lengths
         with listening(None):
@@ -139,37 +140,28 @@ class Run:
         self.calls.append(Call(name, known, mapped(self._known, options), numbers, scope.path if scope else ""))
 
 
-def mapped(f: Callable[[Any], Any], x: Any) -> Any:
-    """The same nest of tuples, lists and dictionaries, each leaf through f; a slice counts as its three numbers."""
-    if isinstance(x, (tuple, list)) and not isinstance(x, LEAVES):
-        parts = [mapped(f, each) for each in x]
-        return type(x)(*parts) if hasattr(x, "_make") else type(x)(parts)
-    if isinstance(x, dict):
-        return {name: mapped(f, each) for name, each in x.items()}
-    if isinstance(x, slice):
-        return slice(*[f(each) for each in (x.start, x.stop, x.step)])
-    return f(x)
-
-
-@dataclass
 class Program:
     """What several runs have in common.
 
-    runs: the first at the sizes that were given, then some for each axis, in which only this one is longer.
-    sizes: of each run, by the names of the axes that may change. names: of Tensors that are constant, by identity.
-
     shapes: of the values, by number; a length that is no formula of the axes is an axis of its own.
-    constants: results that are made of constants only, by number.
+    constants: results that are made of constants only, by number. calls, outputs: of all runs.
     """
 
-    runs: Sequence[Run]
-    sizes: Sequence[Mapping[str, int]]
-    names: Mapping[int, str] = field(default_factory=dict)
-    shapes: dict[int, tuple[int | Size, ...]] = field(default_factory=dict)
-    constants: dict[int, Constant] = field(default_factory=dict)
-    _seen: dict[tuple[int, ...], Size] = field(default_factory=dict)
+    def __init__(
+        self, runs: Sequence[Run], sizes: Sequence[Mapping[str, int]], names: Mapping[int, str] | None = None
+    ) -> None:
+        """runs: the first at the sizes that were given, then some for each axis, in which only this one is longer.
 
-    def __post_init__(self) -> None:
+        sizes: of each run, by the names of the axes that may change. names: of constant Tensors, by identity.
+        """
+        self.runs, self.sizes, self.names = runs, sizes, names or {}
+        self.shapes: dict[int, tuple[int | Size, ...]] = {}
+        self.constants: dict[int, Constant] = {}
+        self._seen: dict[tuple[int, ...], Size] = {}
+        base = sizes[0]
+        self._longer = [
+            (axis, each[axis] - base[axis]) for each in sizes[1:] for axis in base if each[axis] != base[axis]
+        ]
         first = self.runs[0]
         for other in self.runs[1:]:
             if [call.name for call in other.calls] != [call.name for call in first.calls]:
@@ -205,6 +197,7 @@ class Program:
                                      for axis, each in enumerate(zip(*shapes))])  # fmt: skip
 
     def _length(self, lengths: tuple[int, ...], name: str) -> int | Size:
+        """The length of an axis, from those of all runs; name: what to call it, if it is no formula."""
         if len(set(lengths)) == 1:
             return lengths[0]
         size = self._size(lengths)
@@ -215,6 +208,7 @@ class Program:
         return self.runs[0].tensors[number].dtype
 
     def _common(self, place: int) -> Call:
+        """The call that all runs made as the place-th one."""
         calls = [run.calls[place] for run in self.runs]
         first = calls[0]
         for number in first.results:
@@ -229,10 +223,11 @@ class Program:
 
     def _fold(self, call: Call) -> None:
         """A result of constants is a constant, if it takes no more room than they do: such as a gate's part of W."""
-        if call.name == WHOLE_LAYER or any(True for _ in _leaves((call.inputs, call.options), (Size, Filled, Counted))):
+        used = list(leaves((call.inputs, call.options)))
+        if call.name == WHOLE_LAYER or any(isinstance(each, (Size, Filled, Counted)) for each in used):
             return
-        sources = [self.constants.get(x.number) if isinstance(x, Value) else x
-                   for x in _leaves((call.inputs, call.options), (Value, Constant))]  # fmt: skip
+        sources = [self.constants.get(each.number) if isinstance(each, Traced) else each
+                   for each in used if isinstance(each, (Traced, Constant))]  # fmt: skip
         if not sources or any(each is None for each in sources):
             return
         results = [run.tensors[call.results[0]] for run in self.runs]
@@ -243,41 +238,39 @@ class Program:
             name = results[0].name and ".".join(filter(None, [family, results[0].name]))
             self.constants[call.results[0]] = Constant(arrays[0], name)
 
-    def _alike(self, leaves: list[Any], what: str) -> Any:
+    def _alike(self, found: list[Any], what: str) -> Any:
         """What the runs have in common at one place."""
-        first = leaves[0]
-        plain = isinstance(first, (Value, str, type(None), np.dtype)) or first is Ellipsis
-        for each in leaves:
+        first = found[0]
+        plain = isinstance(first, (Traced, str, type(None), np.dtype)) or first is Ellipsis
+        for each in found:
             if type(each) is not type(first) or (plain and each != first):
-                if all(isinstance(each, (Value, Tensor, np.ndarray)) for each in leaves):
+                if all(isinstance(each, (Traced, Tensor, np.ndarray)) for each in found):
                     raise _untold(what)
                 raise ConversionError(f"{what} is {first!r} in one run of the model, and {each!r} in another")
         if plain:
-            return self.constants.get(first.number, first) if isinstance(first, Value) else first
-        if isinstance(first, (tuple, list, dict)):
-            return self._nest(leaves, what)
-        if isinstance(first, slice):
-            return slice(*self._alike([(each.start, each.stop, each.step) for each in leaves], what))
+            return self.constants.get(first.number, first) if isinstance(first, Traced) else first
+        if parts(first) is not None:
+            return self._nest(found, what)
         if isinstance(first, (bool, int, float, complex, np.generic)) and not isinstance(first, np.ndarray):
-            return self._number(leaves, what)
+            return self._number(found, what)
         if isinstance(first, Tensor) or type(first) in BACKEND_OF:
-            return self._array(leaves, what)
+            return self._array(found, what)
         return first
 
     def _nest(self, nests: list[Any], what: str) -> Any:
-        first = nests[0]
-        other = next((len(each) for each in nests if len(each) != len(first)), None)
+        """What the runs have in common in a nest, part by part."""
+        held = [parts(each) or {} for each in nests]
+        first = held[0]
+        other = next((len(each) for each in held if len(each) != len(first)), None)
         if other is not None:
             raise ConversionError(
                 f"{what} is one of {len(first)} in one run of the model, and one of {other} in another: a Python list "
                 "whose length follows a size is not written down; fix the sizes with dynamic={}"
             )
-        if isinstance(first, dict):
-            return {name: self._alike([each[name] for each in nests], what) for name in first}
-        parts = [self._alike(list(each), what) for each in zip(*nests)]
-        return type(first)(*parts) if hasattr(first, "_make") else type(first)(parts)
+        return rebuilt(nests[0], [self._alike([each[name] for each in held], what) for name in first])
 
     def _number(self, numbers: list[Any], what: str) -> Any:
+        """A number, if it is the same in all runs; else a formula of the sizes."""
         first = numbers[0]
         if all(each == first or (each != each and first != first) for each in numbers):
             return first
@@ -297,21 +290,26 @@ class Program:
         )
 
     def _size(self, numbers: Sequence[int]) -> Size | None:
-        """factor * product + offset through all the numbers, if there is such a formula; or a length that was seen."""
-        base, slopes = self.sizes[0], set()
-        longer = [next(iter(sizes.items() - base.items())) for sizes in self.sizes[1:]] if base else []
-        axes = tuple(dict.fromkeys([axis for (axis, _), number in zip(longer, numbers[1:]) if number != numbers[0]]))
-        for (axis, length), number in zip(longer, numbers[1:]):
-            if axis in axes:
-                others = math.prod([base[each] for each in axes if each != axis])
-                slopes.add((number - numbers[0]) / ((length - base[axis]) * others))
-        if len(slopes) != 1 or not (slope := slopes.pop()).is_integer():
-            return self._seen.get(tuple(numbers))
-        return Size(axes, int(slope), numbers[0] - int(slope) * math.prod([base[axis] for axis in axes]))
+        """factor * product + offset through all the numbers, if there is such a formula; or a length that was seen.
 
-    def _array(self, leaves: list[Any], what: str) -> Any:
-        arrays = [np.asarray(x._array if isinstance(x, Tensor) else x) for x in leaves]
-        first, x = arrays[0], leaves[0]
+        Say T, N = 5, 3, and the number is 31; with 2 more of T it is 43, with 5 more 61, with 2 more of N 51, and with
+        5 more 81. One more of T makes 6 more, which is factor * N, one more of N makes 10, which is factor * T. Both
+        say 2, so that it is 2 * T*N + 1.
+        """
+        base, first = self.sizes[0], numbers[0]
+        steps = [(axis, more, number - first) for (axis, more), number in zip(self._longer, numbers[1:])]
+        axes = tuple(dict.fromkeys(axis for axis, _, grown in steps if grown))
+        factors = {grown / (more * math.prod([base[other] for other in axes if other != axis]))
+                   for axis, more, grown in steps if axis in axes}  # fmt: skip
+        factor = factors.pop() if len(factors) == 1 else 0.5
+        if not factor.is_integer():
+            return self._seen.get(tuple(numbers))
+        return Size(axes, int(factor), first - int(factor) * math.prod([base[axis] for axis in axes]))
+
+    def _array(self, found: list[Any], what: str) -> Any:
+        """An array that no operation made: the same in all runs, or one number, or 0, 1, 2, ..., in other shapes."""
+        arrays = [np.asarray(x._array if isinstance(x, Tensor) else x) for x in found]
+        first, x = arrays[0], found[0]
         if all(each is first or _same(each, first) for each in arrays):
             return Constant(first, self.names.get(id(x), x.name if isinstance(x, Tensor) else None))
         if len({(each.ndim, each.dtype) for each in arrays}) == 1:
@@ -339,22 +337,8 @@ def _text(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{axis} = {size}" for axis, size in sizes.items()) or "the given sizes"
 
 
-def _leaves(x: Any, kinds: Any) -> Iterator[Any]:
-    """The leaves of some kinds in a nest."""
-    if isinstance(x, kinds):
-        yield x
-    elif isinstance(x, dict):
-        for each in x.values():
-            yield from _leaves(each, kinds)
-    elif isinstance(x, (tuple, list)) and not isinstance(x, LEAVES):
-        for each in x:
-            yield from _leaves(each, kinds)
-    elif isinstance(x, slice):
-        yield from _leaves((x.start, x.stop, x.step), kinds)
-
-
 def _numbers_in(x: Any) -> Iterator[int]:
-    return (value.number for value in _leaves(x, Value))
+    return (leaf.number for leaf in leaves(x) if isinstance(leaf, Traced))
 
 
 def other_numbers(array: Array, shape: Sequence[int], rng: np.random.Generator) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from ...errors import ConversionError, OptionError
 from ...nn import options
 from ...nn.module import Module
 from ...train.checkpoint import write
+from ..calling import Dynamic, Usage, use_of
 from ..files import needed
+from ..nests import leaves, paths
 from ..report import Report
 from . import recurrent as onnx_recurrent
 from . import tracing
-from .building import Emitter, Graph, Item, Result, leaves, name_of
-from .calling import Dynamic, Use, use_of
+from .building import Builder, Emitter, Item, Result, name_of
 from .emission import EMITTERS, REFUSED
 from .proof import prove
 
@@ -65,13 +66,13 @@ def to_onnx(
     Raises: ConversionError with the reason, where the model cannot be written or does not compute the same;
         OptionError; MissingPackage; OutputError, if the file cannot be written; what the model raises of its inputs.
     """
-    onnx = needed("onnx", "to_onnx")
+    onnx, report = needed("onnx", "to_onnx"), Report() if report is None else report
     options.choice("nodes", nodes, onnx_recurrent.WAYS)
     newest = onnx.defs.onnx_opset_version()
     if not isinstance(opset, int) or not OLDEST <= opset <= newest:
         raise OptionError(f"opset is {opset!r}; this version of onnx can write {OLDEST} to {newest}")
     with use_backend("numpy"):
-        model, names = _own(model)
+        model, names = _own(model, report)
         use = use_of(model, inputs, dynamic, states=states, lengths=lengths)
         program = tracing.program(use.call, use.inputs, use.dynamic, names)
         proto = _model(onnx, program, use, outputs, onnx_recurrent.emitter(nodes, names), opset, report)
@@ -81,55 +82,60 @@ def to_onnx(
             raise ConversionError(f"ONNX does not allow the graph that was made of the model: {error}") from error
         other = {letter: length + LONGEST for letter, length in program.sizes[0].items()}
         examples = tracing.resized(use.inputs, use.dynamic, other, np.random.default_rng(1))
-        dtypes = {str(tensor.dtype) for tensor in program.runs[0].tensors}
-        runtime = prove(onnx, proto, use.call, examples, dtypes)
-        if report is not None:
-            report.note(f"{runtime} has run it, and computes the same")
+        dtypes = {tensor.dtype for tensor in program.runs[0].tensors}
+        runtime = prove(proto, use.call, examples, dtypes)
+        report.note(f"{runtime} has run it, and computes the same")
     if path is not None:
         write(path, proto.SerializeToString())
     return proto
 
 
-def _own(model: Any) -> tuple[Any, dict[int, str]]:
-    """A copy of a module on the host that is not training, and the names of its state, by identity."""
+def _own(model: Any, report: Report) -> tuple[Any, dict[int, str]]:
+    """A copy of a module on the host that is not training, and the names of its state, by identity.
+
+    report: learns which weights are frozen, which no ONNX file tells.
+    """
     if not isinstance(model, Module):
         if not callable(model):
             raise OptionError(f"to_onnx takes a module or a function of tensors, not a {type(model).__name__}")
         return model, {}
     twin = copy.deepcopy(model).to("numpy").eval()
-    return twin, {id(tensor): name for name, tensor in twin._named_state()}
+    state = dict(twin._named_state())
+    learning = {name for name, _ in twin.named_parameters()}
+    if learning and (frozen := [name for name, each in state.items() if each.ndim and name not in learning]):
+        report.note(f"ONNX has no place for what is frozen (requires_grad=False): {', '.join(frozen)}")
+    return twin, {id(tensor): name for name, tensor in state.items()}
 
 
 # -- the model ---------------------------------------------------------------------------------------------------
 
 
 def _refusing(reason: str) -> Emitter:
-    def emit(g: Graph, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
+    def emit(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> str:
         raise ConversionError(reason)
 
     return emit
 
 
 def _model(
-    onnx: Any, program: tracing.Program, use: Use, outputs: Sequence[str] | None, layer: Emitter, opset: int,
-    report: Report | None,
+    onnx: Any, program: tracing.Program, use: Usage, outputs: Sequence[str] | None, layer: Emitter, opset: int,
+    report: Report,
 ) -> Any:  # fmt: skip
     """The program as a model."""
     refused = {name: _refusing(f"{name} is not written to ONNX: {remedy}") for name, remedy in REFUSED.items()}
-    graph = Graph({**EMITTERS, **refused, tracing.WHOLE_LAYER: layer}, report=report)
+    graph = Builder({**EMITTERS, **refused, tracing.WHOLE_LAYER: layer}, report)
     given = [Item(graph.free(name), array.dtype, program.shapes[number])
              for number, (name, array) in enumerate(use.inputs.items())]  # fmt: skip
     names = _output_names(outputs or use.outputs, program.outputs)
     wishes = [graph.free(name) for name in names]
     results = graph.deliver(list(leaves(graph.write(program, given))), wishes)
-    if (room := sum(array.nbytes for array in graph.constants.values())) > LARGEST:
+    if (room := sum(array.nbytes for array in graph.shared.constants.values())) > LARGEST:
         raise ConversionError(f"the weights take {room:,} bytes, and an ONNX file holds no more than {LARGEST:,}")
     inner = graph.finished("model", given, results)
-    if report is not None:
-        known = {name_of(name) for name in program.names.values()}
-        for each in inner.initializer:
-            if each.name in known:
-                report.add(each.name, tuple(each.dims), each.name, tuple(each.dims))
+    known = {name_of(name) for name in program.names.values()}
+    for each in inner.initializer:
+        if each.name in known:
+            report.add(each.name, tuple(each.dims), each.name, tuple(each.dims))
     ids = [onnx.helper.make_opsetid("", opset)]
     return onnx.helper.make_model(
         inner, opset_imports=ids, ir_version=onnx.helper.find_min_ir_version_for(ids),
@@ -137,28 +143,18 @@ def _model(
     )  # fmt: skip
 
 
-def _paths(x: Any, path: str = "") -> Iterator[str]:
-    """How to get to each leaf of a nest, in the order of `leaves`."""
-    if isinstance(x, (tuple, list, dict)) and not isinstance(x, tracing.LEAVES):
-        parts = x.items() if isinstance(x, dict) else zip(getattr(x, "_fields", range(len(x))), x)
-        for name, each in parts:
-            yield from _paths(each, f"{path}.{name}" if path else str(name))
-    else:
-        yield path
-
-
 def _output_names(wishes: Sequence[str], outputs: Any) -> list[str]:
     """What the outputs are called.
 
     Raises: OptionError, if there are not as many names as outputs; ConversionError, if one is no tensor.
     """
-    found, paths = list(leaves(outputs)), list(_paths(outputs))
-    for each in found:
-        if not isinstance(each, tracing.LEAVES) or isinstance(each, tracing.Size):
+    found = list(paths(outputs))
+    for _, each in found:
+        if not isinstance(each, tracing.ARRAYS):
             raise ConversionError(f"the model returns {each!r} among its outputs, which is no tensor")
     if not found:
         raise ConversionError("the model returns nothing")
     if wishes and (len(wishes) != len(found) or len(set(wishes)) < len(wishes)):
         raise OptionError(f"outputs names {', '.join(wishes)}; {len(found)} different names are needed")
     return list(wishes) or [path if path and not path[0].isdigit() else "_".join(filter(None, ["output", path]))
-                            for path in paths]  # fmt: skip
+                            for path, _ in found]  # fmt: skip

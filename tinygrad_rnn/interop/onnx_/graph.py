@@ -143,10 +143,10 @@ def outputs_of(node: Node, values: Mapping[str, Value]) -> tuple[Value, ...]:
 # -- reading -----------------------------------------------------------------------------------------------------
 
 
-class Names:
+class Defined:
     """The names that are defined so far: here, and in the graphs around this one."""
 
-    def __init__(self, outer: Names | None = None) -> None:
+    def __init__(self, outer: Defined | None = None) -> None:
         self.own: set[str] = set()
         self.outer = outer
 
@@ -162,32 +162,39 @@ class Names:
         self.own.add(name)
 
 
-class Reader:
-    """Takes graphs out of one ModelProto.
+def read_graph(model: Any, arrays: Arrays) -> Graph:
+    """The graph of a ModelProto; arrays: takes those of its tensors out.
 
-    Raises, in all of its methods: FileError for what is damaged, ConversionError for what is not known.
+    Raises: FileError for what is damaged, ConversionError for what is not known.
+    """
+    if not model.HasField("graph"):
+        raise FileError("this is no ONNX model: it has no graph")
+    if len(model.functions):
+        raise ConversionError(f"functions of the model's own, such as {model.functions[0].name!r}, are not read: "
+                              "onnx.inliner.inline_local_functions(model) puts their nodes in place")  # fmt: skip
+    opsets = {each.domain: each.version for each in model.opset_import}
+    opset = opsets.get("", opsets.get("ai.onnx", 0))
+    if not 1 <= opset <= NEWEST:
+        raise ConversionError(f"the model has opset {opset} of ONNX; 1 to {NEWEST} are read")
+    return _Reader(opset, arrays).graph(model.graph)
+
+
+class _Reader:
+    """Reads the graphs of one model, each with those in its nodes.
+
+    Raises, in all of its methods: as `read_graph`.
     """
 
-    def __init__(self, model: Any, arrays: Arrays) -> None:
-        if not model.HasField("graph"):
-            raise FileError("this is no ONNX model: it has no graph")
-        if len(model.functions):
-            raise ConversionError(f"functions of the model's own, such as {model.functions[0].name!r}, are not read: "
-                                  "onnx.inliner.inline_local_functions(model) puts their nodes in place")  # fmt: skip
-        self.opsets = {each.domain: each.version for each in model.opset_import}
-        self.opsets[""] = self.opsets.get("", self.opsets.get("ai.onnx", 0))
-        if not 1 <= self.opsets[""] <= NEWEST:
-            raise ConversionError(f"the model has opset {self.opsets['']} of ONNX; 1 to {NEWEST} are read")
-        self.arrays = arrays
-        self.graph = self._graph(model.graph, None, 0)
+    def __init__(self, opset: int, arrays: Arrays) -> None:
+        self.opset, self.arrays = opset, arrays
 
-    def _graph(self, proto: Any, outer: Names | None, depth: int) -> Graph:
-        """outer: the names that are defined around it."""
+    def graph(self, proto: Any, outer: Defined | None = None, depth: int = 0) -> Graph:
+        """outer: the names that are defined around it. depth: how many graphs are."""
         if depth > DEPTH:
             raise FileError(f"graphs lie in graphs more than {DEPTH} deep")
         if len(proto.sparse_initializer):
             raise ConversionError("the model has sparse initializers, which are not read: write them as dense ones")
-        known, constants = Names(outer), {}
+        known, constants = Defined(outer), {}
         for tensor in proto.initializer:
             known.define(tensor.name)
             constants[tensor.name] = self.arrays.array(tensor, tensor.name)
@@ -214,11 +221,11 @@ class Reader:
             raise FileError("a graph has no output")
         return Graph(proto.name, inputs, outputs, nodes, constants, literals)
 
-    def _node(self, proto: Any, known: Names, depth: int) -> Node:
+    def _node(self, proto: Any, known: Defined, depth: int) -> Node:
         if not any(proto.output):
             raise FileError(f"a node {proto.name!r} ({proto.op_type}) has no output")
         attributes: dict[str, Any] = {}
-        node = Node(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), attributes, self.opsets[""])
+        node = Node(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), attributes, self.opset)
         if proto.domain not in ("", "ai.onnx"):
             raise ConversionError(f"{node} is of the domain {proto.domain!r}; only ONNX's own operators are known")
         for each in proto.attribute:
@@ -233,7 +240,7 @@ class Reader:
         node.function = bound(node)
         return node
 
-    def _attribute(self, proto: Any, node: Node, known: Names, depth: int) -> Any:
+    def _attribute(self, proto: Any, node: Node, known: Defined, depth: int) -> Any:
         if proto.ref_attr_name:
             raise FileError(f"{node}: the attribute {proto.name} refers to one of a function, and is in none")
         match proto.type:
@@ -244,7 +251,7 @@ class Reader:
             case 4:
                 return self.arrays.array(proto.t, f"{node.name}.{proto.name}")
             case 5:
-                return self._graph(proto.g, known, depth + 1)
+                return self.graph(proto.g, known, depth + 1)
             case 6 | 7 as kind:
                 return tuple(proto.floats if kind == 6 else proto.ints)
             case 8:

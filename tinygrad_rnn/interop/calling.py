@@ -9,29 +9,31 @@ from typing import Any
 
 import numpy as np
 
-from ...backend import Array, as_array
-from ...core.tensor import Tensor
-from ...errors import OptionError
-from ...nn.cells import Cell
-from ...nn.layers import Embedding, LayerNorm, Linear, Sequential
-from ...nn.module import Module
-from ...nn.recurrent import Recurrent
-from ...train.model import LanguageModel
-from ..layers import Final, Layers
-from .reading import OnnxModel
+from ..backend import Array, as_array
+from ..core.tensor import Tensor
+from ..errors import OptionError
+from ..nn.cells import Cell
+from ..nn.layers import Embedding, LayerNorm, Linear
+from ..nn.module import Module
+from ..nn.recurrent import Recurrent
+from ..train.model import LanguageModel
+from .layers import parts_of
 
 Dynamic = Mapping[str, Mapping[int, str]]
 """By input and axis the name of a length that may change."""
 
 STEPS, SEQUENCES = 5, 3
 """T and N of the example that is made where nobody gives one."""
+BESIDE: Dynamic = {"h_0": {1: "N"}, "c_0": {1: "N"}, "lengths": {0: "N"}}
+"""The axes that may change of what recurrent layers take beside their sequences."""
 
 
 @dataclass
-class Use:
+class Usage:
     """One way to call a model.
 
-    call: takes the inputs by name. inputs: examples of them. outputs: their names, or () if nobody knows better.
+    call: takes the inputs by name. inputs: examples of them. dynamic: which of their axes may change.
+    outputs: what these are called, or () if nobody knows better.
     """
 
     call: Callable[[dict[str, Any]], Any]
@@ -41,9 +43,9 @@ class Use:
 
 
 def use_of(
-    model: Any, inputs: Mapping[str, Any] | Sequence[Any] | None, dynamic: Dynamic | None = None, *,
+    model: Any, inputs: Mapping[str, Any] | Sequence[Any] | None = None, dynamic: Dynamic | None = None, *,
     states: bool = False, lengths: bool = False,
-) -> Use:  # fmt: skip
+) -> Usage:  # fmt: skip
     """A module or function with its inputs.
 
     inputs: examples, by name or in order; None, where they follow from the model. dynamic: None is T and N, where they
@@ -51,7 +53,12 @@ def use_of(
 
     Raises: OptionError.
     """
-    use = _known(model) if inputs is None else _given(model, inputs)
+    use = _usual(model) if inputs is None else _given(model, inputs)
+    if use is None:
+        raise OptionError(
+            f"what goes into {getattr(model, '__name__', type(model).__name__)} is not known; give inputs=, example "
+            'arrays by name or in order, and dynamic=, as in dynamic={"x": {0: "T", 1: "N"}}'
+        )
     recurrent = _recurrent_in(model)
     batch = 0 if recurrent is not None and recurrent.batch_first else 1
     if states:
@@ -65,30 +72,32 @@ def use_of(
 # -- where the inputs are given ----------------------------------------------------------------------------------
 
 
-def _given(model: Any, inputs: Any) -> Use:
+def _given(model: Any, inputs: Any) -> Usage:
+    """A model with inputs that somebody gives: of its usual ones, only what fits these is taken over."""
     if isinstance(inputs, Mapping):
-        named, order = dict(inputs), []
+        examples, order = dict(inputs), []
     else:
-        examples = [inputs] if hasattr(inputs, "shape") else list(inputs)
-        named = dict(zip(_parameters(model, len(examples)), examples))
-        order = list(named)
+        found = [inputs] if hasattr(inputs, "shape") else list(inputs)
+        order = _parameters(model, len(found))
+        examples = dict(zip(order, found))
+    if not examples:
+        raise OptionError("inputs is empty; give an example array for each argument of the model")
 
     def call(given: dict[str, Any]) -> Any:
         return model(*[given[name] for name in order], **{name: given[name] for name in given.keys() - set(order)})
 
-    if not named:
-        raise OptionError("inputs is empty; give an example array for each argument of the model")
-    use = Use(call, {name: as_array(x, "numpy") for name, x in named.items()})
-    try:
-        known = _known(model)
-    except OptionError:
-        return use
-    rest = {f"{state}_0": {1: "N"} for state in "hc"} | {"lengths": {0: "N"}} if _recurrent_in(model) else {}
-    fitting = [name for name, x in known.inputs.items() if name in named and x.ndim == use.inputs[name].ndim]
-    use.dynamic = {name: axes for name, axes in {**rest, **known.dynamic}.items()
-                   if name in fitting or (fitting and name in rest and name in named)}  # fmt: skip
-    use.outputs = known.outputs
+    use, usual = Usage(call, {name: as_array(x, "numpy") for name, x in examples.items()}), _usual(model)
+    if usual is not None:
+        use.dynamic, use.outputs = _fitting(usual, use.inputs, _recurrent_in(model)), usual.outputs
     return use
+
+
+def _fitting(usual: Usage, inputs: Mapping[str, Array], recurrent: Recurrent | None) -> Dynamic:
+    """The axes that may change of those inputs that are called as is usual, and have as many axes."""
+    alike = {name for name, x in usual.inputs.items() if name in inputs and x.ndim == inputs[name].ndim}
+    beside = BESIDE if alike and recurrent is not None else {}
+    return {name: axes for name, axes in {**beside, **usual.dynamic}.items()
+            if name in alike or (name in beside and name in inputs)}  # fmt: skip
 
 
 def _parameters(model: Any, count: int) -> list[str]:
@@ -110,22 +119,27 @@ def _signature(model: Any) -> dict[str, Any]:
 # -- where they follow from the model ----------------------------------------------------------------------------
 
 
-def _known(model: Any) -> Use:
+def _usual(model: Any) -> Usage | None:
+    """How a model is called that nobody gives inputs for; None, if that is not known."""
     if isinstance(model, Cell):
         return _cell(model)
-    if isinstance(model, OnnxModel):
-        return _graph(model)
+    if hasattr(model, "example_usage"):  # a model that knows itself, such as a graph of ONNX
+        found: Usage | None = model.example_usage()
+        return found
     recurrent = _recurrent_in(model)
-    name, array, axes = _met_first(model, recurrent)
+    first = _met_first(model, recurrent)
+    if first is None:
+        return None
+    name, array, axes = first
     outputs: tuple[str, ...] = ()
     if isinstance(model, (Recurrent, LanguageModel)) and recurrent is not None:
         last = [f"{state}_n" for state in recurrent.cell_type.states]
         outputs = ("logits" if isinstance(model, LanguageModel) else "output", *last)
     call = lambda given: model(given[name], **{other: x for other, x in given.items() if other != name})  # noqa: E731
-    return Use(call, {name: array}, {name: dict(enumerate(axes))}, outputs)
+    return Usage(call, {name: array}, {name: dict(enumerate(axes))}, outputs)
 
 
-def _cell(cell: Cell) -> Use:
+def _cell(cell: Cell) -> Usage:
     """x (N, I) and the states (N, H) -> the states after it."""
     inputs = {"x": _drawn(cell.W, SEQUENCES, cell.input_size)}
     inputs |= {name: _drawn(cell.W, SEQUENCES, cell.hidden_size) for name in cell.states}
@@ -134,38 +148,15 @@ def _cell(cell: Cell) -> Use:
         state = tuple([given[name] for name in cell.states])
         return cell(given["x"], state if len(state) > 1 else state[0])
 
-    return Use(call, inputs, {name: {0: "N"} for name in inputs}, tuple([f"{name}_next" for name in cell.states]))
-
-
-def _graph(model: OnnxModel) -> Use:
-    """The inputs that a graph of ONNX declares; whole numbers are 1, which is a length, and an index of most things.
-
-    Raises: OptionError for an input of which the dtype or the axes are not known.
-    """
-    rng, sizes = np.random.default_rng(0), {"T": STEPS, "N": SEQUENCES}
-    inputs: dict[str, Array] = {}
-    dynamic: dict[str, dict[int, str]] = {}
-    for entry in model.graph.inputs:
-        if entry.dtype is None or entry.shape is None:
-            raise OptionError(f"the model does not say what its input {entry.name} is; give inputs=, with an example")
-        dynamic[entry.name] = {axis: size for axis, size in enumerate(entry.shape) if isinstance(size, str)}
-        for letter in dynamic[entry.name].values():
-            sizes.setdefault(letter, STEPS + len(sizes))
-        shape = [sizes[size] if isinstance(size, str) else size for size in entry.shape]
-        numbers = rng.normal(size=shape) if entry.dtype.kind == "f" else np.ones(shape)
-        inputs[entry.name] = numbers.astype(entry.dtype)
-    return Use(lambda given: model(**given), inputs, dynamic, tuple(model.graph.outputs))
+    return Usage(call, inputs, {name: {0: "N"} for name in inputs}, tuple([f"{name}_next" for name in cell.states]))
 
 
 def _drawn(beside: Tensor, *shape: int) -> Array:
     return np.random.default_rng(len(shape)).normal(size=shape).astype(beside.dtype)
 
 
-def _met_first(model: Any, recurrent: Recurrent | None) -> tuple[str, Array, tuple[str, ...]]:
-    """The only input of a model: its name, an example, and the names of its leading axes.
-
-    Raises: OptionError, if it does not follow from the model.
-    """
+def _met_first(model: Any, recurrent: Recurrent | None) -> tuple[str, Array, tuple[str, ...]] | None:
+    """The only input of a model: its name, an example, and the names of its leading axes; None, if it is not known."""
     first = _first_in(model)
     lead, axes = (STEPS, SEQUENCES), ("T", "N")
     if recurrent is not None and recurrent.batch_first:
@@ -179,22 +170,13 @@ def _met_first(model: Any, recurrent: Recurrent | None) -> tuple[str, Array, tup
         if recurrent is None:
             return "x", _drawn(weight, SEQUENCES, size), ("N",)
         return "x", _drawn(weight, *lead, size), axes
-    raise OptionError(
-        f"what goes into {getattr(model, '__name__', type(model).__name__)} is not known; give inputs=, example arrays "
-        'by name or in order, and dynamic=, as in dynamic={"x": {0: "T", 1: "N"}}'
-    )
+    return None
 
 
 def _first_in(model: Any) -> Any:
-    """What the input of a model meets first."""
-    if isinstance(model, LanguageModel):
-        return model.embedding
-    if isinstance(model, Final):
-        return model.layer
-    layers = (
-        [model[name] for name in model.order] if isinstance(model, Layers) and model.order
-        else model.layers if isinstance(model, Sequential) else []
-    )  # fmt: skip
+    """What the input of a model meets first, functions aside."""
+    parts = parts_of(model)
+    layers = [parts.layers[name] for name in parts.order] if parts is not None and parts.order else []
     inner = next((each for each in layers if isinstance(each, Module)), None)
     return model if inner is None else _first_in(inner)
 
@@ -208,13 +190,13 @@ def _recurrent_in(model: Any) -> Recurrent | None:
 # -- further inputs ----------------------------------------------------------------------------------------------
 
 
-def _batch(use: Use, axis: int) -> tuple[int, str | None]:
+def _batch(use: Usage, axis: int) -> tuple[int, str | None]:
     """N, and what it is called if it may change."""
     name, first = next(iter(use.inputs.items()))
     return first.shape[axis], use.dynamic.get(name, {}).get(axis)
 
 
-def _add_states(use: Use, model: Any, axis: int) -> None:
+def _add_states(use: Usage, model: Any, axis: int) -> None:
     layer = model.recurrent if isinstance(model, LanguageModel) else model
     if not isinstance(layer, Recurrent):
         raise OptionError(f"states=True is for recurrent layers and LanguageModel, not {type(model).__name__}")
@@ -233,7 +215,7 @@ def _add_states(use: Use, model: Any, axis: int) -> None:
     use.call = call
 
 
-def _add_lengths(use: Use, model: Any, axis: int) -> None:
+def _add_lengths(use: Usage, model: Any, axis: int) -> None:
     known = _signature(model)
     if "lengths" not in known and inspect.Parameter.VAR_KEYWORD not in known.values():
         raise OptionError(f"lengths=True is for models that take lengths=, which {type(model).__name__} does not")
@@ -242,7 +224,7 @@ def _add_lengths(use: Use, model: Any, axis: int) -> None:
     use.dynamic = {**use.dynamic, "lengths": {0: letter} if letter else {}}
 
 
-def _checked(use: Use, dynamic: Dynamic | None) -> Dynamic:
+def _checked(use: Usage, dynamic: Dynamic | None) -> Dynamic:
     """What the user says of the axes that may change, or what follows from the model.
 
     Raises: OptionError.
