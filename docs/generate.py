@@ -338,7 +338,7 @@ ABOUT_WAYS = r"""
 
 What a cell of this package becomes elsewhere, found by converting one. *as it is*: the same numbers, only packed
 otherwise; *z negated*, *reset gate open* (its bias is 40, and $\sigma(40) = 1$ in double precision): exact as well,
-with other numbers; *no*: refused.
+with other numbers; *refused*: no weights compute the same; *no row*: the table has no such cell of that library.
 """
 
 FORMS: dict[str, Callable[[], Cell]] = {
@@ -418,8 +418,10 @@ def way(cell: Cell, library: str) -> str:
     try:
         row = convention(library, type(cell), getattr(cell, "reset", None))
         parts = parts_for(row, cell)
-    except (ConversionError, OptionError):
-        return "no"
+    except OptionError:
+        return "no row"
+    except ConversionError:
+        return "refused"
     if isinstance(cell, MinimalGRUCell):
         return "reset gate open"
     own = gate_parts(cell)

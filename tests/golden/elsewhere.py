@@ -157,14 +157,15 @@ def nnx_cell(name):
         import jax.numpy as jnp
         from flax import nnx
 
-        cell = getattr(nnx, name)(x.shape[-1], states[0].shape[-1], param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+        double = {"dtype": jnp.float64, "param_dtype": jnp.float64}
+        cell = getattr(nnx, name)(x.shape[-1], states[0].shape[-1], **double, rngs=nnx.Rngs(0))
         for path, array in arrays.items():
             layer, own = path.split("/")
             getattr(getattr(cell, layer), own).set_value(jnp.asarray(array))
 
         def step(x, states):
-            carry, h = cell(states[0], jnp.asarray(x))
-            return h, [carry]
+            carry, h = cell(tuple(states) if len(states) > 1 else states[0], jnp.asarray(x))
+            return h, list(carry) if len(states) > 1 else [carry]
 
         return stepwise(step)(x, list(map(jnp.asarray, states)))
 
@@ -306,6 +307,9 @@ CASES: dict[str, Case] = {
     "flax GRUCell": Case("flax", "GRU", "flax", flax_cell("GRUCell")),
     "flax LSTMCell": Case("flax", "LSTM", "flax", flax_cell("LSTMCell")),
     "flax OptimizedLSTMCell": Case("flax", "LSTM", "flax", flax_cell("OptimizedLSTMCell")),
+    "flax.nnx SimpleCell": Case("flax.nnx", "RNN", "flax", nnx_cell("SimpleCell")),
+    "flax.nnx LSTMCell": Case("flax.nnx", "LSTM", "flax", nnx_cell("LSTMCell")),
+    "flax.nnx OptimizedLSTMCell": Case("flax.nnx.optimized", "LSTM", "flax", nnx_cell("OptimizedLSTMCell")),
     "flax.nnx GRUCell": Case("flax.nnx", "GRU", "flax", nnx_cell("GRUCell")),
     "equinox GRUCell": Case("equinox", "GRU", "equinox", equinox_cell("GRUCell")),
     "equinox LSTMCell": Case("equinox", "LSTM", "equinox", equinox_cell("LSTMCell")),

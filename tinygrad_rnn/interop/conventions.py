@@ -87,10 +87,13 @@ FLAX_GATES = {"W": "i{}/kernel", "U": "h{}/kernel"}
 UNIFORM = "all uniform within 1/sqrt(H), biases too"
 GLOROT = "W Glorot uniform over all gates together, U orthogonal over all gates together, b zeros"
 FLAX_START = "W LeCun normal, U orthogonal, each gate for itself; b zeros"
+NNX_START = "W LeCun normal, U orthogonal over all gates together, b zeros"
+TRUNCATED = "truncated normal of variance 0.773/{0}, which is 1/{0} before the truncation; b zeros"
 LECUN = "LeCun normal; b zeros"
 TORCH_SOURCE, KERAS_SOURCE = "docs.pytorch.org, torch.nn", "keras.io/api/layers/recurrent_layers"
 CUDNN_SOURCE = "docs.nvidia.com, cuDNN, cudnnRNNMode_t"
-ONNX_SOURCE, FLAX_SOURCE = "onnx.ai/onnx/operators", "flax.readthedocs.io, flax.linen"
+ONNX_SOURCE = "onnx.ai/onnx/operators"
+FLAX_SOURCE, NNX_SOURCE = "flax.readthedocs.io, flax.linen", "flax.readthedocs.io, flax.nnx"
 HAIKU_SOURCE, CHAINER_SOURCE = "dm-haiku.readthedocs.io, recurrent", "docs.chainer.org, links"
 
 CONVENTIONS: tuple[Convention, ...] = (
@@ -173,10 +176,26 @@ CONVENTIONS: tuple[Convention, ...] = (
         bias_optional=False, states="ch", start=f"{FLAX_START}: the forget gate's has no 1", source=FLAX_SOURCE,
     ),
     Convention(
+        "flax.nnx", "flax.nnx.SimpleCell", RNNCell,
+        _packed("h", "columns", "dense_i/kernel", "dense_h/kernel", "dense_i/bias"),
+        bias_optional=False, start="W LeCun normal, U orthogonal; b zeros", source=NNX_SOURCE,
+    ),
+    Convention(
         "flax.nnx", "flax.nnx.GRUCell", GRUCell,
         _packed("rzn", "columns", "dense_i/kernel", "dense_h/kernel", "dense_i/bias"),
-        "after", "old", bias_optional=False, start=FLAX_START,
-        note="has no bias inside of the reset, although its formula shows one", source="flax.readthedocs.io, flax.nnx",
+        "after", "old", bias_optional=False, start=NNX_START,
+        note="has no bias inside of the reset, although its formula shows one", source=NNX_SOURCE,
+    ),
+    Convention(
+        "flax.nnx", "flax.nnx.LSTMCell", LSTMCell,
+        (*_by_gate("columns", W="i{}/kernel", i="i", f="f_", g="g", o="o"),
+         *_by_gate("columns", U="h{}/kernel", b="h{}/bias", i="i", f="f", g="g", o="o")),
+        bias_optional=False, states="ch", start=f"{FLAX_START}: the forget gate's has no 1", source=NNX_SOURCE,
+    ),
+    Convention(
+        "flax.nnx.optimized", "flax.nnx.OptimizedLSTMCell", LSTMCell,
+        _packed("ifgo", "columns", "dense_i/kernel", "dense_h/kernel", "dense_h/bias"),
+        bias_optional=False, states="ch", start=f"{NNX_START}: the forget gate's has no 1", source=NNX_SOURCE,
     ),
     # Equinox
     Convention(
@@ -194,7 +213,7 @@ CONVENTIONS: tuple[Convention, ...] = (
         "haiku", "haiku.VanillaRNN", RNNCell,
         (Slot("linear/w", "W", "h"), Slot("linear_1/w", "U", "h"),
          Slot("linear/b", "b", "h"), Slot("linear_1/b", "c", "h")),
-        activations=("relu",), bias_optional=False, start="truncated normal of variance 1/inputs; b zeros",
+        activations=("relu",), bias_optional=False, start=TRUNCATED.format("inputs"),
         source=HAIKU_SOURCE,
     ),
     Convention(
@@ -204,7 +223,7 @@ CONVENTIONS: tuple[Convention, ...] = (
     ),
     Convention(
         "haiku", "haiku.LSTM", LSTMCell, (Slot("linear/w", "WU", "igfo"), Slot("linear/b", "b", "igfo")),
-        offsets={"f": 1.0}, bias_optional=False, states="hc", start="truncated normal of variance 1/(I+H); b zeros",
+        offsets={"f": 1.0}, bias_optional=False, states="hc", start=TRUNCATED.format("(I+H)"),
         note="adds 1 to the forget gate while it runs", source=HAIKU_SOURCE,
     ),
     # Chainer

@@ -75,7 +75,8 @@ def from_arrays(
 ) -> Cell:  # fmt: skip
     """A cell from the arrays of a library's cell, by the names in the table: `from_arrays("haiku", "GRU", {...})`.
 
-    library: "torch", "cudnn", "keras", "onnx", "flax", "flax.nnx", "equinox", "haiku", "chainer" or "chainer.nstep".
+    library: "torch", "cudnn", "keras", "onnx", "flax", "flax.nnx", "flax.nnx.optimized", "equinox", "haiku", "chainer"
+        or "chainer.nstep".
     cell: "RNN", "GRU" or "LSTM". reset: which row of the table, for a GRU of Keras or ONNX.
     settings: options of the cell, such as activation="relu". Its reset= and update= are the library's.
 
