@@ -430,12 +430,25 @@ def test_what_a_description_says_besides_is_checked(path):
     described_as(path, gru(), version=2)
     assert "description of version 2, and this package reads those up to 1" in refused(path)
     described_as(path, gru(), frozen=[3])
-    assert "the names of what is frozen are none" in refused(path)
+    assert "the names under 'frozen' are none" in refused(path)
     described_as(path, gru(hidden_size=2))
     assert "cells.0.U has shape (3, 9), and (2, 6) is needed" in refused(path)
     described_as(path, gru(), frozen=["cells.0.b", "elsewhere"], training=False)
     layer = load(path)
     assert not layer.training and [name for name, _ in layer.named_parameters()] == ["cells.0.W", "cells.0.U"]
+
+
+def test_each_part_keeps_its_mode(path):
+    model = Layers({"a": nn.GRU(2, 3), "b": nn.Dropout(0.5), "c": nn.Linear(3, 2)}, "abc")
+    model["b"].eval()
+    save(model, path)
+    assert [part.training for _, part in load(path).named_modules()] == [
+        part.training for _, part in model.named_modules()
+    ]
+    model.eval()["b"].train()
+    save(model, path)
+    again = load(path)
+    assert not again.training and again["b"].training and not again["c"].training
 
 
 def test_the_size_is_compared_before_anything_is_made(path, monkeypatch):

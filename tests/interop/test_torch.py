@@ -411,7 +411,9 @@ def test_half_precision_stays_and_bfloat16_becomes_what_holds_it():
     norm = from_torch(module, report=report)
     assert norm.gain.dtype == np.float32
     np.testing.assert_array_equal(norm.gain.numpy(), module.weight.float().detach().numpy())
-    assert "weight was bfloat16, which NumPy does not have, and is float32 now: the same numbers" in report.notes
+    assert (
+        "the layer was of bfloat16, which NumPy does not have, and is of float32 now: the same numbers" in report.notes
+    )
     ml_dtypes = pytest.importorskip("ml_dtypes")
     values = {name: array.numpy().astype(ml_dtypes.bfloat16) for name, array in module.float().state_dict().items()}
     np.testing.assert_array_equal(from_torch(values).gain.numpy(), norm.gain.numpy())
@@ -423,6 +425,26 @@ def test_arrays_of_the_other_byte_order_become_those_of_this_machine(tmp_path):
     assert all(own.dtype.isnative for own in layer.parameters())
     np.testing.assert_array_equal(to_torch(layer).weight.detach(), native["weight"])
     save(layer, tmp_path / "model.safetensors")
+
+
+def test_what_is_frozen_in_part_is_noted():
+    report, module = Report(), made(torch.nn.GRU)
+    module.bias_ih_l0.requires_grad_(False)
+    from_torch(module, report=report)
+    assert [
+        note for note in report.notes if note.startswith("bias_ih_l0 is frozen in torch, and part of what is cells")
+    ]
+    module.bias_hh_l0.requires_grad_(False)
+    from_torch(module, report=(report := Report()))
+    assert not report.notes
+
+
+def test_one_line_speaks_of_the_dtype_of_a_layer():
+    report = Report()
+    from_torch(torch.nn.GRU(I, H, 2).bfloat16(), report=report)
+    assert report.notes == [
+        "the layer was of bfloat16, which NumPy does not have, and is of float32 now: the same numbers"
+    ]
 
 
 def test_a_norm_without_weights_keeps_to_ones_and_zeros():
@@ -476,6 +498,19 @@ def spectral():
 
 
 REFUSED = {
+    "a lazy layer": (lambda: from_torch(torch.nn.LazyLinear(5)), "LazyLinear has no weights yet: call"),
+    "a sparse tensor": (
+        lambda: from_torch({"weight": torch.eye(3).to_sparse(), "bias": torch.ones(3)}), "^weight is sparse .*to_den"),
+    "a quantised tensor": (
+        lambda: from_torch({"weight": torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8)},
+                           layers={"": "Linear"}), r"^weight is quantised .*dequantize\(\)"),
+    "a dtype that NumPy lacks": (
+        lambda: from_torch({"e.weight": torch.eye(3).to(torch.float8_e4m3fn)}, layers={"e": "Linear"}),
+        "^e.weight is torch.float8_e4m3fn, which NumPy"),
+    "a compiled module": (lambda: from_torch(torch.jit.script(torch.nn.Linear(2, 3))), "was compiled by torch.jit"),
+    "pruned weights in a state": (
+        lambda: from_torch(prune.l1_unstructured(torch.nn.Linear(2, 3), "weight", 0.5).state_dict(),
+                           layers={"": "Linear"}), "weight_mask belongs to .*prune.remove"),
     "a projection": (lambda: from_torch(torch.nn.LSTM(I, H, proj_size=2)), r"proj_size=2 projects the hidden state"),
     "a projection in a state": (
         lambda: from_torch(torch.nn.LSTM(I, H, proj_size=2).state_dict()), "weight_hh of the layer has shape"),
@@ -535,6 +570,7 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated", "ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_has_no_counterpart_is_refused_by_name(what):
     function, message = REFUSED[what]

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -22,6 +23,9 @@ from .converting import SUFFIXES, convert_file
 from .ending import BAD_INPUT, INTERRUPTED, SAVED, interrupt, on_signals
 from .showing import draw_picture, make_page, say_what_is_there, show_gates, write
 from .training import PASSING, demonstrate, learn
+
+COMMAND = "  python "
+"""How a line begins that is to be run."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,8 +75,15 @@ def _done(chosen: argparse.Namespace) -> int:
 
 def _refused(reason: Exception | str) -> int:
     with suppress(OSError):  # where even this cannot be written, the status tells
-        print("tinygrad-rnn:", " ".join(str(reason).split()), file=sys.stderr)
+        print("tinygrad-rnn:", _in_lines(str(reason)), file=sys.stderr)
     return BAD_INPUT
+
+
+def _in_lines(text: str) -> str:
+    """One line, but for commands that it shows, which keep a line of their own."""
+    kept = [line if line.startswith(COMMAND) else " ".join(line.split()) for line in text.splitlines()]
+    breaks = ["\n" if COMMAND in (one[: len(COMMAND)], other[: len(COMMAND)]) else " " for one, other in pairwise(kept)]
+    return "".join(chain.from_iterable(zip(kept, [*breaks, ""])))
 
 
 class _Parser(argparse.ArgumentParser):

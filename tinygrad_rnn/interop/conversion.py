@@ -18,7 +18,7 @@ import numpy as np
 from ..backend import Array
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
-from ..errors import ConversionError, MissingPackage, OptionError, OutputError, TinygradError
+from ..errors import ConversionError, FileError, MissingPackage, OptionError, OutputError, TinygradError
 from ..nn.module import Module
 from ..nn.recurrent import Recurrent
 from ..train.loop import load_model
@@ -94,6 +94,8 @@ def convert(
     reading, writing = (Report() if report is None else report for report in (reading, writing))
     source, target = Path(source), Path(target)
     kind = _written_kind(target, names)  # before any work
+    if not source.suffix and not source.exists():
+        raise FileError(f"there is no file or folder {source}")
     with named(source):
         module = _read_run(source, reading) if source.is_dir() else kind_of(source).read(source, layers, reading)
     if isinstance(module, OnnxModel) and kind.name != "onnx":
@@ -159,10 +161,12 @@ def compared(
 def kind_of(path: Path, names: str | None = None) -> Kind:
     """What a file is by its suffix.
 
-    Raises: FileError for a pickle; OptionError for any other suffix.
+    Raises: FileError for a pickle, and for a file of old Keras; OptionError for any other suffix.
     """
     refuse_pickle(path)
     found = [kind for kind in KINDS if path.name.lower().endswith(kind.suffix)]
+    if not found and path.suffix.lower() in (".h5", ".hdf5"):
+        raise FileError(f"{path} is of Keras 2 or earlier by its name: load it in Keras, and save it as .keras")
     if not found:
         known = ", ".join(dict.fromkeys(kind.suffix for kind in KINDS))
         raise OptionError(f"{path} ends in none of {known}, by which files are told apart")
@@ -170,7 +174,9 @@ def kind_of(path: Path, names: str | None = None) -> Kind:
         raise OptionError(f'names={names!r} is not known; "torch" is, or leave it out')
     chosen = [kind for kind in found if names in (None, kind.name)]
     if not chosen:
-        raise OptionError(f"names={names!r} has no meaning for {path}: leave it out, or name a .safetensors file")
+        raise OptionError(
+            f"names={names!r} (--names {names}) has no meaning for {path}: leave it out, or name a .safetensors file"
+        )
     return chosen[0]
 
 
@@ -282,7 +288,7 @@ def _read_keras(path: Path, layers: LayersGiven | None, report: Report) -> Modul
 
 def _read_onnx(path: Path, layers: LayersGiven | None, report: Report) -> Module:
     if layers is not None:
-        raise OptionError(f"layers= says what a file does not, and {path} tells all")
+        raise OptionError(f"layers= (--layers) says what a file does not, and {path} tells all")
     return from_onnx(path, report=report)
 
 

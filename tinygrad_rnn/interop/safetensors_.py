@@ -63,6 +63,7 @@ def save(module: Module, path: str | Path, *, metadata: Mapping[str, str] | None
     arrays = {name: own.numpy() for name, own in module.state_dict().items()}
     learned = {name for name, _ in module.named_parameters()}
     entry: dict[str, Any] = {"version": VERSION, "module": described(module), "training": module.training}
+    entry["other_mode"] = [name for name, part in module.named_modules() if part.training != module.training]
     entry["frozen"] = [name for name in arrays if name not in learned]
     save_arrays(arrays, path, metadata=texts | {KEY: json.dumps(entry)})
 
@@ -124,7 +125,7 @@ def load(
     into: takes the weights over by their names, as `load_state_dict` does.
     strict: refuse missing and unexpected names. If not, `into.load_state_dict(read(path)[0], strict=False)` does the
         same and returns both lists.
-    layers: as in `from_torch`, for a file without description; given, they count more than a description does.
+    layers: as in `from_torch`, for a file without description.
     report: takes down what went where.
 
     Raises: FileError as `read`; CheckpointError that names everything missing, unexpected, or of a wrong shape or
@@ -143,7 +144,9 @@ def load(
         report.unchanged(into)
         return into
     entry = _entry(path, metadata)
-    if layers is not None or entry.get("module") is None:
+    if layers is not None and entry.get("module") is not None:
+        raise OptionError(f"{path} describes itself: leave out layers= (--layers)")
+    if entry.get("module") is None:
         return _undescribed(path, arrays, layers, report)
     try:
         module = built(entry["module"], sum(array.nbytes for array in arrays.values()))
@@ -167,14 +170,22 @@ def _fill(module: Module, arrays: Mapping[str, Array], path: Path, strict: bool)
 
 
 def _set(path: Path, module: Module, entry: Mapping[str, Any]) -> None:
-    """What is not learned, and the mode."""
-    frozen, own = entry.get("frozen", []), dict(module.named_parameters())
-    if not isinstance(frozen, list) or not all(isinstance(name, str) for name in frozen):
-        raise FileError(f"{path} is damaged: the names of what is frozen are none")
-    for name in frozen:
+    """What is not learned, and the mode of each part."""
+    own, parts = dict(module.named_parameters()), dict(module.named_modules())
+    for name in _names(path, entry, "frozen"):
         if name in own:
             own[name].requires_grad = False
     module.train(entry.get("training") is not False)
+    for name in _names(path, entry, "other_mode"):
+        if name in parts:
+            parts[name].training = not module.training
+
+
+def _names(path: Path, entry: Mapping[str, Any], key: str) -> list[str]:
+    found = entry.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise FileError(f"{path} is damaged: the names under {key!r} are none")
+    return found
 
 
 def _undescribed(
@@ -191,7 +202,7 @@ def _undescribed(
     except TinygradError as error:
         raise ConversionError(
             f"{path} does not say what module its arrays belong to, and as torch's they are not clear: {error}. Fill a "
-            "module of yours, with load(path, into=module), or say more, with load(path, layers=...)"
+            "module of yours, with load(path, into=module), or say more, with load(path, layers=...) or --layers"
         ) from None
 
 

@@ -44,7 +44,7 @@ def _kind(name: str, weights: Mapping[str, Array]) -> str:
     found = by_name or {(2, 1): "Dense", (1, 1): "LayerNormalization"}.get(tuple(shapes))
     if found is None:
         raise ConversionError(f"the weights of {short(name)} do not show what it is; say it, as in "
-                              f"layers={{{name[:60]!r}: 'Embedding', ...}}")  # fmt: skip
+                              f"layers={{{name[:60]!r}: 'Embedding', ...}} (--layers {name[:60]}=Embedding,...)")  # fmt: skip
     return found
 
 

@@ -11,7 +11,7 @@ from ...backend import Array
 from ...errors import ConversionError, FileError, OptionError
 from ...nn import options
 from ...nn.module import Module
-from ..files import content, needed
+from ..files import content, named, needed
 from ..report import Report
 from . import files
 from .config import MOST_LAYERS, layer, plural
@@ -50,7 +50,8 @@ def from_keras(
     report = Report() if report is None else report
     reader = Reader(report, masks)
     if isinstance(source, (str, Path)):
-        return _from_file(Path(source), layers, reader)
+        with named(source):
+            return _from_file(Path(source), layers, reader)
     if layers is not None:
         raise OptionError("layers= says what a .weights.h5 file does not; everything else brings it along")
     return _from_object(source, reader)
@@ -60,7 +61,7 @@ def _from_file(path: Path, layers: Mapping[str, Any] | None, reader: Reader) -> 
     found = content(path)
     if not found.startswith(MAGIC):
         if layers is not None:
-            raise OptionError(f"layers= says what a .weights.h5 file does not; {path} brings it along")
+            raise OptionError(f"layers= (--layers) says what a .weights.h5 file does not; {path} brings it along")
         config, weights = files.unzipped(found, str(path))
         return reader.model(reader.chain(config, files.weights(weights, f"{files.WEIGHTS} in {path}")))
     stored = files.weights(found, str(path))

@@ -66,9 +66,9 @@ def _to_file(writer: Writer, module: Module, path: Path) -> None:
     found = writer.model(module, alone=False)
     weights = dict(zip(stored_names(found), (each.weights for each in found)))
     if path.suffix.lower() == ".keras":
-        write(path, files.keras_file(_model(found), weights))
+        write(path, files.keras_file(_model(found), weights), elsewhere="name another place")
     else:
-        write(path, files.weights_file(weights))
+        write(path, files.weights_file(weights), elsewhere="name another place")
         writer.report.note_frozen(module, "a .weights.h5 file")
 
 

@@ -86,7 +86,7 @@ def to_onnx(
         runtime = prove(proto, use.call, examples, dtypes)
         report.note(f"{runtime} has run it, and computes the same")
     if path is not None:
-        write(path, proto.SerializeToString())
+        write(path, proto.SerializeToString(), elsewhere="name another place")
     return proto
 
 

@@ -50,6 +50,13 @@ def _inside(
     torch: Any, module: Any, name: str, report: Report, left_out: list[str]
 ) -> tuple[FoundLayers, Order]:  # fmt: skip
     """The layers of a module by their paths, and in which order they act, if that is known."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ConversionError(f"{name or 'the module'} was compiled by torch.jit, and does not say what it is: convert "
+                              "the module that it was made of, or its state_dict")  # fmt: skip
+    if any(map(torch.nn.parameter.is_lazy, module._parameters.values())):
+        raise ConversionError(
+            f"{name or type(module).__name__} has no weights yet: call the model once, which makes them"
+        )
     kind = _kind(torch, module)
     chain = isinstance(module, chain_class())
     known = chain or acts_as(module, torch.nn.Sequential, torch.nn.Identity)

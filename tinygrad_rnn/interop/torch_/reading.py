@@ -115,26 +115,39 @@ def _own(kind: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {each.name: settings[each.name] for each in fields(kind) if each.name in settings}
 
 
-def _array(name: str, value: Any, report: Report) -> Array:
+def _array(owner: str, name: str, value: Any, report: Report) -> Array:
     """An array on the host, of a tensor of torch's or of any array; bfloat16, which NumPy does not have, as float32.
 
-    Raises: ConversionError for a tensor without values; DtypeError.
+    owner: what goes before its name in messages.
+
+    Raises: ConversionError for a tensor without values, a sparse or a quantised one; DtypeError.
     """
-    narrow = str(getattr(value, "dtype", "")).endswith("bfloat16")
+    dtype = str(getattr(value, "dtype", ""))
+    narrow = dtype.endswith("bfloat16")
     if narrow:
-        report.note(f"{name} was bfloat16, which NumPy does not have, and is float32 now: the same numbers")
+        layer = owner.removesuffix(".") or "the layer"
+        report.note(f"{layer} was of bfloat16, which NumPy does not have, and is of float32 now: the same numbers")
     if hasattr(value, "detach") and not isinstance(value, Tensor):
         if value.is_meta:
-            raise ConversionError(f"{name} has no values: it lies on torch's device 'meta'")
+            raise ConversionError(f"{owner}{name} has no values: it lies on torch's device 'meta'")
+        if value.is_quantized or not str(value.layout).endswith("strided"):
+            form, remedy = ("quantised", "dequantize()") if value.is_quantized else ("sparse", "to_dense()")
+            raise ConversionError(f"{owner}{name} is {form} ({dtype}, {value.layout}), and arrays here hold every "
+                                  f"number: convert what {remedy} makes of it")  # fmt: skip
         value = value.detach().cpu()
-        return tensor((value.float() if narrow else value).numpy(), backend="numpy").numpy()
+        try:
+            value = (value.float() if narrow else value).numpy()
+        except TypeError:
+            raise DtypeError(f"{owner}{name} is {dtype}, which NumPy does not have: convert what .float() makes of "
+                             "it") from None  # fmt: skip
+        narrow = False
     return tensor(value.astype(np.float32) if narrow else value, backend="numpy").numpy()
 
 
 def _plain(prefix: str, found: Found, report: Report) -> Module:
     kind, names, empty = PLAIN[found.kind]
     _check_names(prefix, found, names)
-    arrays = {name: _array(f"{prefix}{name}", array, report) for name, array in found.arrays.items()}
+    arrays = {name: _array(prefix, name, array, report) for name, array in found.arrays.items()}
     dtypes = {array.dtype for array in arrays.values()}
     if len(dtypes) > 1:
         raise DtypeError(f"the arrays of {prefix or found.kind} are of different dtypes, {', '.join(map(str, dtypes))}")
@@ -162,12 +175,17 @@ def _cell(
 ) -> Cell:  # fmt: skip
     """One cell, of all the arrays that were found for it."""
     _check_names(owner, found, {slot.name for slot in row.slots})
-    arrays = {name: _array(f"{owner}{name}", array, report) for name, array in found.arrays.items()}
+    arrays = {name: _array(owner, name, array, report) for name, array in found.arrays.items()}
     cell = packing.unpacked(row, arrays, owner=owner, report=report, to=to, **settings)
     learned = {home for slot in row.slots if slot.name in arrays and slot.name not in found.frozen
                for home in packing.homes(slot, cell)}  # fmt: skip
     for name, parameter in cell.named_parameters():
         parameter.requires_grad = name in learned
+    for name in sorted(found.frozen & arrays.keys()):
+        slot = next(slot for slot in row.slots if slot.name == name)
+        if met := [home for home in packing.homes(slot, cell) if home in learned]:
+            report.note(f"{owner}{name} is frozen in torch, and part of what is {to}{' and '.join(met)} here, which is "
+                        "learned: freeze it there again when it goes back")  # fmt: skip
     return cell
 
 
@@ -193,10 +211,11 @@ def _check_names(owner: str, found: Found, known: Collection[str]) -> None:
         if "weight_hr" in name:
             raise ConversionError(f"{owner}{name} is a projection of the hidden state (proj_size), which no layer here "
                                   "has")  # fmt: skip
-        if "parametrizations" in name or name.endswith(("_g", "_v", "_orig")):
+        if "parametrizations" in name or name.endswith(("_g", "_v", "_orig", "_mask")):
             raise ConversionError(
                 f"{owner}{name} belongs to a parametrization of the weights, which does not travel: write what it "
-                "computes into them first, with torch.nn.utils.parametrize.remove_parametrizations or its like"
+                "computes into them first, with torch.nn.utils.parametrize.remove_parametrizations, "
+                "torch.nn.utils.prune.remove or their like"
             )
         have = ", ".join(sorted(known))
         raise ConversionError(f"{owner}{name} is in no place that is known: a {found.kind} of this depth has {have}")

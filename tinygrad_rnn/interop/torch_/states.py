@@ -48,7 +48,7 @@ def _inferred(name: str, arrays: Mapping[str, Any], report: Report) -> str:
     if axes == {"weight": 1, "bias": 1}:
         report.note(f"{where} is taken for a LayerNorm with eps=1e-05, which its arrays do not tell")
         return "LayerNorm"
-    example = f"layers={{{name!r}: 'Embedding', ...}}"
+    example = f"layers={{{name!r}: 'Embedding', ...}} (--layers {name}=Embedding,...)"
     if axes == {"weight": 2}:
         raise ConversionError(f"{where} has a matrix and nothing else: it may be an Embedding, or a Linear without "
                               f"bias. Say which, as in {example}")  # fmt: skip
