@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,6 @@ def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "noise.keras").write_bytes(bytes(range(256)))
     out = tmp_path / "out.onnx"
     assert "there is no file" in refused(capsys, tmp_path / "none.onnx", out)
-    assert "safetensors.torch" in refused(capsys, tmp_path / "model.pt", out)
     assert "none is written" in refused(capsys, gru, tmp_path / "model.pt")
     assert "ends in none of" in refused(capsys, gru, tmp_path / "model.txt")
     assert "ends in none of" in refused(capsys, tmp_path / "model.txt", out)
@@ -140,6 +140,34 @@ def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "reset gate" in refused(capsys, before, tmp_path / "b.safetensors", "--names", "torch")
     assert "could not be written" in refused(capsys, before, tmp_path / "nowhere" / "b.onnx")
     assert not out.exists() and {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".onnx", ".keras"}
+
+
+def test_messages_speak_of_the_options_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts, out = written(several(), "torch.safetensors", tmp_path), tmp_path / "out.onnx"
+    whole = written(layer(), "safetensors", tmp_path)
+    weights = tmp_path / "m.weights.h5"
+    interop.to_keras(several(), weights)
+    assert "(--layers embedding=Embedding,...)" in refused(capsys, parts, out)
+    assert "describes itself: leave out layers= (--layers)" in refused(capsys, whole, out, "--layers", "a")
+    assert "layers= (--layers)" in refused(capsys, weights, out)
+    assert "(--names torch)" in refused(capsys, whole, out, "--names", "torch")
+    assert "there is no file or folder" in refused(capsys, tmp_path / "run1", out)
+    assert "save it as .keras" in refused(capsys, tmp_path / "old.h5", out)
+    assert "--out" not in refused(capsys, whole, tmp_path / "nowhere" / "out.onnx")
+    assert "--out" not in refused(capsys, whole, tmp_path / "nowhere" / "out.keras")
+
+
+def test_the_command_that_turns_a_pickle_has_a_line_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch, _ = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
+    tied = torch.ones(3, 3)
+    torch.save({"a": tied, "b": tied, "c": tied[:2].T}, tmp_path / "m.pt")
+    assert cli.main(["convert", str(tmp_path / "m.pt"), str(tmp_path / "m.onnx")]) == 2
+    head, command, tail = capsys.readouterr().err.splitlines()
+    assert head.startswith("tinygrad-rnn: ") and "m['model']" in tail
+    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+    assert interop.read(tmp_path / "m.safetensors")[0]["c"].shape == (3, 2)
 
 
 WRONG = {

@@ -118,6 +118,23 @@ def test_what_is_written_is_read_again(name, tmp_path):
     assert (tmp_path / "m.keras").read_bytes() == first
 
 
+def test_bfloat16_becomes_what_holds_it(tmp_path):
+    """As Keras writes it: two bytes that h5py has no name for, and the name in an attribute."""
+    kernel = np.arange(6, dtype=np.float32).reshape(3, 2) / 4
+    path = tmp_path / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        for name, array in {"layers/dense/vars/0": kernel, "layers/dense/vars/1": kernel[0]}.items():
+            bits = (array.view(np.uint32) >> 16).astype("<u2").view("V2")
+            file.create_dataset(name, data=bits).attrs["dtype"] = "bfloat16"
+    linear = from_keras(path)
+    np.testing.assert_array_equal(linear.W.numpy(), kernel)
+    assert linear.b.dtype == "float32"
+    with h5py.File(path, "a") as file:
+        del file["layers/dense/vars/1"].attrs["dtype"]
+    with pytest.raises(FileError, match="holds no plain numbers"):
+        from_keras(path)
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(OutputError):
         to_keras(tg.nn.GRU(2, 3), tmp_path / "missing" / "m.keras")

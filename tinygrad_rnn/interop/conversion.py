@@ -306,6 +306,11 @@ def _write_keras(module: Module, path: Path, report: Report) -> None:
 
 
 def _write_onnx(module: Module, path: Path, report: Report) -> None:
+    try:
+        use_of(module)
+    except OptionError as error:
+        raise ConversionError(f"{str(error).partition(';')[0]}: say the order of its layers with layers= (--layers), "
+                              "or call to_onnx with inputs=") from None  # fmt: skip
     to_onnx(module, path, report=report)
 
 

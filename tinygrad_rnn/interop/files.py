@@ -50,7 +50,8 @@ def refuse_pickle(path: str | Path) -> None:
         raise FileError(
             f"{path} is a pickle by its name, and reading one runs code of its author's: where you trust it, run once\n"
             f'  python -c "import torch, safetensors.torch as s; m = torch.load({str(path)!r}, weights_only=True); '
-            f's.save_file({{k: v.contiguous().clone() for k, v in m.items()}}, {str(path.with_suffix(".safetensors"))!r})"\n'
+            "s.save_file({k: v.contiguous().clone() for k, v in m.items()}, "
+            f'{str(path.with_suffix(".safetensors"))!r})"\n'
             f"and name {path.with_suffix('.safetensors')} in its place. If m holds more than a state_dict, as in "
             "{'model': {...}, 'epoch': 3}, put m = m['model'] before s.save_file"
         )

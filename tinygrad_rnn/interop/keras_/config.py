@@ -93,6 +93,10 @@ class Settings:
         self.owner, self._report = owner, report
         self._left = dict(mapping(owner, config))
         self._left.pop("name", None)
+        dtype = self._left.get("dtype")
+        if isinstance(dtype, Mapping) and "Quantized" in str(dtype.get("class_name")):
+            raise ConversionError(f"{owner} is quantised: its weights are whole numbers that stand for others, which "
+                                  "no layer here has. Convert the model as it was before quantize()")  # fmt: skip
 
     def take(self, name: str, kind: type | tuple[type, ...], default: Any) -> Any:
         """A setting of a type."""

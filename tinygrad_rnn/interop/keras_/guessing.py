@@ -43,8 +43,8 @@ def _kind(name: str, weights: Mapping[str, Array]) -> str:
     by_name = next((kind for kind, snake in FILE_NAMES.items() if name.rstrip("0123456789").rstrip("_") == snake), None)
     found = by_name or {(2, 1): "Dense", (1, 1): "LayerNormalization"}.get(tuple(shapes))
     if found is None:
-        raise ConversionError(f"the weights of {short(name)} do not show what it is; say it, as in "
-                              f"layers={{{name[:60]!r}: 'Embedding', ...}} (--layers {name[:60]}=Embedding,...)")  # fmt: skip
+        raise ConversionError(f"the weights of {short(name)} do not show what it is; say it, as in layers="
+                              f"{{{name[:60]!r}: 'Embedding', ...}} (--layers {name[:60]}=Embedding,...)")  # fmt: skip
     return found
 
 

@@ -35,6 +35,8 @@ def arrays(h5py: Any, content: bytes) -> dict[str, Any]:
 
     Raises: Refused; and what h5py raises.
     """
+    import numpy as np  # which is there, since h5py is
+
     with h5py.File(io.BytesIO(content), "r") as file:
         found, total = {}, 0
         for path, dataset in _datasets(h5py, file):
@@ -42,7 +44,11 @@ def arrays(h5py: Any, content: bytes) -> dict[str, Any]:
             total += math.prod(shape) * dtype.itemsize
             if total > len(content):
                 raise Refused(f"claims {total:,} bytes of numbers up to {path}, and has {len(content):,} in all")
-            found[path] = dataset[()].astype(dtype.newbyteorder("<"), copy=False).reshape(shape)
+            if dtype.kind == "V":
+                bits = np.asarray(dataset[()]).view("<u2").astype("<u4")
+                found[path] = (bits << 16).view("<f4").reshape(shape)  # bfloat16 is the upper half of it
+            else:
+                found[path] = dataset[()].astype(dtype.newbyteorder("<"), copy=False).reshape(shape)
         return found
 
 
@@ -83,7 +89,9 @@ def _form(h5py: Any, path: str, dataset: Any) -> tuple[Any, tuple[int, ...]]:
     if made.get_layout() == h5py.h5d.CONTIGUOUS and made.get_external_count():
         raise Refused(f"has the numbers of {path} in another file")
     dtype, shape = dataset.dtype, dataset.shape
-    if dtype.kind not in "fiu" or dtype.itemsize > 8 or h5py.check_enum_dtype(dtype) or shape is None:
+    if dtype.kind == "V" and dtype.itemsize == 2 and dataset.attrs.get("dtype") == "bfloat16" and shape is not None:
+        pass
+    elif dtype.kind not in "fiu" or dtype.itemsize > 8 or h5py.check_enum_dtype(dtype) or shape is None:
         raise Refused(f"has {path} with the dtype {dtype}, which holds no plain numbers")
     size = math.prod(shape) * dtype.itemsize
     if made.get_layout() == h5py.h5d.CONTIGUOUS and dataset.id.get_storage_size() != size:
