@@ -327,6 +327,14 @@ def test_capitals_in_a_suffix_are_the_same(tmp_path: Path) -> None:
         assert interop.from_keras(tmp_path / name).parameters()
 
 
+def test_a_library_that_cannot_be_imported_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "keras.py").write_text("raise ImportError('no backend')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    with pytest.raises(MissingPackage, match=r"there and cannot be imported \(no backend\); KERAS_BACKEND chooses"):
+        needed("keras", "this")
+
+
 # -- layers in a graph -------------------------------------------------------------------------------------------
 
 

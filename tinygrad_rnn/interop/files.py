@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,9 +33,11 @@ def needed(package: str, purpose: str) -> Any:
 def missing(package: str, purpose: str, reason: str, name: str | None = None) -> MissingPackage:
     """The error of an optional package that cannot be imported; name: what was looked for in vain, if that is known."""
     inner = (name or package).partition(".")[0]
+    choice = "; KERAS_BACKEND chooses between torch, jax and tensorflow" if package == "keras" else ""
+    if name is None and importlib.util.find_spec(package) is not None:
+        return MissingPackage(f"{purpose} needs {package}, which is there and cannot be imported ({reason}){choice}")
     if inner == package:
         return MissingPackage(f"{purpose} needs {package} ({reason}): pip install {INSTALLS.get(package, package)}")
-    choice = "; KERAS_BACKEND chooses between torch, jax and tensorflow" if package == "keras" else ""
     return MissingPackage(f"{purpose} needs {package}, which is there but lacks {inner} ({reason}): pip install {inner}"
                           f"{choice}")  # fmt: skip
 

@@ -129,7 +129,12 @@ class Writer:
         if len(steps) == 1 and getattr(before, "reverse", False):
             self.report.note("Keras' go_backwards gives outputs in walking order: turn them along the axis of time")
         shapes = [each.shape for each in found if each.shape is not None]
-        if not alone and shapes and all(len(shape) == 2 for shape in shapes) and found[0].kind != "Embedding":
+        if (
+            (not alone or len(found) > 1)
+            and shapes
+            and all(len(shape) == 2 for shape in shapes)
+            and found[0].kind != "Embedding"
+        ):
             self.report.note("the model takes (N, I) there, as Keras fixes the number of axes; here it may be any")
         return _settled(found)
 
