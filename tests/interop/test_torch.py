@@ -435,8 +435,11 @@ def test_what_is_frozen_in_part_is_noted():
         note for note in report.notes if note.startswith("bias_ih_l0 is frozen in torch, and part of what is cells")
     ]
     module.bias_hh_l0.requires_grad_(False)
-    from_torch(module, report=(report := Report()))
+    layer = from_torch(module, report=(report := Report()))
     assert not report.notes
+    layer.cells[0].c.requires_grad = True
+    assert to_torch(layer, report=report).bias_hh_l0.requires_grad
+    assert report.notes == ["bias_hh_l0 is learned there, since part of it is learned here, and part is frozen"]
 
 
 def test_one_line_speaks_of_the_dtype_of_a_layer():

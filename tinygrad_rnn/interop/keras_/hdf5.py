@@ -41,7 +41,7 @@ def read(content: bytes, source: str) -> dict[str, Array]:
     ended = _answer(content, source)
     reason = ended.stderr.decode(errors="replace").strip().rpartition("\n")[2][:300]
     if ended.returncode == MISSING:
-        raise missing("h5py", PURPOSE, reason)
+        raise missing("h5py", PURPOSE, reason, "h5py")
     if ended.returncode == REFUSED:
         raise FileError(f"{source} {reason}")
     if ended.returncode:

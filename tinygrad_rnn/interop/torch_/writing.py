@@ -158,9 +158,12 @@ def _state_of_cell(cell: Cell, row: Convention, owner: str, to: str, report: Rep
     arrays = packing.packed(cell, row, owner=owner, report=report, to=to)
     if isinstance(cell, MinimalGRUCell):
         report.note("torch has no simplified GRU: the reset gate is held open by a bias, and training there moves it")
-    met = {slot.name: packing.homes(slot, cell) for slot in row.slots}
-    return {name: (array, any(getattr(cell, home).requires_grad for home in met[name]))
-            for name, array in arrays.items()}  # fmt: skip
+    learned = {slot.name: [getattr(cell, home).requires_grad for home in packing.homes(slot, cell)]
+               for slot in row.slots}  # fmt: skip
+    for name in arrays:
+        if any(learned[name]) and not all(learned[name]):
+            report.note(f"{to}{name} is learned there, since part of it is learned here, and part is frozen")
+    return {name: (array, any(learned[name])) for name, array in arrays.items()}
 
 
 def _state_of_layer(layer: Recurrent, prefix: str, report: Report) -> State:
