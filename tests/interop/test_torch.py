@@ -332,6 +332,13 @@ def test_what_was_left_out_is_named_where_the_order_is_asked_for(tmp_path):
     assert here(np.ones((1, 2), np.float32)).shape == (1, 3)
 
 
+def test_a_compiled_layer_is_what_it_was_made_of():
+    layer = numbers(torch.nn.Linear(I, H))
+    here, x = from_torch(torch.compile(layer)), np.ones((2, I), np.float32)
+    assert here.order == ["_orig_mod"]
+    np.testing.assert_allclose(here(x).numpy(), layer(torch.tensor(x)).detach().numpy(), rtol=0, atol=1e-6)
+
+
 def test_a_layer_in_two_places_stays_one():
     linear = numbers(torch.nn.Linear(I, I)).double()
     layers = from_torch(torch.nn.Sequential(linear, torch.nn.Tanh(), linear))

@@ -59,8 +59,9 @@ def _inside(
         )
     kind = _kind(torch, module)
     chain = isinstance(module, chain_class())
-    known = chain or acts_as(module, torch.nn.Sequential, torch.nn.Identity)
-    if code := _code_on(module):
+    compiled = type(module).__module__ == "torch._dynamo.eval_frame"  # by torch.compile, around what it computes
+    known = chain or compiled or acts_as(module, torch.nn.Sequential, torch.nn.Identity)
+    if not compiled and (code := _code_on(module)):
         what = f"{name} ({type(module).__name__})" if name else type(module).__name__
         if kind is not None or known or type(module).__module__.startswith("torch."):
             raise ConversionError(
