@@ -332,6 +332,7 @@ def test_what_was_left_out_is_named_where_the_order_is_asked_for(tmp_path):
     assert here(np.ones((1, 2), np.float32)).shape == (1, 3)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_compiled_layer_is_what_it_was_made_of():
     layer = numbers(torch.nn.Linear(I, H))
     here, x = from_torch(torch.compile(layer)), np.ones((2, I), np.float32)

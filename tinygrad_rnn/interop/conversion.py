@@ -166,7 +166,7 @@ def kind_of(path: Path, names: str | None = None) -> Kind:
     refuse_pickle(path)
     found = [kind for kind in KINDS if path.name.lower().endswith(kind.suffix)]
     if not found and path.suffix.lower() in (".h5", ".hdf5"):
-        raise FileError(f"{path} is of Keras 2 or earlier by its name: load it in Keras, and save it as .keras")
+        raise FileError(f"{path} has the old format of Keras by its name: load it in Keras, and save it as .keras")
     if not found:
         known = ", ".join(dict.fromkeys(kind.suffix for kind in KINDS))
         raise OptionError(f"{path} ends in none of {known}, by which files are told apart")
