@@ -96,20 +96,39 @@ def _axis(x: Value, axis: int) -> int:
 
 
 def divide(a: Value, b: Value, /) -> Value:
-    return _quotient(a, b) if a.dtype.kind in "iu" else a / b
-
-
-def _quotient(a: Value, b: Value) -> Value:
-    """Of integers, without its fraction."""
-    quotient = a.astype(np.float64) / b.astype(np.float64)
-    return like(a, e.sign(quotient) * e.floor(e.abs(quotient)))
+    """Of integers, without the fraction."""
+    if a.dtype.kind not in "iu":
+        return a / b
+    quotient = _quotient(a, b)
+    return quotient + _falls_short(a, b, a - quotient * b)
 
 
 def modulo(a: Value, b: Value, /, *, fmod: int = 0) -> Value:
     """The remainder, with the sign of b; with fmod, of a."""
+    if a.dtype.kind in "iu":
+        rest = a - _quotient(a, b) * b
+        return rest - _falls_short(a, b, rest) * b if fmod else rest
     quotient = a.astype(np.float64) / b.astype(np.float64)
-    whole = e.sign(quotient) * e.floor(e.abs(quotient)) if fmod else e.floor(quotient)
-    return a - like(a, whole) * b
+    return a - like(a, e.sign(quotient) * e.floor(e.abs(quotient)) if fmod else e.floor(quotient)) * b
+
+
+def _quotient(a: Value, b: Value) -> Value:
+    """Of integers, rounded down, exactly: what float64 cannot hold of it is found by the remainder."""
+    if not any(isinstance(x, Tensor) for x in (a, b)):
+        return np.floor_divide(a, b)
+    whole = _approximately(a, b)
+    whole = whole + _approximately(a - whole * b, b)  # now at most 1 off
+    rest = (a - whole * b) * e.sign(b)
+    return whole + like(a, e.greater_equal(rest, e.abs(b))) - like(a, e.less(rest, 0))
+
+
+def _approximately(a: Value, b: Value) -> Value:
+    return like(a, e.floor(a.astype(np.float64) / b.astype(np.float64)))
+
+
+def _falls_short(a: Value, b: Value, rest: Value) -> Value:
+    """1 where rounding a quotient down went away from 0, else 0."""
+    return like(a, e.logical_not(e.equal(rest, 0))) * like(a, e.less(e.sign(a) * e.sign(b), 0))
 
 
 def clip(x: Value, /, min: Value = None, max: Value = None) -> Value:
@@ -279,7 +298,9 @@ def slices(x: Value, /, starts: Value, ends: Value, axes: Value = None, steps: V
     for axis, a, b, step in zip(along_axes, first, last, ints(steps) if steps is not None else [1] * len(first)):
         if not step:
             raise OptionError("a slice goes in steps of 0")
-        key[_axis(x, axis)] = slice(a, b, step)
+        at = _axis(x, axis)
+        a = max(a, -x.shape[at]) if step < 0 else a  # ONNX begins at 0 at the least, on the way back too
+        key[at] = slice(a, b, step)
     return x[tuple(key)]
 
 
@@ -356,12 +377,18 @@ def _places(indices: Value) -> tuple[Array, ...]:
 
 
 def _put(x: Value, key: tuple[Array, ...], updates: Value, reduction: str) -> Value:
-    placed = scatter(updates, key=key, shape=tuple(x.shape))
+    """x with updates at the places of a key; of several at one place the last stays, or all are added to x."""
     if reduction == "add":
-        return x + placed
-    written = np.zeros(x.shape, bool)
-    written[key] = True
-    return e.where(beside(written, x, placed), placed, x)
+        return x + scatter(updates, key=key, shape=tuple(x.shape))
+    places, rest = np.broadcast_shapes(*[each.shape for each in key]), x.shape[len(key) :]
+    count = math.prod(places)
+    if not count:
+        return x
+    order = np.full(x.shape[: len(key)], -1)
+    order[key] = np.arange(count).reshape(places)
+    chosen = shapes.reshape(updates, shape=(count, *rest))[np.maximum(order, 0)]
+    written = (order >= 0).reshape(*order.shape, *[1] * len(rest))
+    return e.where(beside(written, x, updates), chosen, x)
 
 
 def scatter_nd(
