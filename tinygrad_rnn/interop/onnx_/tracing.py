@@ -1,8 +1,9 @@
 """A computation written down operation by operation, at several sizes, and compared: what is constant, what is a size.
 
-It is run once at its own sizes, and twice more for each axis that may change, on other numbers each time. What all
-runs have in common is the program; a number that changed with an axis becomes a formula of it; what changed with the
-numbers that went in is refused, as it took a way that nobody wrote down.
+It is run once at its own sizes, and again for each axis that may change, longer and shorter, on other numbers each time.
+What all runs have in common is the program; a number that changed with an axis becomes a formula of it. Numbers that
+leave the tensors, by `.item()` and the like, are refused where they depend on what went in, as nobody could write down
+what becomes of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...backend import BACKEND_OF, Array
-from ...core.modes import changed, current, listening
+from ...core.modes import changed, current, listening, place
 from ...core.recording import constant
 from ...core.tensor import Tensor
 from ...errors import ConversionError, TinygradError
@@ -81,8 +82,8 @@ class Call(NamedTuple):
     place: str
 
 
-LONGER = (2, 5)
-"""By how much an axis is longer in the runs that are made for it."""
+LONGER, LONG, SHORT = (2, 5), 160, 3
+"""By how much an axis is longer in runs that are made for it; about how long it is in one more, and how short."""
 
 ARRAYS = (Traced, Constant, Filled, Counted)
 """What stands for an array in a program."""
@@ -92,6 +93,8 @@ class Run:
     """One run: every array that came into being, and the calls that made them. It listens to the operations itself.
 
     inputs: by their names. outputs: what `f` returned of them, as it returned it.
+
+    Raises: ConversionError, where `f` reads numbers that depend on the inputs.
     """
 
     def __init__(self, f: Callable[[dict[str, Tensor]], Any], inputs: Mapping[str, Array]) -> None:
@@ -99,9 +102,10 @@ class Run:
         self.calls: list[Call] = []
         self._numbers: dict[int, int] = {}  # by the identity of a Tensor, or of its array; all of them stay alive
         self._alive: list[Any] = []
+        self._dependent: set[int] = set()  # the inputs, and what was made of them
         given = {name: Tensor(array, name=name) for name, array in inputs.items()}
         for tensor in given.values():
-            self._born(tensor)
+            self._dependent.add(self._born(tensor))
         with changed(debug=False, recording=False, listener=self), np.errstate(all="ignore"):
             self.outputs = mapped(self._known, f(given))
 
@@ -125,6 +129,20 @@ class Run:
         """Hear of an operation, as `listening` tells."""
         self._note(op.name, inputs, options, [result])
 
+    def read(self, tensor: Tensor) -> None:
+        """Hear that numbers are read, as `listening` tells.
+
+        Raises: ConversionError, if they depend on the inputs.
+        """
+        found = self._known(tensor)
+        if isinstance(found, Traced) and found.number in self._dependent:
+            what = next((call.name for call in self.calls if found.number in call.results), tensor.name)
+            raise ConversionError(
+                f"numbers of {what} {tensor.shape} {tensor.dtype}, which depends on the input, are read{place()}, by "
+                ".item(), .numpy(), bool() or the like: what becomes of them is not written down. Compute it by "
+                "operations on tensors, with tg.where in place of an if, or make it an input"
+            )
+
     def layer(self, layer: Recurrent, x: Tensor, initial: Sequence[Any], lengths: Any) -> Any:
         """Run a recurrent layer, and take it down as one operation."""
         initial = [constant(each, x) if isinstance(each, (list, tuple)) else each for each in initial]
@@ -137,7 +155,9 @@ class Run:
     def _note(self, name: str, inputs: Sequence[Any], options: dict[str, Any], results: Sequence[Tensor]) -> None:
         known, scope = tuple(map(self._known, inputs)), current().scope
         numbers = tuple(map(self._born, results))
-        self.calls.append(Call(name, known, mapped(self._known, options), numbers, scope.path if scope else ""))
+        if self._dependent.intersection(_numbers_in((known, options := mapped(self._known, options)))):
+            self._dependent.update(numbers)
+        self.calls.append(Call(name, known, options, numbers, scope.path if scope else ""))
 
 
 class Program:
@@ -342,7 +362,15 @@ def _numbers_in(x: Any) -> Iterator[int]:
 
 
 def other_numbers(array: Array, shape: Sequence[int], rng: np.random.Generator) -> Array:
-    """Numbers like these in another shape: of the same signs, no larger, integers from among those that are there."""
+    """Numbers like these in another shape: of the same signs, no larger; integers from among those that are there.
+
+    Where all integers are one, which may be a length or an index, the others lie between it and 1, or -1.
+    """
+    if array.dtype.kind == "b":
+        return np.asarray(rng.random(tuple(shape)) < 0.5)
+    if array.dtype.kind in "iu" and array.size and (array == array.flat[0]).all():
+        ends = sorted([int(array.flat[0]), int(np.sign(array.flat[0]))])
+        return np.asarray(rng.integers(ends[0], ends[1], tuple(shape), endpoint=True)).astype(array.dtype)
     chosen = rng.permutation(np.resize(array, math.prod(shape))).reshape(shape)
     if array.dtype.kind != "f":
         return chosen
@@ -372,15 +400,20 @@ def program(
     Raises: ConversionError, where it cannot be told from several runs; what f raises at the sizes that are given.
     """
     base = {letter: inputs[name].shape[axis] for name, axes in dynamic.items() for axis, letter in axes.items()}
-    sizes = [base, *[base | {letter: base[letter] + more} for letter in base for more in LONGER]]
-    sizes += [base] if not base else []
-    rng, runs = np.random.default_rng(0), [Run(f, inputs)]
-    for each in sizes[1:]:
+    rng, runs, sizes = np.random.default_rng(0), [Run(f, inputs)], [base]
+    for each in [base | {letter: n} for letter in base for n in _other_lengths(base[letter])] or [base]:
         try:
             runs.append(Run(f, sample(inputs, dynamic, each, rng)))
         except TinygradError as error:
+            if any(each[letter] < base[letter] for letter in base):
+                continue  # where the model itself stops, the graph may do so too
             raise ConversionError(
                 f"the model runs at {_text(base)}, but not at {_text(each)}: {error}. If it is made for one size, "
                 "leave that axis out of dynamic="
             ) from error
+        sizes.append(each)
     return Program(runs, sizes, names)
+
+
+def _other_lengths(length: int) -> list[int]:
+    return [*[length + more for more in LONGER], length + LONG, *([min(SHORT, length - 1)] if length > 1 else [])]

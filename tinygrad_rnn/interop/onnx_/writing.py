@@ -27,8 +27,11 @@ from .proof import prove
 
 OPSET = 22
 OLDEST = 20
-LONGEST = max(tracing.LONGER) + 2
-"""By how much all axes are longer in the proof."""
+LONGER, LONG = max(tracing.LONGER) + 2, tracing.LONG + 51
+"""By how much all axes are longer in the first proof, and one of them in each of those that follow.
+
+These are not for recurrent layers, in which rounding may grow from step to step.
+"""
 
 LARGEST = 2**31 - 2**20
 """The bytes of constants that ONNX's format has room for in one file."""
@@ -60,8 +63,14 @@ def to_onnx(
 
     The result passes ONNX's full check, and was run at sizes other than those it was made at, where its outputs had to
     agree with the model's: in onnxruntime, if it is there and has the kernels, else by `from_onnx`; the report says
-    where. A Python loop over T, or an if on the numbers, is not written down as such: where it follows what may change,
-    the model is refused.
+    where.
+
+    What is written down are operations on tensors, as they are when the model runs. Numbers that depend on the inputs
+    and are read, by `.item()`, `.numpy()`, `bool()`, `float()` and the like, are refused, and so is every if on them;
+    those of weights and constants may be read. What Python does with the lengths of axes is seen by running the model
+    with each axis of dynamic= at several lengths, from 3, or less, to 160 more than in the example: a loop over T, or
+    an if or a number that follows a length otherwise than by factor and offset, is refused where it shows there. Not
+    seen is what begins beyond: `x.shape[0] > 1000` is written as False.
 
     Raises: ConversionError with the reason, where the model cannot be written or does not compute the same;
         OptionError; MissingPackage; OutputError, if the file cannot be written; what the model raises of its inputs.
@@ -80,9 +89,12 @@ def to_onnx(
             onnx.checker.check_model(proto, full_check=True)
         except Exception as error:
             raise ConversionError(f"ONNX does not allow the graph that was made of the model: {error}") from error
-        other = {letter: length + LONGEST for letter, length in program.sizes[0].items()}
-        examples = tracing.resized(use.inputs, use.dynamic, other, np.random.default_rng(1))
-        dtypes = {tensor.dtype for tensor in program.runs[0].tensors}
+        dtypes, base = {tensor.dtype for tensor in program.runs[0].tensors}, program.sizes[0]
+        sizes = [{letter: n + LONGER for letter, n in base.items()}]
+        if not any(call.name == tracing.WHOLE_LAYER for call in program.calls):
+            sizes += [base | {letter: base[letter] + LONG} for letter in base]
+        rng = np.random.default_rng(1)
+        examples = [tracing.resized(use.inputs, use.dynamic, each, rng) for each in sizes]
         runtime = prove(proto, use.call, examples, dtypes)
         report.note(f"{runtime} has run it, and computes the same")
     if path is not None:
