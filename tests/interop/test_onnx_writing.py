@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from interop.onnx_oracles import helper, info, model
 from kinds import KINDS
 from mutants import mutated
 from samples import SAMPLES, package_primitives
@@ -17,7 +18,7 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.core.modes import current
 from tinygrad_rnn.errors import ConversionError, MissingPackage, OptionError
 from tinygrad_rnn.interop import cells as varied
-from tinygrad_rnn.interop import packing, to_onnx
+from tinygrad_rnn.interop import from_onnx, packing, to_onnx
 from tinygrad_rnn.interop.layers import Final, Layers
 from tinygrad_rnn.interop.onnx_ import emission as onnx_emission
 from tinygrad_rnn.interop.onnx_ import proof as onnx_proof
@@ -422,6 +423,54 @@ def test_indices_that_are_inputs():
         proto = to_onnx(f, inputs=[x, i, j], dynamic={"i": {0: "K"}})
         i_ = np.array([1, 2, 0])
         agree(run(proto, {"x": x, "i": i_, "j": j}), flat(f(tg.tensor(x), tg.tensor(i_), tg.tensor(j))))
+
+
+# -- and back again ----------------------------------------------------------------------------------------------
+
+AGAIN = {
+    "gru": (lambda: nn.GRU(I, H), {}),
+    "lstm": (lambda: nn.LSTM(I, H, 2, bidirectional=True), {"states": True}),
+    "layers": (lambda: Layers({"e": nn.Embedding(7, I), "g": nn.GRU(I, H), "h": nn.Linear(H, 2)}, "egh"), {}),
+}
+
+
+@pytest.mark.parametrize("uniform", [False, True], ids=["examples of its own", "one length in the example"])
+@pytest.mark.parametrize("kind", AGAIN)
+def test_what_was_read_is_written_again_with_its_lengths(kind, uniform):
+    make, options = AGAIN[kind]
+    proto, rng, (T, N) = to_onnx(filled(make()), lengths=True, **options), np.random.default_rng(5), (6, 3)
+    given = {"lengths": np.array([6, 0, 3], np.int32)}
+    given |= {"ids": rng.integers(0, 7, (T, N))} if kind == "layers" else {"x": rng.normal(size=(T, N, I))}
+    given |= {name: rng.normal(size=(4, N, H)) for name in ("h_0", "c_0") if options}
+    given = {name: x.astype(np.float32) if x.dtype == np.float64 else x for name, x in given.items()}
+    example = given | {"lengths": np.full(N, 5, np.int32)}
+    again = to_onnx(from_onnx(proto, alone=False), None, example if uniform else None)
+    expected, found = run(proto, given), run(again, given)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-6)
+
+
+STEERED = {
+    "If": (["k"], np.array(True)),
+    "Slice": (["x", "zero", "k"], np.array([1])),
+    "Expand": (["x", "k"], np.array([4, 3])),
+    "GatherND": (["x", "k"], np.array([[1], [1]])),
+    "Trilu": (["x", "k"], np.array(1)),
+}
+
+
+@pytest.mark.parametrize("op", STEERED)
+def test_inputs_that_steer_a_graph_that_was_read_are_refused(op):
+    given, steering = STEERED[op]
+    branch = helper.make_graph([helper.make_node("Neg", ["x"], ["z"])], "branch", [], [info("z")])
+    other = helper.make_graph([helper.make_node("Exp", ["x"], ["u"])], "other", [], [info("u")])
+    node = helper.make_node(op, given, ["y"], **({"then_branch": branch, "else_branch": other} if op == "If" else {}))
+    inputs = {"x": np.ones((4, 3), np.float32), "k": steering}
+    graph = from_onnx(model([node], inputs, ["y"], {"zero": np.array([0])}))
+    for example in (None, inputs):
+        with pytest.raises(ConversionError, match=r"numbers of k .* depends? on the input"):
+            to_onnx(graph, inputs=example)
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------

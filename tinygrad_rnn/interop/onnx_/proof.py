@@ -40,7 +40,9 @@ def prove(
         try:
             theirs = run({name: np.asarray(x) for name, x in inputs.items()})
         except Exception as error:
-            raise ConversionError(f"the graph that was made of the model does not run with {shapes}: {error}") from error
+            raise ConversionError(
+                f"the graph that was made of the model does not run with {shapes}: {error}"
+            ) from error
         for output, x, y in zip(proto.graph.output, leaves(ours), theirs, strict=True):
             _compare(output.name, np.asarray(x._array), np.asarray(y), shapes, bound)
     return runtime

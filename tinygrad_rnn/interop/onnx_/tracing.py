@@ -1,9 +1,9 @@
 """A computation written down operation by operation, at several sizes, and compared: what is constant, what is a size.
 
-It is run once at its own sizes, and again for each axis that may change, longer and shorter, on other numbers each time.
-What all runs have in common is the program; a number that changed with an axis becomes a formula of it. Numbers that
-leave the tensors, by `.item()` and the like, are refused where they depend on what went in, as nobody could write down
-what becomes of them.
+It is run once at its own sizes, and again for each axis that may change, longer and shorter, on other numbers each
+time. What all runs have in common is the program; a number that changed with an axis becomes a formula of it. Numbers
+that leave the tensors, by `.item()` and the like, are refused where they depend on what went in, as nobody could write
+down what becomes of them.
 """
 
 from __future__ import annotations

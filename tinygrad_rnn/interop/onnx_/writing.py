@@ -92,7 +92,7 @@ def to_onnx(
         dtypes, base = {tensor.dtype for tensor in program.runs[0].tensors}, program.sizes[0]
         sizes = [{letter: n + LONGER for letter, n in base.items()}]
         if not any(call.name == tracing.WHOLE_LAYER for call in program.calls):
-            sizes += [base | {letter: base[letter] + LONG} for letter in base]
+            sizes += [{**base, letter: base[letter] + LONG} for letter in base]
         rng = np.random.default_rng(1)
         examples = [tracing.resized(use.inputs, use.dynamic, each, rng) for each in sizes]
         runtime = prove(proto, use.call, examples, dtypes)
