@@ -29,7 +29,8 @@ from .operators import Value, ints
 
 SPARE = 2**20
 """So many numbers may weights take that are computed or used more than once, beside four times those in the file."""
-MOST_LAYERS = 1000
+MOST_LAYERS = 256
+"""How many recurrent nodes a model may have, each of which takes milliseconds to read."""
 FOLDABLE = frozenset({
     "Identity", "Transpose", "Concat", "Slice", "Split", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Cast", "Neg",
     "Add", "Sub", "Mul", "Gather", "Shape", "ConstantOfShape", "Expand",
@@ -54,7 +55,7 @@ def from_onnx(source: Any, *, alone: bool = True, report: Report | None = None) 
     stay constants. bfloat16 is read as float32. The biases of a recurrent node that come twice are added up, where the
     cell has one for both.
 
-    Raises: FileError for a file that is damaged or hostile; ConversionError that names the node for what has no
+    Raises: FileError for a file that is damaged or hostile, or beyond the bounds of `files`; ConversionError that names the node for what has no
         counterpart; ShapeError, DtypeError for weights that do not fit; MissingPackage without onnx.
     """
     model, folder = parsed(source)

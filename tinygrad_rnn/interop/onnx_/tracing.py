@@ -336,7 +336,7 @@ class Program:
             shape = self._alike([each.shape for each in arrays], f"the shape of {what}")
             if all(each.size and (each == first.flat[0]).all() for each in arrays):
                 return Filled(first.flat[0], shape)
-            if all(each.size == max(each.shape) and _same(each.ravel(), np.arange(each.size, dtype=each.dtype))
+            if first.ndim and all(each.size == max(each.shape) and _same(each.ravel(), np.arange(each.size, dtype=each.dtype))
                    for each in arrays):  # fmt: skip
                 return Counted(first.dtype, shape)
         raise _untold(what)
