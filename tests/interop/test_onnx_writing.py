@@ -495,6 +495,8 @@ REFUSALS = {
     r"an operand of stack is one of 4 in one run of the model, and one of 6": lambda x: tg.stack([x[0]] * len(x)),
     r"dtype= of astype is 'float32' in one run of the model, and 'float64' in another": lambda x: x.astype(
         "float32" if len(x) == 4 else "float64"),
+    r"an operand of add depends on the input by a way": lambda x: x + tg.tensor(
+        np.random.default_rng().normal()),
     r"random numbers": lambda x: x * tg.rand(*x.shape),
     r"the model returns 's' among its outputs, which is no tensor": lambda x: (x, "s"),
     r"the model returns nothing": lambda x: (),

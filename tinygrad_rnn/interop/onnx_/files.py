@@ -174,8 +174,8 @@ class Arrays:
         what, dims = f"the tensor {name!r}", [int(n) for n in tensor.dims]
         dtype = dtype_of(tensor.data_type, what)
         if any(n < 0 for n in dims) or len(dims) > AXES or math.prod([n for n in dims if n]) > MOST:
-            raise FileError(f"{what} has the dimensions {dims[:AXES]}; at most {AXES} of at least 0, which together make "
-                            f"no more than {MOST:,}, make an array")  # fmt: skip
+            raise FileError(f"{what} has the dimensions {dims[:AXES]}; at most {AXES} of at least 0, which together "
+                            f"make no more than {MOST:,}, make an array")  # fmt: skip
         size = math.prod(dims)
         if tensor.HasField("segment"):
             raise FileError(f"{what} is one segment of several, which no array of a model is")

@@ -55,8 +55,9 @@ def from_onnx(source: Any, *, alone: bool = True, report: Report | None = None) 
     stay constants. bfloat16 is read as float32. The biases of a recurrent node that come twice are added up, where the
     cell has one for both.
 
-    Raises: FileError for a file that is damaged or hostile, or beyond the bounds of `files`; ConversionError that names the node for what has no
-        counterpart; ShapeError, DtypeError for weights that do not fit; MissingPackage without onnx.
+    Raises: FileError for a file that is damaged or hostile, or larger than the bounds that `files` states;
+        ConversionError that names the node for what has no counterpart; ShapeError, DtypeError for weights that do not
+        fit; OptionError for a source that is neither; MissingPackage without onnx.
     """
     model, folder = parsed(source)
     arrays, report = Arrays(folder), Report() if report is None else report

@@ -336,8 +336,7 @@ class Program:
             shape = self._alike([each.shape for each in arrays], f"the shape of {what}")
             if all(each.size and (each == first.flat[0]).all() for each in arrays):
                 return Filled(first.flat[0], shape)
-            if first.ndim and all(each.size == max(each.shape) and _same(each.ravel(), np.arange(each.size, dtype=each.dtype))
-                   for each in arrays):  # fmt: skip
+            if first.ndim and all(_counts(each) for each in arrays):
                 return Counted(first.dtype, shape)
         raise _untold(what)
 
@@ -347,6 +346,11 @@ def _untold(what: str) -> ConversionError:
         f"{what} depends on the input by a way that is not written down, such as .numpy(), .item(), a NumPy function "
         "or random numbers: compute it by operations on tensors, or make it an input"
     )
+
+
+def _counts(array: Array) -> bool:
+    """Whether it is 0, 1, 2, ... along its only axis that is not of length 1."""
+    return array.size == max(array.shape) and _same(array.ravel(), np.arange(array.size, dtype=array.dtype))
 
 
 def _same(one: Array, other: Array) -> bool:
