@@ -8,6 +8,7 @@ another Python: `python elsewhere.py` reads what to run from its standard input 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -328,8 +329,6 @@ CASES: dict[str, Case] = {
 
 def in_another_python(python: str, name: str, arrays, x, states):
     """A case run by the Python of this path."""
-    import subprocess
-
     told = {"name": name, "arrays": {k: v.tolist() for k, v in arrays.items()}, "x": x.tolist(),
             "states": [state.tolist() for state in states]}  # fmt: skip
     found = subprocess.run([python, "-W", "ignore", __file__], input=json.dumps(told), capture_output=True, text=True)

@@ -6,18 +6,13 @@ They know nothing of the package: no gate is moved, and no sign turned.
 from __future__ import annotations
 
 import numpy as np
+from golden.activations import formula
 
 ACTIVATIONS = {
-    "tanh": np.tanh,
-    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
-    "relu": lambda a: np.maximum(a, 0),
-    "hard_sigmoid": lambda a: np.clip(a + 3, 0, 6) / 6,
-    "linear": lambda a: a,
-    "elu": lambda a: np.where(a > 0, a, np.expm1(np.minimum(a, 0))),
-    "leaky_relu": lambda a: np.where(a > 0, a, 0.2 * a),
-    "softplus": lambda a: np.log1p(np.exp(a)),
-    "softsign": lambda a: a / (1 + np.abs(a)),
-}
+    "tanh": formula("Tanh"), "sigmoid": formula("Sigmoid"), "hard_sigmoid": formula("HardSigmoid", 1 / 6, 0.5),
+    "linear": formula("Affine", 1), "relu": formula("Relu"), "leaky_relu": formula("LeakyRelu", 0.2),
+    "elu": formula("Elu", 1), "softplus": formula("Softplus"), "softsign": formula("Softsign"),
+}  # fmt: skip
 
 
 def simple_rnn(x, states, kernel, recurrent_kernel, bias=0.0, activation="tanh"):

@@ -6,13 +6,16 @@ KERAS_BACKEND=torch python tests/golden/make_keras.py
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 from keras import layers as L
-from keras_loops import walk
-from loops import filled
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from golden.keras_loops import walk
+from golden.loops import filled
 
 HERE = Path(__file__).parent
 V, T, N = 6, 4, 3

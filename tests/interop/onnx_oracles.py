@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden.activations import formula
 
 onnx = pytest.importorskip("onnx")
-from onnx import helper, numpy_helper  # noqa: E402
+helper, numpy_helper = onnx.helper, onnx.numpy_helper
 
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -43,9 +44,8 @@ def model(
 def by_runtime(proto: Any, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """What ONNX Runtime makes of it."""
     runtime = pytest.importorskip("onnxruntime")
-    runtime.set_default_logger_severity(4)
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
     session = runtime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, dict(inputs))
 
@@ -83,19 +83,6 @@ def node_model(
     return model([node], inputs, outputs, weights, opset), inputs
 
 
-ACTIVATIONS = {
-    "Relu": lambda x, a, b: np.maximum(0, x),
-    "Tanh": lambda x, a, b: np.tanh(x),
-    "Sigmoid": lambda x, a, b: 1 / (1 + np.exp(-x)),
-    "Affine": lambda x, a, b: a * x + b,
-    "LeakyRelu": lambda x, a, b: np.where(x >= 0, x, a * x),
-    "ThresholdedRelu": lambda x, a, b: np.where(x >= a, x, 0),
-    "ScaledTanh": lambda x, a, b: a * np.tanh(b * x),
-    "HardSigmoid": lambda x, a, b: np.minimum(np.maximum(a * x + b, 0), 1),
-    "Elu": lambda x, a, b: np.where(x >= 0, x, a * (np.exp(x) - 1)),
-    "Softsign": lambda x, a, b: x / (1 + np.abs(x)),
-    "Softplus": lambda x, a, b: np.log(1 + np.exp(x)),
-}
 ALPHA = {"Affine": 1, "LeakyRelu": 0.01, "ThresholdedRelu": 1, "ScaledTanh": 1, "HardSigmoid": 0.2, "Elu": 1}
 BETA = {"Affine": 0, "ScaledTanh": 1, "HardSigmoid": 0.5}
 
@@ -114,7 +101,7 @@ def by_the_text(
     for name in activations:
         a = alphas.pop(0) if name in ALPHA and alphas else ALPHA.get(name, 0)
         b = betas.pop(0) if name in BETA and betas else BETA.get(name, 0)
-        functions.append(lambda x, name=name, a=a, b=b: ACTIVATIONS[name](x, a, b))
+        functions.append(formula(name, a, b))
     X, W, R = (arrays[name] for name in "XWR")
     first = lambda x: np.swapaxes(x, 0, 1) if layout else x  # noqa: E731
     X = first(X)

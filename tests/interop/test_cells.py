@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from interop.modules import leaves, with_numbers
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
@@ -28,14 +29,6 @@ EVERY = [
 ]
 
 
-def filled(cell, seed=0):
-    """A cell none of whose weights is zero; small ones, far from the kinks of what is clipped and of hard sigmoids."""
-    rng = np.random.default_rng(seed)
-    for parameter in cell.parameters():
-        parameter.assign_(rng.uniform(-0.4, 0.4, parameter.shape))
-    return cell
-
-
 def states(kind, dtype=np.float64):
     rng = np.random.default_rng(5)
     found = tuple(rng.uniform(-0.5, 0.5, NAMES[name]).astype(dtype) for name in kind.states)
@@ -45,7 +38,7 @@ def states(kind, dtype=np.float64):
 @pytest.mark.parametrize("kind, options", EVERY, ids=lambda value: getattr(value, "__name__", ""))
 def test_derivatives_are_right(kind, options):
     """For what goes in and for every weight, of first and of second order."""
-    cell = filled(kind(I, H, dtype=np.float64, **options))
+    cell = with_numbers(kind(I, H, dtype=np.float64, **options))
     weights = dict(cell.named_parameters())
     x = np.random.default_rng(1).uniform(-0.5, 0.5, (N, I))
     start = states(kind)
@@ -60,14 +53,13 @@ def test_derivatives_are_right(kind, options):
 
 
 def stepped(cell, x):
-    """The states after one step, as a tuple of arrays."""
-    new = cell(x, states(type(cell)))
-    return [each.numpy() for each in (new if isinstance(new, tuple) else (new,))]
+    """The states after one step, as arrays."""
+    return leaves(cell(x, states(type(cell))))
 
 
 @pytest.mark.parametrize("kind", PLAIN)
 def test_set_like_ours_it_is_ours(kind):
-    varied = filled(kind(I, H, dtype=np.float64))
+    varied = with_numbers(kind(I, H, dtype=np.float64))
     plain = PLAIN[kind](I, H, dtype=np.float64)
     plain.load_state_dict(varied.state_dict())
     x = np.random.default_rng(1).standard_normal((N, I))
@@ -79,16 +71,14 @@ def test_every_option_makes_a_difference(kind, option):
     x = 5 * np.random.default_rng(1).standard_normal((N, I))
     options = ODD[kind] | {"clip": 0.3}
     others = {name: value for name, value in options.items() if name != option}
-    one, other = (filled(kind(I, H, dtype=np.float64, **each)) for each in (options, others))
+    one, other = (with_numbers(kind(I, H, dtype=np.float64, **each)) for each in (options, others))
     assert not np.allclose(stepped(one, x)[0], stepped(other, x)[0])
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("kind", ODD)
 def test_a_layer_is_its_cell_step_by_step(kind, bidirectional):
-    layer = VARIED[kind](I, H, bidirectional=bidirectional, dtype=np.float64, **ODD[kind])
-    for seed, cell in enumerate(layer.cells):
-        filled(cell, seed)
+    layer = with_numbers(VARIED[kind](I, H, bidirectional=bidirectional, dtype=np.float64, **ODD[kind]))
     x = np.random.default_rng(1).standard_normal((T, N, I))
     output, _ = layer(x, lengths=[4, 3])
     for cell, times, part in zip(layer.cells, (range(4), range(3, -1, -1)), (slice(H), slice(H, None))):
@@ -141,7 +131,9 @@ def test_wrong_options(kind, options):
 
 @pytest.mark.parametrize("gate", [SIGMOID, activation("HardSigmoid", 0.3)], ids=["sigmoid", "hard sigmoid"])
 def test_an_update_gate_is_turned_where_it_can_be(gate):
-    usual = filled(cells.VariedGRUCell(I, H, dtype=np.float64, clip=0.5, activations=(gate, activation("Softsign"))))
+    usual = with_numbers(
+        cells.VariedGRUCell(I, H, dtype=np.float64, clip=0.5, activations=(gate, activation("Softsign")))
+    )
     x, h = np.random.default_rng(1).standard_normal((N, I)), states(cells.VariedGRUCell)
     other = nn.flipped(usual)
     assert other.update == "old"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from interop.modules import with_numbers
+from mutants import mutated
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import cli, interop
@@ -15,36 +18,26 @@ from tinygrad_rnn.errors import ConversionError, FileError, MissingPackage, Opti
 from tinygrad_rnn.interop import conversion as converting
 from tinygrad_rnn.interop import packing
 from tinygrad_rnn.interop.files import needed
+from tinygrad_rnn.interop.onnx_ import layers as onnx_layers
 from tinygrad_rnn.train import checkpoint
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
-onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx")
 pytest.importorskip("h5py")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 I, H, V, O = 3, 4, 7, 5
 KINDS = ("safetensors", "torch.safetensors", "keras", "onnx")
 
 
-def random(module: Any) -> Any:
-    """The module with random weights, none of its biases zero."""
-    rng = np.random.default_rng(3)
-    for tensor in module.parameters():
-        tensor.assign_(rng.normal(size=tensor.shape) / 2)
-    return module
-
-
 def layer(dtype: Any = np.float32) -> tg.nn.GRU:
-    return random(tg.nn.GRU(I, H, 2, reset="after", bidirectional=True, recurrent_bias=True, dtype=dtype))
+    return with_numbers(tg.nn.GRU(I, H, 2, reset="after", bidirectional=True, recurrent_bias=True, dtype=dtype))
 
 
 def several() -> interop.Layers:
-    layers = {
-        "embedding": tg.nn.Embedding(V, I),
-        "lstm": tg.nn.LSTM(I, H, batch_first=True),
-        "head": tg.nn.Linear(H, O),
-    }
-    return random(interop.Layers(layers, layers))
+    lstm = tg.nn.LSTM(I, H, batch_first=True)
+    layers = {"embedding": tg.nn.Embedding(V, I), "lstm": lstm, "head": tg.nn.Linear(H, O)}
+    return with_numbers(interop.Layers(layers, layers))
 
 
 MODELS = {"layer": layer, "several": several}
@@ -67,7 +60,7 @@ def written(module: Any, kind: str, folder: Path) -> Path:
 def installed(runner: str) -> bool:
     """Whether the other side of a comparison can be run here."""
     try:
-        needed(runner.lower(), "this", runner)
+        needed(runner.lower(), "this")
     except MissingPackage:
         return False
     return True
@@ -106,23 +99,9 @@ def test_the_command_prints_what_went_where_and_by_how_much_the_sides_differ(
     source, target = written(layer(), "torch.safetensors", tmp_path), tmp_path / "gru.onnx"
     assert cli.main(["convert", str(source), str(target), "--check"]) == 0
     said = capsys.readouterr().out
-    rows = [line.split() for line in said.splitlines()]
-    assert [
-        "weight_hh_l1_reverse",
-        "12",
-        "x",
-        "4",
-        "cells.3.U",
-        "4",
-        "x",
-        "12",
-        "gates",
-        "r",
-        "z",
-        "n,",
-        "transposed",
-    ] in rows
-    assert ["cells.3.U", "4", "x", "12", "layer1.R[1]", "12", "x", "4", "gates", "z", "r", "n,", "transposed"] in rows
+    rows = [" ".join(line.split()) for line in said.splitlines()]
+    assert "weight_hh_l1_reverse 12 x 4 cells.3.U 4 x 12 gates r z n, transposed" in rows
+    assert "cells.3.U 4 x 12 layer1.R[1] 12 x 4 gates z r n, transposed" in rows
     assert "gru.onnx in this package: largest difference" in said
 
 
@@ -173,23 +152,76 @@ WRONG = {
 def test_a_wrong_conversion_is_noticed_by_the_check(
     wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mutants import mutated
-
     source = written(layer(), "safetensors", tmp_path)
     assert cli.main(["convert", str(source), str(tmp_path / "right.keras"), "--check"]) == 0
     mutated(monkeypatch, packing, "_turned", *WRONG[wrong])
     assert "computes something else" in refused(capsys, source, tmp_path / "wrong.keras", "--check")
 
 
+def test_a_wrong_final_state_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    lstm = with_numbers(tg.nn.LSTM(I, H))
+    source, target = written(lstm, "safetensors", tmp_path), tmp_path / "lstm.torch.safetensors"
+    module = converting.convert(source, target, names="torch")
+    assert max(each.largest or 0 for each in converting.compared(source, target, module, names="torch")) < 1e-6
+    right = torch.nn.LSTM.forward
+
+    def wrong(self: Any, x: Any, hx: Any = None) -> Any:
+        output, (h_n, c_n) = right(self, x, hx)
+        return output, (h_n, c_n + 1)
+
+    monkeypatch.setattr(torch.nn.LSTM, "forward", wrong)
+    last = list(converting.compared(source, target, module, names="torch"))[-1]
+    assert last.runner == "torch" and last.largest == pytest.approx(1, abs=1e-6)
+
+
+def test_a_number_of_outputs_that_is_another_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = written(with_numbers(tg.nn.LSTM(I, H)), "safetensors", tmp_path)
+    row = converting.KINDS[0]
+    short = row._replace(run=lambda *given: row.run(*given)[:2])
+    monkeypatch.setattr(converting, "KINDS", (short, *converting.KINDS[1:]))
+    with pytest.raises(ConversionError, match="2 outputs in this package, and 3 here"):
+        list(converting.compared(source, source, interop.load(source)))
+
+
+def test_what_is_not_compared_is_said(tmp_path: Path) -> None:
+    pytest.importorskip("keras")
+    source, target = written(layer(), "safetensors", tmp_path), tmp_path / "gru.keras"
+    found = list(converting.compared(source, target, converting.convert(source, target)))
+    assert [str(each).endswith("of the output; it gives no final states") for each in found] == [False, True, True]
+
+
 def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(package: str, purpose: str, install: str) -> Any:
-        raise MissingPackage(f"{purpose} needs {package}: pip install {install}")
+    def missing(package: str, purpose: str) -> Any:
+        raise MissingPackage(f"{purpose} needs {package}: pip install {package}")
 
     monkeypatch.setattr(converting, "needed", missing)
     source, target = written(layer(), "safetensors", tmp_path), tmp_path / "gru.keras"
     found = list(converting.compared(source, target, converting.convert(source, target)))
     assert [str(each) for each in found][1] == "gru.keras in Keras: running it needs keras: pip install keras"
     assert [each.largest is None for each in found] == [False, True, False]
+
+
+def test_a_library_without_the_one_that_it_is_built_on_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keras.py").write_text("import no_such_backend.core")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    with pytest.raises(MissingPackage, match=r"needs keras, which is there but lacks no_such_backend .*KERAS_BACKEND"):
+        needed("keras", "this")
+
+
+def test_names_are_those_of_torch_or_none(tmp_path: Path) -> None:
+    source = written(layer(), "safetensors", tmp_path)
+    with pytest.raises(OptionError, match="names='keras' is not known"):
+        converting.convert(source, tmp_path / "m.keras", names="keras")
+
+
+def test_capitals_in_a_suffix_are_the_same(tmp_path: Path) -> None:
+    for name in ("A.KERAS", "B.Weights.H5"):
+        interop.to_keras(layer(), tmp_path / name)
+        assert interop.from_keras(tmp_path / name).parameters()
 
 
 # -- layers in a graph -------------------------------------------------------------------------------------------
@@ -217,7 +249,7 @@ class Residual(tg.nn.Module):
     """More than a chain: what goes in is added to what comes out."""
 
     def __init__(self) -> None:
-        self.gru = random(tg.nn.GRU(I, I))
+        self.gru = with_numbers(tg.nn.GRU(I, I))
 
     def forward(self, x: Any) -> Any:
         return self.gru(x)[0] + x
@@ -227,7 +259,7 @@ class Twice(tg.nn.Module):
     """More than a chain: nothing but recurrent layers and axes that move, and yet not one after another."""
 
     def __init__(self) -> None:
-        self.first, self.second = random(tg.nn.GRU(I, H)), random(tg.nn.GRU(I, H))
+        self.first, self.second = with_numbers(tg.nn.GRU(I, H)), with_numbers(tg.nn.GRU(I, H))
 
     def forward(self, x: Any) -> Any:
         return tg.concatenate(self.first(x)[0], self.second(x)[0], axis=-1)
@@ -249,8 +281,6 @@ def test_a_graph_that_is_no_chain_is_refused(kind: Any, tmp_path: Path) -> None:
 
 
 def test_numbers_decide_whether_a_chain_is_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tinygrad_rnn.interop.onnx_ import layers as onnx_layers
-
     found = interop.from_onnx(written(layer(), "onnx", tmp_path))
     right = onnx_layers._arranged
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -16,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from interop import fuzz_keras
+from interop.modules import with_numbers
+from interop.wrong import READINGS
 from mutants import mutated
 
 import tinygrad_rnn as tg
@@ -52,19 +50,9 @@ def test_what_keras_saved_computes_what_keras_did(suffix):
     assert np.abs(output - SAVED["output"]).max() < 1e-6
 
 
-MUTANTS = {
-    "gates in another order": ("_blocks", "0)", "0)[::-1]"),
-    "transposed": ("_parts", "_blocks(slot, piece)", "[b.T if slot.holds == 'U' else b for b in _blocks(slot, piece)]"),
-    "the recurrent bias ignored": ("_cell", "c.get(gate, 0)", "0"),
-    "the bias inside of the reset ignored": ("_cell", 'c["n"]', '0 * c["n"]'),
-    "reset_after ignored": ("_cell", '("reset", row.reset)', '("reset", "before")'),
-    "the update gate turned": ("_cell", '("update", row.update)', '("update", "new")'),
-}
-
-
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", READINGS)
 def test_a_wrong_reading_of_it_is_caught(name, monkeypatch):
-    mutated(monkeypatch, packing, *MUTANTS[name])
+    mutated(monkeypatch, packing, *READINGS[name])
     with pytest.raises((AssertionError, TinygradError)):
         test_what_keras_saved_computes_what_keras_did(".keras")
 
@@ -96,12 +84,6 @@ def test_a_missing_h5py_is_said(monkeypatch, tmp_path):
         to_keras(tg.nn.GRU(2, 3), tmp_path / "m.keras")
 
 
-def filled(module):
-    for parameter in module.parameters():
-        parameter.assign_(RNG.normal(size=parameter.shape).astype(parameter.dtype))
-    return module
-
-
 MODELS = {
     "RNN": lambda: tg.nn.RNN(3, 5, 2, activation="relu"),
     "GRU": lambda: tg.nn.GRU(3, 5, bidirectional=True, dtype=np.float64),
@@ -117,16 +99,13 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_written_is_read_again(name, tmp_path):
-    module = filled(MODELS[name]())
+    module = with_numbers(MODELS[name]())
     to_keras(module, tmp_path / "m.keras")
     first = (tmp_path / "m.keras").read_bytes()
     read = from_keras(tmp_path / "m.keras")
     time_first = getattr(module, "batch_first", True) is False
-    x = (
-        RNG.integers(0, 4, (2, 6))
-        if name == "a tagger"
-        else RNG.normal(size=(2, 6, 3)).astype(module.parameters()[0].dtype)
-    )
+    numbers = RNG.normal(size=(2, 6, 3)).astype(module.parameters()[0].dtype)
+    x = RNG.integers(0, 4, (2, 6)) if name == "a tagger" else numbers
     mine, theirs = module(x.swapaxes(0, 1) if time_first else x), read(x)
     if name == "a tagger":
         mine = module["n"](module["r"](module["e"](x.T)))
@@ -259,8 +238,7 @@ HOSTILE = {
     "compressed": lambda: made(lambda f: f.create_dataset(*SPACE, chunks=(4000, 4000), compression="gzip")),
     "an external link": lambda: made(lambda f: f.__setitem__("layers", h5py.ExternalLink("/etc/hostname", "x"))),
     "numbers elsewhere": lambda: made(
-        lambda f: f.create_dataset("layers/x", (20,), "u1", external=[("/etc/hostname", 0, 20)])
-    ),
+        lambda f: f.create_dataset("layers/x", (20,), "u1", external=[("/etc/hostname", 0, 20)])),
     "virtual": lambda: made(virtual),
     "a soft link to itself": lambda: made(lambda f: f.__setitem__("layers", h5py.SoftLink("/layers"))),
     "a hard link in a circle": lambda: made(hard_cycle),
@@ -404,28 +382,6 @@ def test_the_process_has_no_room_for_crime(crime, end):
     code = f"import sys, runpy; m = runpy.run_path({hdf5_child.__file__!r}); m['limit'](1000); {crime}"
     ran = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, timeout=60)
     assert ran.returncode == end if isinstance(end, int) else end in ran.stderr
-
-
-# -- at random -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, to be quick")
-@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning", "ignore:Duplicate name:UserWarning")
-def test_mutated_files_are_read_or_refused(monkeypatch):
-    forked, seeds = fuzz_keras.Forked(), list(fuzz_keras.seeds())
-    monkeypatch.setattr(hdf5, "_answer", forked)
-    for _, content in seeds:
-        fuzz_keras.read(content)  # they are right before they are made wrong
-
-    @settings(max_examples=80, deadline=None)
-    @given(st.randoms(use_true_random=False), st.sampled_from(seeds))
-    def check(rng, seed):
-        with contextlib.suppress(TinygradError):
-            fuzz_keras.read(fuzz_keras.mutated(seed[1], rng))
-
-    check()
-    assert forked.ends.keys() >= {"status 0", "status 1"}
-    assert not [end for end in forked.ends if "signal" in end]
 
 
 def test_what_keras_files_limits_is_there():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from golden.loops import filled
+from interop.modules import with_numbers
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import errors, nn
@@ -15,10 +16,7 @@ LENGTHS = [5, 2, 3]
 
 
 def double(kind, *sizes, **settings):
-    module = kind(*sizes, dtype=np.float64, **settings)
-    for name, parameter in module.named_parameters():
-        parameter.assign_(filled(name, *parameter.shape))
-    return module
+    return with_numbers(kind(*sizes, dtype=np.float64, **settings))
 
 
 def test_layers_act_in_their_order_and_recurrent_ones_hand_on_their_outputs():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from interop.onnx_oracles import ACTIVATIONS, ALPHA, BETA, GATES, arrays_for, by_runtime, by_the_text, node_model
+from golden.activations import FORMULAS
+from interop.modules import leaves
+from interop.onnx_oracles import ALPHA, BETA, GATES, arrays_for, by_runtime, by_the_text, node_model
 from mutants import mutated
 
 import tinygrad_rnn as tg
@@ -18,15 +20,11 @@ from tinygrad_rnn.interop.report import Report
 STATES = ("initial_h", "initial_c")
 
 
-def outputs(found):
-    return [each.numpy() for each in (found if isinstance(found, tuple) else (found,))]
-
-
 def held(op, arrays, *, tolerance, oracle, given=("X",), **attributes):
     """The model computes what the oracle does."""
     proto, inputs = node_model(op, arrays, given=given, **attributes)
     found = from_onnx(proto)
-    got = outputs(found(**inputs)) if isinstance(found, OnnxModel) else as_node(found, inputs, attributes.get("layout"))
+    got = leaves(found(**inputs)) if isinstance(found, OnnxModel) else as_node(found, inputs, attributes.get("layout"))
     wanted = by_runtime(proto, inputs) if oracle == "runtime" else by_the_text(op, arrays, **attributes)
     assert len(got) == len(wanted)
     for mine, theirs in zip(got, wanted):
@@ -41,10 +39,8 @@ def as_node(layer, inputs, layout):
     if layout:
         states = [None if s is None else s.swapaxes(0, 1) for s in states]
     extra = {"c_0": states[1]} if isinstance(layer, nn.LSTM) else {}
-    output, ends = layer(X, states[0], lengths, **extra)
-    ends = [each.numpy() for each in (ends if isinstance(ends, tuple) else (ends,))]
-    D, H = 1 + layer.bidirectional, layer.hidden_size
-    Y = output.numpy().reshape(*output.shape[:2], D, H)
+    output, *ends = leaves(layer(X, states[0], lengths, **extra))
+    Y = output.reshape(*output.shape[:2], 1 + layer.bidirectional, layer.hidden_size)
     if layout:
         return [Y, *[end.swapaxes(0, 1) for end in ends]]
     return [Y.swapaxes(1, 2), *ends]
@@ -111,7 +107,7 @@ def test_as_the_text(op, name, settings, layout):
 
 @pytest.mark.parametrize("numbers", ["usual", "given"])
 @pytest.mark.parametrize("op", GATES)
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", FORMULAS)
 def test_every_activation(name, op, numbers):
     """For the gates and for the rest, with alpha and beta left out and given, another one in each direction."""
     attributes = {"direction": "bidirectional", "activations": lists(op, 2, name, "Tanh", "Sigmoid", "HardSigmoid")}
@@ -127,7 +123,7 @@ def test_every_activation(name, op, numbers):
     held(op, arrays, tolerance=1e-6, oracle="runtime", **attributes)
     wide = {key: array.astype(np.float64) for key, array in arrays.items()}
     proto, inputs = node_model(op, wide, **attributes)
-    for mine, theirs in zip(outputs(from_onnx(proto)(**inputs)), by_the_text(op, wide, **attributes)):
+    for mine, theirs in zip(leaves(from_onnx(proto)(**inputs)), by_the_text(op, wide, **attributes)):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-12)
 
 
@@ -143,9 +139,8 @@ def test_half_precision(op):
     arrays = arrays_for(op, np.random.default_rng(1))
     half = {name: array.astype(np.float16) for name, array in arrays.items()}
     proto, inputs = node_model(op, half)
-    for mine, theirs in zip(
-        outputs(from_onnx(proto)(**inputs)), by_the_text(op, {k: v.astype(float) for k, v in half.items()})
-    ):
+    wanted = by_the_text(op, {name: array.astype(float) for name, array in half.items()})
+    for mine, theirs in zip(leaves(from_onnx(proto)(**inputs)), wanted):
         assert mine.dtype == np.float16
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-2)
 
@@ -156,7 +151,7 @@ def test_every_opset(op, opset):
     extra = {"output_sequence": 1} if opset < 7 else {}
     arrays = arrays_for(op, np.random.default_rng(1))
     proto, inputs = node_model(op, arrays, opset=opset, **extra)
-    for mine, theirs in zip(outputs(from_onnx(proto)(**inputs)), by_the_text(op, arrays)):
+    for mine, theirs in zip(leaves(from_onnx(proto)(**inputs)), by_the_text(op, arrays)):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-6)
 
 

@@ -280,21 +280,13 @@ def test_a_cell_in_the_body_of_a_scan():
     W, U, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((E, 2 * H), (H, 2 * H), (2 * H,)))
     x, h = rng.standard_normal((T, N, E)).astype(np.float32), rng.standard_normal((N, H)).astype(np.float32)
     steps = [
-        ("MatMul", ["x", "W"], ["a"]),
-        ("MatMul", ["h", "U"], ["c"]),
-        ("Add", ["a", "c"], ["d"]),
-        ("Add", ["d", "b"], ["e"]),
-    ]
-    steps += [("Split", ["e"], ["za", "na"]), ("Sigmoid", ["za"], ["z"]), ("Tanh", ["na"], ["n"])]
-    steps += [
-        ("Sub", ["n", "h"], ["g"]),
-        ("Mul", ["z", "g"], ["p"]),
-        ("Add", ["h", "p"], ["h_next"]),
-        ("Identity", ["h_next"], ["y"]),
-    ]
+        ("MatMul", "xW", "a"), ("MatMul", "hU", "c"), ("Add", "ac", "d"), ("Add", "db", "e"), ("Split", "e", "pq"),
+        ("Sigmoid", "p", "z"), ("Tanh", "q", "n"), ("Sub", "nh", "g"), ("Mul", "zg", "s"), ("Add", "hs", "k"),
+        ("Identity", "k", "y"),
+    ]  # fmt: skip
     extra = {"Split": {"axis": 1, "num_outputs": 2}}
     nodes = [helper.make_node(op, ins, outs, **extra.get(op, {})) for op, ins, outs in steps]
-    body = helper.make_graph(nodes, "step", [info("h", h), info("x", x[0])], [info("h_next", h), info("y", h)])
+    body = helper.make_graph(nodes, "step", [info("h", h), info("x", x[0])], [info("k", h), info("y", h)])
     scan = helper.make_node("Scan", ["h_0", "X"], ["h_n", "Y"], body=body, num_scan_inputs=1)
     proto = model([scan], {"X": x, "h_0": h}, ["h_n", "Y"], {"W": W, "U": U, "b": b})
     made = from_onnx(proto)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from interop.onnx_oracles import helper, info, model
+from interop.modules import leaves, with_numbers
+from interop.onnx_oracles import by_runtime, helper, info, model, onnx
 from kinds import KINDS
 from mutants import mutated
 from samples import SAMPLES, package_primitives
@@ -29,8 +30,7 @@ from tinygrad_rnn.interop.report import Report
 from tinygrad_rnn.nn.recurrent import Recurrent
 from tinygrad_rnn.train.model import LanguageModel
 
-onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
 I, H = 4, 5
 SIZES = [(1, 2), (3, 1), (8, 6)]
@@ -47,26 +47,9 @@ WAYS = {
 }
 
 
-def filled(module, seed=0):
-    """The module with other numbers in all of its weights, none of them zero."""
-    rng = np.random.default_rng(seed)
-    for weight in module.parameters():
-        weight.assign_(rng.uniform(0.1, 0.7, weight.shape) * rng.choice([-1, 1], weight.shape))
-    return module
-
-
 def run(proto, given):
     """What onnxruntime makes of it, by name."""
-    settings = ort.SessionOptions()
-    settings.log_severity_level = 4
-    session = ort.InferenceSession(proto.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-    return dict(zip([each.name for each in session.get_outputs()], session.run(None, given)))
-
-
-def flat(results):
-    if isinstance(results, (tuple, list)):
-        return [leaf for each in results for leaf in flat(each)]
-    return [results.numpy()]
+    return dict(zip([each.name for each in proto.graph.output], by_runtime(proto, given), strict=True))
 
 
 def agree(found, expected, bound=None):
@@ -97,7 +80,7 @@ def held_to_the_layer(layer, *, states=False, lengths=False, **options):
     onnx.checker.check_model(proto, full_check=True)
     for T, N in SIZES:
         given = sequences(layer, T, N, states=states, lengths=lengths)
-        agree(run(proto, given), flat(layer(**given)))
+        agree(run(proto, given), leaves(layer(**given)))
     return proto
 
 
@@ -112,7 +95,7 @@ def operators(proto):
 @pytest.mark.parametrize("name", KINDS)
 def test_a_float32_layer_is_nodes_where_these_compute_the_same(name, way):
     kind, settings = KINDS[name]
-    layer = filled(kind(I, H, **settings, **WAYS[way]))
+    layer = with_numbers(kind(I, H, **settings, **WAYS[way]))
     for more in ({}, {"states": True}, {"lengths": True}, {"states": True, "lengths": True}):
         proto = held_to_the_layer(layer, **more)
         node = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM", "minimal": "Scan"}[name.split()[0]]
@@ -124,7 +107,7 @@ def test_a_float32_layer_is_nodes_where_these_compute_the_same(name, way):
 @pytest.mark.parametrize("name", KINDS)
 def test_a_float64_layer_is_a_scan_and_exact(name, way):
     kind, settings = KINDS[name]
-    layer = filled(kind(I, H, dtype=np.float64, **settings, **WAYS[way]))
+    layer = with_numbers(kind(I, H, dtype=np.float64, **settings, **WAYS[way]))
     for more in ({}, {"states": True, "lengths": True}):
         assert "Scan" in operators(held_to_the_layer(layer, **more))
 
@@ -132,17 +115,17 @@ def test_a_float64_layer_is_a_scan_and_exact(name, way):
 @pytest.mark.parametrize("name", KINDS)
 def test_never_writes_a_scan_in_float32_too(name):
     kind, settings = KINDS[name]
-    assert "Scan" in operators(held_to_the_layer(filled(kind(I, H, **settings)), nodes="never", states=True))
+    assert "Scan" in operators(held_to_the_layer(with_numbers(kind(I, H, **settings)), nodes="never", states=True))
 
 
 def test_a_simplified_gru_can_be_a_gru_node_with_an_open_reset_gate():
-    layer = filled(nn.MinimalGRU(I, H, 2, bidirectional=True))
+    layer = with_numbers(nn.MinimalGRU(I, H, 2, bidirectional=True))
     assert "GRU" in operators(held_to_the_layer(layer, nodes="always", states=True, lengths=True))
 
 
 def test_nodes_in_float64_are_written_where_they_are_asked_for_though_onnxruntime_has_none():
     report = Report()
-    proto = to_onnx(filled(nn.LSTM(I, H, dtype=np.float64)), nodes="always", report=report)
+    proto = to_onnx(with_numbers(nn.LSTM(I, H, dtype=np.float64)), nodes="always", report=report)
     assert "LSTM" in operators(proto) and report.notes == ["this package has run it, and computes the same"]
 
 
@@ -169,13 +152,14 @@ def of_others(acting):
 
 @pytest.mark.parametrize("acting", ACTING)
 def test_other_activations_peepholes_clipping_and_coupled_gates(acting):
-    for layer in map(filled, of_others(acting)):
+    for layer in of_others(acting):
+        with_numbers(layer, 0.3)  # so that what is not bounded stays small
         held_to_the_layer(layer, states=True, lengths=True)
         held_to_the_layer(layer, nodes="never", states=True)
 
 
 def test_an_update_gate_that_cannot_be_turned_is_a_scan():
-    layer = filled(varied.VariedGRU(I, H, activations=(varied.activation("Softsign"), varied.TANH)))
+    layer = with_numbers(varied.VariedGRU(I, H, activations=(varied.activation("Softsign"), varied.TANH)))
     assert "Scan" in operators(held_to_the_layer(layer))
     with pytest.raises(ConversionError, match="no RNN, GRU or LSTM node of ONNX computes what VariedGRUCell does"):
         to_onnx(layer, nodes="always")
@@ -208,7 +192,7 @@ class GatedLayer(Recurrent):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_cell_of_your_own_is_a_scan(dtype):
-    layer = filled(GatedLayer(I, H, 2, bidirectional=True, dtype=dtype))
+    layer = with_numbers(GatedLayer(I, H, 2, bidirectional=True, dtype=dtype))
     held_to_the_layer(layer, states=True, lengths=True)
     with pytest.raises(ConversionError, match="node of ONNX computes what GatedCell does"):
         to_onnx(layer, nodes="always")
@@ -216,18 +200,18 @@ def test_a_cell_of_your_own_is_a_scan(dtype):
 
 @pytest.mark.parametrize("make", [nn.RNNCell, nn.MinimalGRUCell, nn.GRUCell, nn.LSTMCell, GatedCell])
 def test_a_cell_is_one_step(make):
-    cell = filled(make(I, H, dtype=np.float64))
+    cell = with_numbers(make(I, H, dtype=np.float64))
     proto, rng = to_onnx(cell), np.random.default_rng(2)
     assert [each.name for each in proto.graph.output] == [f"{name}_next" for name in cell.states]
     x, state = rng.normal(size=(7, I)), tuple(rng.normal(size=(7, H)) for _ in cell.states)
-    agree(run(proto, {"x": x} | dict(zip(cell.states, state))), flat(cell(x, state if len(state) > 1 else state[0])))
+    agree(run(proto, {"x": x} | dict(zip(cell.states, state))), leaves(cell(x, state if len(state) > 1 else state[0])))
 
 
 def test_a_layer_from_torch_computes_what_torch_computes():
     torch = pytest.importorskip("torch")
     theirs = torch.nn.GRU(I, H)
     arrays = {name.removesuffix("_l0"): value.detach().numpy() for name, value in theirs.named_parameters()}
-    ours = packing.layer_of([packing.unpacked(packing.convention("torch", nn.GRUCell), arrays)])
+    ours = packing.layer_of([packing.unpacked(packing.convention("torch", nn.GRUCell), arrays, report=Report())])
     x, h_0 = (np.random.default_rng(4).normal(size=s).astype(np.float32) for s in ((6, 3, I), (1, 3, H)))
     with torch.no_grad():
         expected = [each.numpy() for each in theirs(torch.from_numpy(x), torch.from_numpy(h_0))]
@@ -239,7 +223,7 @@ def test_a_layer_from_torch_computes_what_torch_computes():
 
 @pytest.mark.parametrize("cell", ["rnn", "minimal_gru", "gru", "lstm"])
 def test_a_language_model(cell):
-    model = filled(LanguageModel(7, I, H, 2, cell=cell, dropout=0.5))
+    model = with_numbers(LanguageModel(7, I, H, 2, cell=cell, dropout=0.5))
     for states in (False, True):
         proto = to_onnx(model, states=states)
         model.eval()
@@ -248,7 +232,7 @@ def test_a_language_model(cell):
             given["ids"] = np.random.default_rng(T).integers(0, 7, (T, N))
             initial = [given[name] for name in given if name.endswith("_0")]
             state = None if not initial else tuple(initial) if len(initial) > 1 else initial[0]
-            expected = flat(model(given["ids"], state))
+            expected = leaves(model(given["ids"], state))
             agree(run(proto, {name: x for name, x in given.items() if name != "x"}), expected, 2e-6)
         model.train()
         assert [each.name for each in proto.graph.output][:2] == ["logits", "h_n"]
@@ -260,39 +244,39 @@ def test_layers_by_name_with_lengths():
     both = {"bidirectional": True, "batch_first": True}
     parts = {"embedding": nn.Embedding(7, I), "gru": nn.GRU(I, H, **both), "last": Final(nn.LSTM(2 * H, 3, **both)),
              "head": nn.Linear(6, 2)}  # fmt: skip
-    model = filled(Layers(parts, parts))
+    model = with_numbers(Layers(parts, parts))
     proto = to_onnx(model, lengths=True)
     ids, lengths = np.random.default_rng(3).integers(0, 7, (4, 9)), np.array([9, 1, 0, 5], np.int32)
-    agree(run(proto, {"ids": ids, "lengths": lengths}), flat(model(ids, lengths=lengths)))
+    agree(run(proto, {"ids": ids, "lengths": lengths}), leaves(model(ids, lengths=lengths)))
     assert [each.dim_param for each in proto.graph.input[0].type.tensor_type.shape.dim] == ["N", "T"]
 
 
 def test_modules_without_time():
-    model = filled(nn.Sequential(nn.LayerNorm(I), nn.Linear(I, H), tg.gelu, nn.Linear(H, 2, bias=False)))
+    model = with_numbers(nn.Sequential(nn.LayerNorm(I), nn.Linear(I, H), tg.gelu, nn.Linear(H, 2, bias=False)))
     x = np.random.default_rng(3).normal(size=(7, I)).astype(np.float32)
-    agree(run(to_onnx(model), {"x": x}), flat(model(x)))
+    agree(run(to_onnx(model), {"x": x}), leaves(model(x)))
     wide = to_onnx(model, inputs={"x": x[None]}, dynamic={"x": {0: "A", 1: "B"}}, outputs=["y"])
-    agree(run(wide, {"x": np.stack([x, x - 1])}), flat(model(np.stack([x, x - 1]))))
+    agree(run(wide, {"x": np.stack([x, x - 1])}), leaves(model(np.stack([x, x - 1]))))
     assert [[each.dim_param or each.dim_value for each in end.type.tensor_type.shape.dim]
             for end in (*wide.graph.input, *wide.graph.output)] == [["A", "B", I], ["A", "B", 2]]  # fmt: skip
 
 
 def test_examples_of_a_known_model_leave_its_sizes_free():
-    layer = filled(nn.GRU(I, H))
+    layer = with_numbers(nn.GRU(I, H))
     given = sequences(layer, 4, 3, states=True, lengths=True)
     proto, other = to_onnx(layer, inputs=given), sequences(layer, 6, 2, states=True, lengths=True)
-    agree(run(proto, other), flat(layer(**other)))
+    agree(run(proto, other), leaves(layer(**other)))
     fixed = to_onnx(layer, inputs=[given["x"]], dynamic={})
     assert [each.dim_value for each in fixed.graph.input[0].type.tensor_type.shape.dim] == [4, 3, I]
-    agree(run(fixed, {"x": given["x"]}), flat(layer(given["x"])))
+    agree(run(fixed, {"x": given["x"]}), leaves(layer(given["x"])))
 
 
 class Odd(nn.Module):
     """A layer that is called twice, a weight in two places, a number and integers among the state."""
 
     def __init__(self):
-        self.gru, self.gain, self.steps = filled(nn.GRU(I, H)), tg.tensor(2.0), tg.tensor([1, 2])
-        self.tied = self.also = filled(nn.Linear(H, H))
+        self.gru, self.gain, self.steps = with_numbers(nn.GRU(I, H)), tg.tensor(2.0), tg.tensor([1, 2])
+        self.tied = self.also = with_numbers(nn.Linear(H, H))
 
     def forward(self, x, scale=0.5):
         y, h = self.gru(x)
@@ -305,7 +289,7 @@ def test_a_module_of_many_parts():
     proto = to_onnx(model, inputs={"x": x[:3, :1]}, dynamic={"x": {0: "T", 1: "N"}})
     found = run(proto, {"x": x})
     assert list(found) == ["y", "h"] and found["y"].dtype == np.float64  # integers made it so
-    agree(found, flat(tuple(model(x).values())), 2e-6)
+    agree(found, leaves(tuple(model(x).values())), 2e-6)
     assert operators(proto).count("GRU") == 2
     assert sorted(each.name for each in proto.graph.initializer if each.name[0] in "gt") == [
         "gain", "gru.B", "gru.R", "gru.W", "tied.W", "tied.b"]  # fmt: skip
@@ -320,7 +304,7 @@ def test_equal_weights_keep_their_names():
 # -- functions ---------------------------------------------------------------------------------------------------
 
 W = np.random.default_rng(8).normal(size=(6, 4))
-GRU = filled(nn.GRU(6, H, dtype=np.float64))
+GRU = with_numbers(nn.GRU(6, H, dtype=np.float64))
 FUNCTIONS = {
     "branches that depend on numbers": lambda x: tg.where(x > 0.2, x, x * 2),
     "an array of its own": lambda x: tg.tanh(x @ W),
@@ -364,13 +348,13 @@ def test_a_function_of_tensors(what):
     for T, N in SIZES:
         if T > 1 or what != "std":
             x = rng.normal(size=(T, N, 6))
-            agree(run(proto, {"x": x}), flat(f(tg.tensor(x))))
+            agree(run(proto, {"x": x}), leaves(f(tg.tensor(x))))
 
 
 def test_a_loop_over_fixed_sizes_is_unrolled():
     f, x = lambda x: sum(x[t] * t for t in range(len(x))), np.random.default_rng(1).normal(size=(4, 3))
-    agree(run(to_onnx(f, inputs=[x]), {"x": x}), flat(f(tg.tensor(x))))
-    agree(run(to_onnx(f, inputs=[x], dynamic={"x": {1: "N"}}), {"x": x[:, :2]}), flat(f(tg.tensor(x[:, :2]))))
+    agree(run(to_onnx(f, inputs=[x]), {"x": x}), leaves(f(tg.tensor(x))))
+    agree(run(to_onnx(f, inputs=[x], dynamic={"x": {1: "N"}}), {"x": x[:, :2]}), leaves(f(tg.tensor(x[:, :2]))))
 
 
 def test_outputs_are_called_after_the_keys_of_a_dictionary_or_as_is_wished():
@@ -405,13 +389,13 @@ def test_each_primitive_by_itself(name):
 
         proto = to_onnx(f, inputs=arrays)
         tensors = {key: tg.tensor(array) for key, array in arrays.items()}
-        agree(run(proto, arrays), flat(f(**tensors)), 1e-6 if dtype == np.float32 else None)
+        agree(run(proto, arrays), leaves(f(**tensors)), 1e-6 if dtype == np.float32 else None)
 
 
 def test_float64_is_not_computed_in_single_precision():
     x = np.linspace(-3, 3, 41)
     for f in (lambda x: tg.elu(x, alpha=1.7), lambda x: tg.leaky_relu(x, slope=0.3), lambda x: tg.clip(x, 0.1, 0.7)):
-        agree(run(to_onnx(f, inputs=[x]), {"x": x}), flat(f(tg.tensor(x))), 1e-15)
+        agree(run(to_onnx(f, inputs=[x]), {"x": x}), leaves(f(tg.tensor(x))), 1e-15)
 
 
 def test_indices_that_are_inputs():
@@ -422,7 +406,7 @@ def test_indices_that_are_inputs():
               lambda x, i, j: tg.take(x, j, axis=1) + i[1]):  # fmt: skip
         proto = to_onnx(f, inputs=[x, i, j], dynamic={"i": {0: "K"}})
         i_ = np.array([1, 2, 0])
-        agree(run(proto, {"x": x, "i": i_, "j": j}), flat(f(tg.tensor(x), tg.tensor(i_), tg.tensor(j))))
+        agree(run(proto, {"x": x, "i": i_, "j": j}), leaves(f(tg.tensor(x), tg.tensor(i_), tg.tensor(j))))
 
 
 # -- and back again ----------------------------------------------------------------------------------------------
@@ -438,7 +422,7 @@ AGAIN = {
 @pytest.mark.parametrize("kind", AGAIN)
 def test_what_was_read_is_written_again_with_its_lengths(kind, uniform):
     make, options = AGAIN[kind]
-    proto, rng, (T, N) = to_onnx(filled(make()), lengths=True, **options), np.random.default_rng(5), (6, 3)
+    proto, rng, (T, N) = to_onnx(with_numbers(make()), lengths=True, **options), np.random.default_rng(5), (6, 3)
     given = {"lengths": np.array([6, 0, 3], np.int32)}
     given |= {"ids": rng.integers(0, 7, (T, N))} if kind == "layers" else {"x": rng.normal(size=(T, N, I))}
     given |= {name: rng.normal(size=(4, N, H)) for name in ("h_0", "c_0") if options}
@@ -531,13 +515,13 @@ def test_what_changes_only_at_sizes_that_were_not_traced_is_caught_by_the_proof(
 def test_numbers_of_constants_may_be_read_and_those_of_inputs_shown():
     x, W = np.arange(12.0).reshape(4, 3), tg.tensor(np.arange(1.0, 4.0))
     f = lambda x: (x * W.numpy().max() * float((W * 2).sum()), repr(x))[0]  # noqa: E731
-    agree(run(to_onnx(f, inputs=[x], dynamic={"x": {0: "T"}}), {"x": x}), flat(f(tg.tensor(x))))
+    agree(run(to_onnx(f, inputs=[x], dynamic={"x": {0: "T"}}), {"x": x}), leaves(f(tg.tensor(x))))
 
 
 def test_a_model_that_takes_no_fewer_steps_is_written_all_the_same():
     f = lambda x: x[4] * 2  # noqa: E731
     x = np.arange(15.0).reshape(5, 3)
-    agree(run(to_onnx(f, inputs=[x], dynamic={"x": {0: "T"}}), {"x": x}), flat(f(tg.tensor(x))))
+    agree(run(to_onnx(f, inputs=[x], dynamic={"x": {0: "T"}}), {"x": x}), leaves(f(tg.tensor(x))))
 
 
 @pytest.mark.parametrize("wrong, message", [
@@ -567,7 +551,7 @@ def test_models_whose_inputs_are_not_known_ask_for_them():
 
 def test_without_onnx_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingPackage, match=r"to_onnx needs onnx .*pip install onnx"):
+    with pytest.raises(MissingPackage, match=r"to_onnx needs onnx .*pip install 'tinygrad_rnn\[onnx\]'"):
         to_onnx(nn.GRU(I, H))
 
 
@@ -584,19 +568,19 @@ def test_a_primitive_of_your_own_can_be_taught(monkeypatch):
     monkeypatch.setitem(onnx_emission.EMITTERS, "twice", lambda g, inputs, options, out: g.add(
         "Add", g.of(inputs[0], out[0].dtype), g.of(inputs[0], out[0].dtype)))  # fmt: skip
     x = np.arange(6.0).reshape(2, 3)
-    agree(run(to_onnx(twice, inputs=[x]), {"x": x}), flat(twice(tg.tensor(x))))
+    agree(run(to_onnx(twice, inputs=[x]), {"x": x}), leaves(twice(tg.tensor(x))))
 
 
 def test_without_onnxruntime_the_package_proves_what_it_has_written(monkeypatch):
     monkeypatch.setattr(onnx_proof, "RUNTIMES", {"this package": onnx_proof._ours})
     for layer, mutant in ((nn.MinimalGRU(I, H), "ended sequences that go on"), (nn.GRU(I, H), "lengths ignored")):
         report = Report()
-        to_onnx(filled(layer), lengths=True, report=report)
+        to_onnx(with_numbers(layer), lengths=True, report=report)
         assert report.notes == ["this package has run it, and computes the same"]
         with monkeypatch.context() as patch:
             mutated(patch, *MUTANTS[mutant])
             with pytest.raises(ConversionError, match="computes another"):
-                to_onnx(filled(layer), lengths=True)
+                to_onnx(with_numbers(layer), lengths=True)
 
 
 @pytest.mark.parametrize("ours, theirs, message", [
@@ -618,7 +602,7 @@ def test_the_proof_sees_what_differs(ours, theirs, message):
 
 
 def test_the_model_stays_as_it_was():
-    model = filled(LanguageModel(7, I, H, 2, cell="gru", dropout=0.5))
+    model = with_numbers(LanguageModel(7, I, H, 2, cell="gru", dropout=0.5))
     (model(np.array([[1], [2]]))[0] ** 2).sum().backward()
     calls = []
     model.head.W.register_hook(calls.append)
@@ -643,6 +627,13 @@ def test_a_file_is_the_model(tmp_path):
     assert "gates i o f g, transposed" in str(report)
 
 
+def test_frozen_weights_are_noted():
+    gru, report = nn.GRU(I, H), Report()
+    gru.cells[0].U.requires_grad = False
+    to_onnx(gru, report=report)
+    assert "ONNX has no place for what is frozen (requires_grad=False): cells.0.U" in report.notes
+
+
 def test_what_is_refused_leaves_no_file(tmp_path):
     with pytest.raises(ConversionError):
         to_onnx(lambda x: x * x.numpy(), tmp_path / "x.onnx", inputs=[np.ones((2, 3)) - np.eye(2, 3)])
@@ -651,7 +642,7 @@ def test_what_is_refused_leaves_no_file(tmp_path):
 
 def test_opsets():
     for opset in (20, 21, 23):
-        proto = to_onnx(filled(nn.GRU(I, H)), opset=opset)
+        proto = to_onnx(with_numbers(nn.GRU(I, H)), opset=opset)
         assert proto.opset_import[0].version == opset
         onnx.checker.check_model(proto, full_check=True)
 
@@ -691,13 +682,13 @@ def held(layer, options):
     proto, (T, N) = to_onnx(layer, **options), SIZES[-1]
     given = sequences(layer, T, N, **options)
     given["x"] = np.random.default_rng(9).normal(size=(T, N, H)).astype(layer.cells[0].W.dtype)
-    agree(run(proto, given), flat(layer(**given)))
+    agree(run(proto, given), leaves(layer(**given)))
 
 
 @pytest.mark.parametrize("proved", [True, False], ids=["by the proof", "by these tests"])
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_wrong_way_is_caught(mutant, proved, monkeypatch):
-    layers = [(filled(layer), options) for layer, options in every_layer()]
+    layers = [(with_numbers(layer), options) for layer, options in every_layer()]
     for layer, options in layers:
         held(layer, options)
     mutated(monkeypatch, *MUTANTS[mutant])

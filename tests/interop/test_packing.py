@@ -17,13 +17,15 @@ import pytest
 from golden.elsewhere import CASES
 from golden.loops import H, I, N, T, filled
 from golden.make_interop import FILE, given, row_of, run
+from interop.modules import leaves, with_numbers
+from interop.wrong import NO_START, READINGS
 from mutants import mutated
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import errors, nn
 from tinygrad_rnn.interop import Report, from_arrays, to_arrays
 from tinygrad_rnn.interop import packing as pack
-from tinygrad_rnn.interop.cells import VariedGRUCell
+from tinygrad_rnn.interop.cells import TANH, VariedGRUCell, activation
 from tinygrad_rnn.interop.conventions import CONVENTIONS
 
 GOLDEN = json.loads(FILE.read_text(encoding="utf-8"))
@@ -34,9 +36,8 @@ def over_time(cell, x, states):
     """What a cell of ours makes of x (T, N, I): its outputs, and its final states by their letters."""
     layer = pack.layer_of([cell])
     starts = {f"{name}_0": tg.stack([tg.tensor(states[name])]) for name in cell.states}
-    output, finals = layer(x, **starts)
-    finals = finals if isinstance(finals, tuple) else (finals,)
-    return output.numpy(), {name: final.numpy()[0] for name, final in zip(cell.states, finals)}
+    output, *finals = leaves(layer(x, **starts))
+    return output, {name: final[0] for name, final in zip(cell.states, finals)}
 
 
 def settings_of(case):
@@ -94,27 +95,22 @@ def test_a_wrong_order_of_gates_is_caught(name, monkeypatch):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_transposed_matrix_is_caught(name, monkeypatch):
-    blocks = pack._blocks
-    monkeypatch.setattr(pack, "_blocks", lambda slot, piece: [
-        block.T if block.shape == (H, H) else block for block in blocks(slot, piece)])  # fmt: skip
+    mutated(monkeypatch, pack, *READINGS["the recurrent matrix transposed"])
     with pytest.raises(AssertionError):
         held_against_golden(name)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_ignored_initial_state_is_caught(name, monkeypatch):
-    checked = nn.Recurrent._checked_state
-    monkeypatch.setattr(nn.Recurrent, "_checked_state", lambda self, state, N, name: checked(self, None, N, name))
+    mutated(monkeypatch, *NO_START)
     with pytest.raises(AssertionError):
         held_against_golden(name)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if row_of(CASES[name]).recurrent_bias])
 def test_an_ignored_recurrent_bias_is_caught(name, monkeypatch):
-    if row_of(CASES[name]).reset == "after":
-        mutated(monkeypatch, pack, "_cell", '"n" in c', "False")
-    else:
-        mutated(monkeypatch, pack, "_cell", "c.get(gate, 0)", "0")
+    inside = row_of(CASES[name]).reset == "after"
+    mutated(monkeypatch, pack, *READINGS[f"the {'bias inside of the reset' if inside else 'recurrent bias'} ignored"])
     with pytest.raises(AssertionError):
         held_against_golden(name)
 
@@ -146,10 +142,7 @@ def test_a_forgotten_offset_is_caught(monkeypatch):
 
 
 def filled_cell(kind, **settings):
-    cell = kind(I, H, dtype=np.float64, **settings)
-    for name, parameter in cell.named_parameters():
-        parameter.assign_(filled(name, *parameter.shape))
-    return cell
+    return with_numbers(kind(I, H, dtype=np.float64, **settings))
 
 
 def cells_for(row):
@@ -168,14 +161,14 @@ def cells_for(row):
 def exported(cell, row):
     """The arrays of a cell, and what it computes itself."""
     x, states = filled("x", T, N, I), {name: filled(f"{name}_0", N, H) for name in cell.states}
-    return pack.packed(cell, row), x, states, over_time(cell, x, states)
+    return pack.packed(cell, row, report=Report()), x, states, over_time(cell, x, states)
 
 
 def there_and_back(row):
     for cell in cells_for(row):
         arrays, x, states, (output, finals) = exported(cell, row)
         settings = {"activation": cell.activation} if row.cell is nn.RNNCell else {}
-        again, ends = over_time(pack.unpacked(row, arrays, **settings), x, states)
+        again, ends = over_time(pack.unpacked(row, arrays, report=Report(), **settings), x, states)
         np.testing.assert_allclose(again, output, rtol=0, atol=1e-14)
         for name, final in finals.items():
             np.testing.assert_allclose(ends[name], final, rtol=0, atol=1e-14)
@@ -268,9 +261,9 @@ def test_a_report_says_what_went_where():
     cell = filled_cell(nn.MinimalGRUCell)
     pack.packed(cell, pack.convention("keras", nn.GRUCell, "after"), owner="ours.", report=report, to="theirs.")
     row = pack.convention("chainer", nn.LSTMCell)
-    pack.unpacked(row, pack.packed(filled_cell(nn.LSTMCell), row), report=report)
+    pack.unpacked(row, pack.packed(filled_cell(nn.LSTMCell), row, report=Report()), report=report)
     row = pack.convention("haiku", nn.LSTMCell)
-    pack.unpacked(row, pack.packed(filled_cell(nn.LSTMCell), row), report=report)
+    pack.unpacked(row, pack.packed(filled_cell(nn.LSTMCell), row, report=Report()), report=report)
     row = pack.convention("torch", nn.GRUCell)
     there = filled_cell(nn.GRUCell, reset="after", recurrent_bias=True)
     pack.unpacked(row, pack.packed(there, row, report=report), report=report)
@@ -297,3 +290,31 @@ def test_a_report_says_what_went_where():
         "And this.",
     ]
     assert len({line.index("gates") for line in str(report).splitlines()[1:-1]}) == 1  # columns
+
+
+def test_an_update_gate_that_has_no_other_direction_is_refused_by_name():
+    row = pack.convention("keras", nn.GRUCell, "after")
+    for f, turns in {"Sigmoid": True, "HardSigmoid": True, "Relu": False}.items():
+        cell = VariedGRUCell(I, H, reset="after", activations=(activation(f), TANH))
+        if turns:
+            pack.packed(cell, row, report=Report(), varied=True)
+            continue
+        with pytest.raises(errors.ConversionError, match=r"name='Relu'.*cannot be turned"):
+            pack.packed(cell, row, report=Report(), varied=True)
+
+
+@pytest.mark.parametrize("library", ["torch", "keras"])
+def test_a_recurrent_matrix_tells_the_cell(library):
+    for G, cell in {1: nn.RNNCell, 3: nn.GRUCell, 4: nn.LSTMCell, 2: None, 5: None}.items():
+        shape = (G * H, H) if library == "torch" else (H, G * H)
+        assert pack.cell_by_matrix(library, shape) is cell
+    assert all(pack.cell_by_matrix(library, shape) is None for shape in ((), (H,), (0, 0), (H, H, H)))
+
+
+def test_a_report_names_what_is_frozen_where_that_is_lost():
+    report, layer = Report(), nn.GRU(I, H, 2)
+    report.note_frozen(layer, "ONNX")
+    assert not report.notes
+    layer.cells[1].U.requires_grad = False
+    report.note_frozen(layer, "ONNX")
+    assert report.notes == ["frozen here, which ONNX does not hold: cells.1.U"]

@@ -6,21 +6,21 @@ import json
 import sys
 import time
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors
 from golden.loops import filled
-from interop.fuzz_safetensors import READERS, fuzz
+from interop.modules import with_numbers
 from mutants import mutated
 from safetensors.numpy import load_file, save_file
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import errors, nn
-from tinygrad_rnn.interop import (
+from tinygrad_rnn.interop import (  # fmt: skip
     Final,
     Layers,
+    Report,
     cells,
     description,
     from_torch,
@@ -28,6 +28,7 @@ from tinygrad_rnn.interop import (
     read,
     safetensors_,
     save,
+    save_arrays,
     torch_state,
 )
 from tinygrad_rnn.train import LanguageModel
@@ -65,12 +66,6 @@ class Own(nn.Module):
         self.first, self.rest = nn.Linear(2, 3), {"norm": nn.LayerNorm(3)}
 
 
-def numbers(module):
-    for name, parameter in module.named_parameters():
-        parameter.assign_(filled(name, *parameter.shape).astype(parameter.dtype))
-    return module
-
-
 def same(one, other):
     one, other = one.state_dict(), other.state_dict()
     assert list(one) == list(other)
@@ -89,7 +84,7 @@ def path(tmp_path):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_comes_back_with_its_settings_its_weights_and_its_mode(name, path):
-    module = numbers(MODULES[name]()).eval()
+    module = with_numbers(MODULES[name]()).eval()
     for parameter in module.parameters()[::2]:
         parameter.requires_grad = False
     save(module, path)
@@ -103,20 +98,22 @@ def test_a_module_comes_back_with_its_settings_its_weights_and_its_mode(name, pa
 
 
 def test_a_model_that_came_back_computes_the_same(path):
-    model, ids = numbers(LanguageModel(7, 2, 3, 2, cell="gru")), np.arange(15).reshape(5, 3) % 7
+    model, ids = with_numbers(LanguageModel(7, 2, 3, 2, cell="gru")), np.arange(15).reshape(5, 3) % 7
     save(model, path)
     for one, other in zip(load(path)(ids), model(ids)):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
 def test_a_module_of_ones_own_is_filled(path):
-    module = numbers(Own())
+    module = with_numbers(Own())
     save(module, path)
     assert not safetensors_.is_described(path)
     fresh = Own()
     assert load(path, into=fresh) is fresh
     same(fresh, module)
-    with pytest.raises(errors.ConversionError, match=r"load\(path, into=module\), or say more, with from_torch\(read"):
+    with pytest.raises(
+        errors.ConversionError, match=r"load\(path, into=module\), or say more, with load\(path, layers="
+    ):
         load(path)
 
 
@@ -134,7 +131,7 @@ def test_what_is_more_than_its_settings_has_no_description(change, path):
     else:
         module.layers[0] = type("Mine", (nn.GRU,), {})(2, 2)
     assert description.described(module) is None
-    numbers(module)
+    with_numbers(module)
     save(module, path)
     same(load(path, into=module), module)
 
@@ -148,7 +145,7 @@ def test_metadata_of_the_user_stay(path):
 
 
 def test_others_read_what_was_written_and_it_reads_theirs(path):
-    module = numbers(MODULES["GRU"]())
+    module = with_numbers(MODULES["GRU"]())
     save(module, path)
     for name, array in load_file(path).items():
         np.testing.assert_array_equal(array, module.state_dict()[name].numpy())
@@ -179,7 +176,7 @@ def test_an_array_in_another_order_of_memory_is_written_right(path, monkeypatch)
 
 def test_weights_on_a_gpu_are_saved_from_the_host(gpu, path):
     with tg.use_backend("numpy"):
-        module = numbers(MODULES["GRU"]())
+        module = with_numbers(MODULES["GRU"]())
     save(module.to(gpu), path)
     again = load(path)
     assert again.cells[0].W.backend == module.cells[0].W.backend
@@ -195,7 +192,7 @@ def test_a_dtype_that_the_format_lacks_is_refused(path):
 
 
 def test_writing_leaves_the_old_file_or_the_new_one(path, monkeypatch):
-    save(numbers(nn.Linear(2, 3)), path)
+    save(with_numbers(nn.Linear(2, 3)), path)
     before = path.read_bytes()
     monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(errors.OutputError, match="untouched: make room, permit it, or name another place"):
@@ -207,7 +204,7 @@ def test_writing_leaves_the_old_file_or_the_new_one(path, monkeypatch):
 
 
 def test_names_that_are_missing_or_unexpected_are_listed(path):
-    save(numbers(nn.GRU(2, 3)), path)
+    save(with_numbers(nn.GRU(2, 3)), path)
     module = nn.GRU(2, 3, 2, bias=False)
     before = {name: own.numpy().copy() for name, own in module.state_dict().items()}
     with pytest.raises(errors.CheckpointError) as caught:
@@ -248,7 +245,7 @@ def test_a_state_that_torch_saved_is_read(path, monkeypatch):
 def test_arrays_under_names_of_torch_are_read_back_by_torch(path):
     torch = pytest.importorskip("torch")
     stored = pytest.importorskip("safetensors.torch")
-    layer = numbers(nn.GRU(2, 3, 2, reset="after"))
+    layer = with_numbers(nn.GRU(2, 3, 2, reset="after"))
     save_file(torch_state(layer), path)
     module = torch.nn.GRU(2, 3, 2)
     module.load_state_dict(stored.load_file(path))
@@ -437,14 +434,17 @@ def test_a_place_that_is_no_file_is_named(tmp_path):
         load(str(tmp_path / "none.safetensors"))
 
 
-def test_broken_files_come_to_a_typed_error_or_a_module():
-    outcomes = fuzz("safetensors", 400)
-    assert outcomes["FileError"] > 200 and outcomes["read"] > 2, outcomes
-
-
-def test_the_fuzz_notices_a_reader_that_stumbles(monkeypatch):
-    monkeypatch.setitem(READERS, "safetensors", READERS["safetensors"]._replace(
-        read=lambda path: json.loads(Path(path).read_bytes()[8:])))  # fmt: skip
-    with pytest.raises((ValueError, RecursionError)) as caught:
-        fuzz("safetensors", 50)
-    assert not isinstance(caught.value, errors.TinygradError)
+def test_what_a_file_does_not_say_is_said_with_layers(path):
+    embedding = with_numbers(nn.Embedding(5, 3))
+    save_arrays({"weight": embedding.W.numpy()}, path)
+    with pytest.raises(errors.ConversionError, match=r"load\(path, layers="):
+        load(path)
+    report = Report()
+    same(load(path, layers={"": "Embedding"}, report=report), embedding)
+    assert [move.target for move in report.moves] == ["W"]
+    with pytest.raises(errors.OptionError, match=r"into= already knows it"):
+        load(path, embedding, layers={"": "Embedding"})
+    with pytest.raises(errors.OptionError, match=r"into=\.\.\.\) takes a Module, not list"):
+        load(path, [])
+    with pytest.raises(errors.OptionError, match="load takes the path of a file, not int"):
+        load(3)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from golden.loops import filled
+from interop.modules import leaves, with_numbers
+from interop.wrong import NO_START, READINGS
 from mutants import mutated
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import errors, nn
+from tinygrad_rnn import errors, interop, nn
 from tinygrad_rnn.interop import Final, Layers, Report, from_torch, packing, to_torch, torch_state
 from tinygrad_rnn.interop.cudnn import from_cudnn, to_cudnn
+from tinygrad_rnn.interop.torch_ import modules as torch_modules
 from tinygrad_rnn.interop.torch_ import reading as torch_reading
 from tinygrad_rnn.train import LanguageModel
 
@@ -74,9 +76,7 @@ def theirs(module, x, starts, lengths=None):
 
 
 def ours(layer, x, starts, lengths=None):
-    output, finals = layer(x, **dict(zip(("h_0", "c_0"), starts)), lengths=lengths)
-    finals = finals if isinstance(finals, tuple) else (finals,)
-    return [each.numpy() for each in (output, *finals)]
+    return leaves(layer(x, **dict(zip(("h_0", "c_0"), starts)), lengths=lengths))
 
 
 def agree(found, wanted, dtype="float64"):
@@ -130,32 +130,17 @@ def test_the_convention_of_torch_is_kept_verbatim():
     np.testing.assert_array_equal(from_torch(module).cells[0].c.numpy(), module.bias_hh_l0.detach().numpy()[2 * H :])
 
 
-WRONG = {
-    "order of gates": ("GRU", lambda patch: patch.setattr(
-        packing, "CONVENTIONS", tuple(map(_with_gates, packing.CONVENTIONS)))),
-    "transposed matrix": ("GRU", lambda patch: patch.setattr(packing, "_blocks", _transposing(packing._blocks))),
-    "initial state ignored": ("GRU", lambda patch: patch.setattr(
-        nn.Recurrent, "_checked_state", _without_state(nn.Recurrent._checked_state))),
-    "recurrent bias ignored": ("GRU", lambda patch: mutated(patch, packing, "_cell", '"n" in c', "False")),
-    "second bias ignored": ("LSTM", lambda patch: mutated(patch, packing, "_cell", "c.get(gate, 0)", "0")),
-    "directions swapped": ("LSTM", lambda patch: mutated(
-        patch, torch_reading, "suffixes", '("", "_reverse")[', '("_reverse", "")[')),
+def spoiling(*change):
+    return lambda patch: mutated(patch, *change)
+
+
+WRONG = {name: ("GRU", spoiling(packing, *change)) for name, change in READINGS.items()} | {
+    "initial state ignored": ("GRU", spoiling(*NO_START)),
+    "second bias ignored": ("LSTM", spoiling(packing, *READINGS["the recurrent bias ignored"])),
+    "directions swapped": ("LSTM", spoiling(torch_reading, "suffixes", '("", "_reverse")[', '("_reverse", "")[')),
     "activation forgotten": ("RNN relu", lambda patch: patch.setitem(
-        torch_reading.SETTINGS, "RNN", lambda module, report: {})),
+        torch_modules.SETTINGS, "RNN", lambda module, report: {})),
 }  # fmt: skip
-
-
-def _with_gates(row):
-    swap = str.maketrans("rz", "zr")
-    return replace(row, slots=tuple(slot._replace(gates=slot.gates.translate(swap)) for slot in row.slots))
-
-
-def _transposing(blocks):
-    return lambda slot, piece: [b.T if b.shape == (H, H) else b for b in blocks(slot, piece)]
-
-
-def _without_state(checked):
-    return lambda self, state, batch, name: checked(self, None, batch, name)
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -337,10 +322,8 @@ def test_tied_weights_are_spoken_of():
 @pytest.mark.parametrize("cell", ["rnn", "minimal_gru", "lstm", "gru"])
 def test_a_language_model_goes_to_torch(cell):
     settings = {"reset": "after"} if cell == "gru" else {}
-    model, report = LanguageModel(7, I, H, 2, cell=cell, rng=np.random.default_rng(3), **settings), Report()
-    for k, parameter in enumerate(model.parameters()):
-        parameter.assign_(filled(str(k), *parameter.shape).astype(np.float32))
-    there = to_torch(model, report=report)
+    model, report = LanguageModel(7, I, H, 2, cell=cell, **settings), Report()
+    there = to_torch(with_numbers(model), report=report)
     logits, _ = model(IDS)
     agree([there(torch.tensor(IDS)).detach().numpy()], [logits.numpy()], "float32")
     assert any("no simplified GRU" in note for note in report.notes) is (cell == "minimal_gru")
@@ -350,9 +333,7 @@ def test_a_language_model_goes_to_torch(cell):
 @pytest.mark.parametrize("kind", [nn.MinimalGRU, lambda *a, **o: nn.GRU(*a, reset="after", **o), nn.LSTM])
 @pytest.mark.parametrize("bias", [True, False])
 def test_layers_of_ours_compute_the_same_there(kind, bias):
-    layer = kind(I, H, 2, bidirectional=True, bias=bias, dtype=np.float64)
-    for name, parameter in layer.named_parameters():
-        parameter.assign_(filled(name, *parameter.shape))
+    layer = with_numbers(kind(I, H, 2, bidirectional=True, bias=bias, dtype=np.float64))
     there = to_torch(layer)
     x, starts = inputs(there)
     agree(theirs(there, x, starts), ours(layer, x, starts))
@@ -533,3 +514,35 @@ def test_the_vector_of_cudnn_is_that_of_torch(name, bidirectional):
     agree(ours(layer, x, starts), theirs(module, x, starts))
     again = from_cudnn(to_cudnn(layer), kind.__name__, I, H, 2, bidirectional=bidirectional, **given)
     agree(ours(again, x, starts), theirs(module, x, starts))
+
+
+def test_what_is_no_module_is_refused_in_one_way(tmp_path):
+    for function in (to_torch, torch_state, to_cudnn, lambda each: interop.save(each, tmp_path / "m.safetensors")):
+        with pytest.raises(errors.OptionError, match=r"takes a .*, not int"):
+            function(1)
+    with pytest.raises(errors.OptionError, match=r"from_torch takes a torch\.nn\.Module"):
+        from_torch(1)
+
+
+def test_a_sequential_with_a_forward_of_its_own_has_no_known_order():
+    class Own(nn.Sequential):
+        def forward(self, x):
+            return x
+
+    own = Own(nn.Linear(I, H), nn.Linear(H, 2))
+    assert torch_state(own).keys() == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    with pytest.raises(errors.ConversionError, match="Own is Python code"):
+        to_torch(own)
+
+
+def test_a_function_alone_is_a_model_of_one_layer():
+    model = from_torch(torch.nn.Tanh())
+    agree([model(tg.ones((2, 3))).numpy()], [np.tanh(np.ones((2, 3), "float32"))], "float32")
+    assert isinstance(to_torch(model), torch.nn.Tanh)
+
+
+def test_a_state_dict_holds_nothing_of_what_is_frozen_and_the_report_says_so():
+    linear, report = nn.Linear(I, H), Report()
+    linear.b.requires_grad = False
+    torch_state(linear, report=report)
+    assert report.notes == ["frozen here, which a state_dict does not hold: b"]

@@ -17,8 +17,8 @@ SUFFIXES = tuple(dict.fromkeys(kind.suffix for kind in KINDS))
 def convert_file(chosen: argparse.Namespace) -> int:
     """`convert IN OUT`."""
     reading, writing = Report(), Report()
-    order = None if chosen.layers is None else _order(chosen.layers)
-    module = convert(chosen.source, chosen.target, layers=order, names=chosen.names, reading=reading, writing=writing)
+    layers = None if chosen.layers is None else _layers(chosen.layers)
+    module = convert(chosen.source, chosen.target, layers=layers, names=chosen.names, reading=reading, writing=writing)
     print(f"{chosen.source} to tinygrad_rnn\n\n{reading}\n\ntinygrad_rnn to {chosen.target}\n\n{writing}\n")
     parameters = sum(tensor.size for tensor in module.parameters())
     print(f"{chosen.target} holds {type(module).__name__} of {parameters:,} parameters")
@@ -27,7 +27,7 @@ def convert_file(chosen: argparse.Namespace) -> int:
     return SAVED
 
 
-def _order(text: str) -> dict[str, str | None]:
+def _layers(text: str) -> dict[str, str | None]:
     """NAME[=KIND],... as a mapping."""
     pairs = [part.strip().partition("=") for part in text.split(",")]
     if not all(name for name, _, _ in pairs) or len({name for name, _, _ in pairs}) < len(pairs):

@@ -1,8 +1,13 @@
 """Models to and from other libraries, each conversion exact or refused. A side room: imports anything below it.
 
-`conventions` is the table, as data: what each library's arrays hold. `packing` is the one code that takes them apart
-and puts them together by it. `cells` has what other libraries' cells have beyond ours, `layers` holds models of
-several layers, `report` says what went where.
+What all share: `conventions` is the table, as data: what each library's arrays hold. `packing` is the one code that
+takes them apart and puts them together by it. `cells` has what other libraries' cells have beyond ours, `layers` holds
+models of several layers and knows what a module is made of, `report` says what went where, `files` opens what nobody
+has to trust and imports what is optional, `names` gives out names once.
+
+The libraries, a folder each, with contents in its `__init__`: `torch_`, `keras_`, `onnx_`. `cudnn` is one vector of all
+weights. `safetensors_` are files of any module, by its `description`. `conversion` makes files of one kind of those of
+another, and proves it.
 """
 
 from .conversion import compared, convert
@@ -12,7 +17,7 @@ from .layers import Final, Layers
 from .onnx_ import OnnxModel, as_layers, from_onnx, to_onnx
 from .packing import from_arrays, to_arrays
 from .report import Report
-from .safetensors_ import load, read, save
+from .safetensors_ import load, read, save, save_arrays
 from .torch_ import from_torch, to_torch, torch_state
 
 __all__ = [
@@ -31,6 +36,7 @@ __all__ = [
     "load",
     "read",
     "save",
+    "save_arrays",
     "to_arrays",
     "to_cudnn",
     "to_keras",

@@ -13,11 +13,11 @@ from ..backend import Array, as_array
 from ..core.tensor import Tensor
 from ..errors import OptionError
 from ..nn.cells import Cell
-from ..nn.layers import Embedding, LayerNorm, Linear, Sequential
+from ..nn.layers import Embedding, LayerNorm, Linear
 from ..nn.module import Module
 from ..nn.recurrent import Recurrent
 from ..train.model import LanguageModel
-from .layers import Final, Layers
+from .layers import parts_of
 
 Dynamic = Mapping[str, Mapping[int, str]]
 """By input and axis the name of a length that may change."""
@@ -32,7 +32,8 @@ BESIDE: Dynamic = {"h_0": {1: "N"}, "c_0": {1: "N"}, "lengths": {0: "N"}}
 class Usage:
     """One way to call a model.
 
-    call: takes the inputs by name. inputs: examples of them. outputs: their names, or () if nobody knows better.
+    call: takes the inputs by name. inputs: examples of them. dynamic: which of their axes may change.
+    outputs: what these are called, or () if nobody knows better.
     """
 
     call: Callable[[dict[str, Any]], Any]
@@ -173,15 +174,9 @@ def _met_first(model: Any, recurrent: Recurrent | None) -> tuple[str, Array, tup
 
 
 def _first_in(model: Any) -> Any:
-    """What the input of a model meets first."""
-    if isinstance(model, LanguageModel):
-        return model.embedding
-    if isinstance(model, Final):
-        return model.layer
-    layers = (
-        [model[name] for name in model.order] if isinstance(model, Layers) and model.order
-        else model.layers if isinstance(model, Sequential) else []
-    )  # fmt: skip
+    """What the input of a model meets first, functions aside."""
+    parts = parts_of(model)
+    layers = [parts.layers[name] for name in parts.order] if parts is not None and parts.order else []
     inner = next((each for each in layers if isinstance(each, Module)), None)
     return model if inner is None else _first_in(inner)
 

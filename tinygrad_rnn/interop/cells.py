@@ -20,23 +20,30 @@ from ..nn.initializers import Maker
 from ..nn.recurrent import GRU, LSTM, RNN, Recurrent
 from ..ops import elementwise as e
 
-FORMULAS: dict[str, tuple[Callable[[Any, float, float], Any], float | None, float | None]] = {
-    "Affine": (lambda x, a, b: a * x + b, 1.0, 0.0),
-    "Elu": (lambda x, a, b: e.elu(x, alpha=a), 1.0, None),
-    "HardSigmoid": (lambda x, a, b: e.clip(a * x + b, min=0.0, max=1.0), 0.2, 0.5),
-    "LeakyRelu": (lambda x, a, b: e.leaky_relu(x, slope=a), 0.01, None),
-    "Relu": (lambda x, a, b: e.relu(x), None, None),
-    "ScaledTanh": (lambda x, a, b: a * e.tanh(b * x), 1.0, 1.0),
-    "Sigmoid": (lambda x, a, b: e.sigmoid(x), None, None),
-    "Softplus": (lambda x, a, b: e.softplus(x), None, None),
-    "Softsign": (lambda x, a, b: x / (1 + e.abs(x)), None, None),
-    "Tanh": (lambda x, a, b: e.tanh(x), None, None),
-    "ThresholdedRelu": (lambda x, a, b: e.where(x > a, x, 0), 1.0, None),
+
+class Formula(NamedTuple):
+    """A function of x, alpha and beta; alpha, beta: what they are if left out, None where the formula has none."""
+
+    function: Callable[[Any, float, float], Any]
+    alpha: float | None = None
+    beta: float | None = None
+
+
+FORMULAS: dict[str, Formula] = {
+    "Affine": Formula(lambda x, a, b: a * x + b, 1.0, 0.0),
+    "Elu": Formula(lambda x, a, b: e.elu(x, alpha=a), 1.0),
+    "HardSigmoid": Formula(lambda x, a, b: e.clip(a * x + b, min=0.0, max=1.0), 0.2, 0.5),
+    "LeakyRelu": Formula(lambda x, a, b: e.leaky_relu(x, slope=a), 0.01),
+    "Relu": Formula(lambda x, a, b: e.relu(x)),
+    "ScaledTanh": Formula(lambda x, a, b: a * e.tanh(b * x), 1.0, 1.0),
+    "Sigmoid": Formula(lambda x, a, b: e.sigmoid(x)),
+    "Softplus": Formula(lambda x, a, b: e.softplus(x)),
+    "Softsign": Formula(lambda x, a, b: x / (1 + e.abs(x))),
+    "Tanh": Formula(lambda x, a, b: e.tanh(x)),
+    "ThresholdedRelu": Formula(lambda x, a, b: e.where(x > a, x, 0), 1.0),
 }
-"""The activations of ONNX's recurrent operators: formula, and what alpha and beta are if left out, if it has them."""
-TAKES = {
-    part: {name for name, row in FORMULAS.items() if row[i] is not None} for i, part in ((1, "alpha"), (2, "beta"))
-}
+"""The activations of ONNX's recurrent operators."""
+TAKES = {part: {name for name, row in FORMULAS.items() if getattr(row, part) is not None} for part in ("alpha", "beta")}
 """Those that have an alpha, and those that have a beta: where ONNX lists these, it lists them for these only."""
 
 
@@ -51,7 +58,7 @@ class Activation(NamedTuple):
     beta: float
 
     def __call__(self, x: Any) -> Any:
-        return FORMULAS[self.name][0](x, self.alpha, self.beta)
+        return FORMULAS[self.name].function(x, self.alpha, self.beta)
 
     @property
     def turns(self) -> bool:
@@ -65,7 +72,7 @@ def activation(name: str, alpha: float | None = None, beta: float | None = None)
     Raises: ConversionError for one that is not known; OptionError for an alpha or beta that is not finite.
     """
     known = spelled(name)
-    usual = FORMULAS[known][1:]
+    usual = FORMULAS[known].alpha, FORMULAS[known].beta
     given = [float(default or 0.0) if value is None else float(value) for value, default in zip((alpha, beta), usual)]
     if not all(map(math.isfinite, given)):
         raise OptionError(f"{known} has alpha = {given[0]}, beta = {given[1]}; they must be finite")

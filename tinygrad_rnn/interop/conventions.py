@@ -1,6 +1,6 @@
 """How each library lays out the weights of its recurrent cells, and which formulas it computes with them, as data.
 
-Everything that converts reads this table, `packing` above all; `docs/conventions.md` is written from it. A row says
+Everything that converts reads this table, `packing` above all; `docs/which_gru.md` is written from it. A row says
 what a library's arrays hold in the letters of this package: W (I, H) and U (H, H), a matrix per gate, b (H) what is
 added to x W, and c (H) what is added to h U. To teach the package another library, add a row.
 """

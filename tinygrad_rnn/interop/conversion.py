@@ -27,9 +27,9 @@ from .onnx_.reading import OnnxModel, from_onnx
 from .onnx_.writing import to_onnx
 from .report import Report
 from .safetensors_ import is_described, load, read, save, save_arrays
-from .torch_ import from_torch, to_torch, torch_state
+from .torch_ import to_torch, torch_state
 
-Order = Mapping[str, str | None]
+LayersGiven = Mapping[str, str | None]
 """The layers of a file that does not tell, by name, in their order: their kinds, such as "GRU", or None."""
 
 Runner = Callable[[Path, Module, dict[str, Array]], Sequence[Array]]
@@ -39,7 +39,7 @@ class Kind(NamedTuple):
     """What the files of one suffix are.
 
     name: of their form. suffix: how their names end; of rows with the same one, the first is the usual one.
-    runner: the library that they are for. read: (path, order, report) -> a module. write: (module, path, report).
+    runner: the library that they are for. read: (path, layers, report) -> a module. write: (module, path, report).
     run: (path, module, inputs) -> the outputs that the library computes; module: what the file is said to be.
     again: the same, as a module read from the file computes them here; None, if a file does not tell enough for that.
     """
@@ -47,7 +47,7 @@ class Kind(NamedTuple):
     name: str
     suffix: str
     runner: str
-    read: Callable[[Path, Order | None, Report], Module]
+    read: Callable[[Path, LayersGiven | None, Report], Module]
     write: Callable[[Module, Path, Report], Any]
     run: Runner
     again: Runner | None = None
@@ -57,6 +57,7 @@ class Difference(NamedTuple):
     """One comparison: which file ran in what, and by how much an output differed at most; or why it did not run.
 
     allowed: by how much rounding may let them differ.
+    why: why it did not run; or what of the outputs was not compared, as the runner does not give it.
     """
 
     file: str
@@ -66,12 +67,12 @@ class Difference(NamedTuple):
     why: str = ""
 
     def __str__(self) -> str:
-        found = self.why if self.largest is None else f"largest difference {self.largest:.1e}"
-        return f"{self.file} in {self.runner}: {found}"
+        found = "" if self.largest is None else f"largest difference {self.largest:.1e}"
+        return f"{self.file} in {self.runner}: {' '.join(filter(None, (found, self.why)))}"
 
 
 def convert(
-    source: str | Path, target: str | Path, *, layers: Order | None = None, names: str | None = None,
+    source: str | Path, target: str | Path, *, layers: LayersGiven | None = None, names: str | None = None,
     reading: Report | None = None, writing: Report | None = None,
 ) -> Module:  # fmt: skip
     """Read a model of one file and write it to another, by their suffixes; returns the model.
@@ -108,6 +109,10 @@ def compared(
 ) -> Iterator[Difference]:  # fmt: skip
     """What both files compute in the libraries that they are for, held against the module that came of the source.
 
+    Each runs on the same random inputs, states at their beginning zero. All outputs are compared, final states among
+    them; where a library gives the output alone, as Keras and a torch model of several layers do, that one is, and the
+    Difference says so.
+
     names: as in `convert`.
 
     Raises: OptionError, if it is not known what goes into the module.
@@ -135,6 +140,8 @@ def kind_of(path: Path, names: str | None = None) -> Kind:
     if not found:
         known = ", ".join(dict.fromkeys(kind.suffix for kind in KINDS))
         raise OptionError(f"{path} ends in none of {known}, by which files are told apart")
+    if names not in (None, "torch"):
+        raise OptionError(f'names={names!r} is not known; "torch" is, or leave it out')
     chosen = [kind for kind in found if names in (None, kind.name)]
     if not chosen:
         raise OptionError(f"names={names!r} has no meaning for {path}: leave it out, or name a .safetensors file")
@@ -148,23 +155,27 @@ def _difference(runner: str, run: Runner, path: Path, module: Module) -> Differe
         theirs = run(path, module, inputs)
     except (MissingPackage, ConversionError) as error:
         return Difference(path.name, runner, None, why=str(error))
-    largest = max(_apart(a, b) for a, b in zip(ours, theirs))
-    return Difference(path.name, runner, largest, ALLOWED.get(ours[0].dtype.name, 0.1))
+    if len(theirs) not in (1, len(ours)):
+        raise ConversionError(f"{path} gives {len(theirs)} outputs in {runner}, and {len(ours)} here")
+    largest = max(_apart(a, b) for a, b in zip(ours, theirs))  # theirs may be the output alone
+    why = "of the output; it gives no final states" if len(theirs) < len(ours) else ""
+    return Difference(path.name, runner, largest, ALLOWED.get(ours[0].dtype.name, 0.1), why)
 
 
 def outputs_of(module: Module, inputs: dict[str, Array]) -> list[Array]:
     """What a module makes of its usual inputs, as arrays in a row."""
     with no_grad(), np.errstate(all="ignore"):
         found = use_of(module, None).call({name: Tensor(array) for name, array in inputs.items()})
-    return [each.numpy() for each in _tensors(found)]
+    return [each.numpy() for each in _leaves(found)]
 
 
-def _tensors(found: Any) -> Iterator[Tensor]:
-    if isinstance(found, Tensor):
-        yield found
+def _leaves(found: Any) -> Iterator[Any]:
+    """What is in a nest of tuples, lists and dicts, in a row."""
+    if isinstance(found, (tuple, list, dict)):
+        for each in found.values() if isinstance(found, dict) else found:
+            yield from _leaves(each)
     else:
-        for each in found:
-            yield from _tensors(each)
+        yield found
 
 
 ALLOWED = {"float32": 1e-4, "float64": 1e-6}
@@ -180,43 +191,32 @@ def _apart(a: Array, b: Array) -> float:
 # -- what there is -----------------------------------------------------------------------------------------------
 
 
-def _unchanged(module: Module, report: Report) -> None:
-    """Every weight keeps its name and its place."""
-    for name, tensor in module.state_dict().items():
-        report.add(name, tensor.shape, name, tensor.shape)
-
-
 def _read_run(folder: Path, report: Report) -> Module:
     model, vocabulary, _ = load_model(folder)
-    _unchanged(model, report)
+    report.unchanged(model)
     report.note(
         f"the {len(vocabulary)} symbols of the vocabulary stay in {folder}: no file of a model has a place for them"
     )
     return model
 
 
-def _read_safetensors(path: Path, order: Order | None, report: Report) -> Module:
-    if order is not None or not is_described(path):
-        found: Module = from_torch(read(path)[0], layers=order, report=report)
-        return found
-    module: Module = load(path)
-    _unchanged(module, report)
-    return module
+def _read_safetensors(path: Path, layers: LayersGiven | None, report: Report) -> Module:
+    return load(path, layers=layers, report=report)
 
 
-def _read_keras(path: Path, order: Order | None, report: Report) -> Module:
-    return from_keras(path, layers=order, report=report)
+def _read_keras(path: Path, layers: LayersGiven | None, report: Report) -> Module:
+    return from_keras(path, layers=layers, report=report)
 
 
-def _read_onnx(path: Path, order: Order | None, report: Report) -> Module:
-    if order is not None:
+def _read_onnx(path: Path, layers: LayersGiven | None, report: Report) -> Module:
+    if layers is not None:
         raise OptionError(f"layers= says what a file does not, and {path} tells all")
     return from_onnx(path, report=report)
 
 
 def _write_safetensors(module: Module, path: Path, report: Report) -> None:
     save(module, path)
-    _unchanged(module, report)
+    report.unchanged(module)
 
 
 def _write_torch(module: Module, path: Path, report: Report) -> None:
@@ -236,20 +236,18 @@ def _run_safetensors(path: Path, module: Module, inputs: dict[str, Array]) -> Se
 
 
 def _run_torch(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[Array]:
-    torch = needed("torch", "running it", "torch")
+    torch = needed("torch", "running it")
     theirs = to_torch(module).eval()
     theirs.load_state_dict({name: torch.tensor(array) for name, array in read(path)[0].items()})
     x, *states = [torch.tensor(array) for array in inputs.values()]
     with torch.no_grad():
         found = theirs(x, *(states if len(states) < 2 else [tuple(states)]))
-    return [
-        each.numpy() for each in (found if isinstance(found, tuple) else (found,)) if isinstance(each, torch.Tensor)
-    ]
+    return [each.numpy() for each in _leaves(found)]
 
 
 def _run_keras(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[Array]:
-    keras = needed("keras", "running it", "keras")
-    if path.suffix == ".keras":
+    keras = needed("keras", "running it")
+    if path.suffix.lower() == ".keras":
         model = keras.models.load_model(path, compile=False)
     else:
         made = to_keras(module)
@@ -278,7 +276,7 @@ def _batch_first(module: Module, x: Array) -> Array:
 
 
 def _run_onnx(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[Array]:
-    runtime = needed("onnxruntime", "running it", "onnxruntime")
+    runtime = needed("onnxruntime", "running it")
     settings = runtime.SessionOptions()
     settings.log_severity_level = 4
     try:

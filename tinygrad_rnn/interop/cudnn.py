@@ -9,11 +9,12 @@ import numpy as np
 
 from ..backend import Array
 from ..core.tensor import tensor
-from ..errors import ConversionError, OptionError, ShapeError
+from ..errors import ConversionError, ShapeError
 from ..nn import options
 from ..nn.recurrent import Recurrent
 from . import packing
 from .conventions import Convention, Slot
+from .report import Report
 
 
 def from_cudnn(
@@ -46,21 +47,22 @@ def from_cudnn(
         arrays[cell][slot.name] = numbers[end - int(np.prod(shape)) : end].reshape(shape)
     of_cells = {each.name for each in fields(packing.CELLS[kind])}
     to_cells = {name: value for name, value in settings.items() if name in of_cells}
-    cells = [packing.unpacked(row, each, owner=f"cell {k}: ", **to_cells) for k, each in enumerate(arrays)]
+    cells = [
+        packing.unpacked(row, each, owner=f"cell {k}: ", report=Report(), **to_cells) for k, each in enumerate(arrays)
+    ]
     return packing.layer_of(cells, bidirectional=bidirectional, **settings)
 
 
 def to_cudnn(layer: Recurrent) -> Array:
     """The vector of `from_cudnn` for a layer: (n), on the host.
 
-    Raises: ConversionError for what cuDNN cannot compute, with the reason.
+    Raises: ConversionError for what cuDNN cannot compute, with the reason; OptionError for what is no recurrent layer.
     """
-    if not isinstance(layer, Recurrent):
-        raise OptionError(f"to_cudnn takes a recurrent layer, not {type(layer).__name__}")
+    options.kind("to_cudnn", layer, Recurrent, words="a recurrent layer")
     if layer.reverse:
         raise ConversionError("cuDNN has no recurrent layer that walks in reverse alone (reverse=True)")
     row = packing.convention("cudnn", packing.kind_of(layer.cells[0]))
-    arrays = [packing.packed(cell, row, owner=f"cells.{k}.") for k, cell in enumerate(layer.cells)]
+    arrays = [packing.packed(cell, row, owner=f"cells.{k}.", report=Report()) for k, cell in enumerate(layer.cells)]
     places = _places(row, layer.input_size, layer.hidden_size, layer.num_layers, 1 + layer.bidirectional)
     return np.concatenate([arrays[cell][slot.name].ravel() for cell, slot, _ in places])
 

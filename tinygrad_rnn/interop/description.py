@@ -20,7 +20,7 @@ from ..nn.module import Module
 from ..nn.recurrent import Recurrent
 from ..train.model import LanguageModel
 from .cells import VARIED, activation
-from .layers import FUNCTIONS, Final, Layers
+from .layers import FUNCTIONS, HOLDERS, Final, Layers, parts_of
 from .packing import LAYERS
 
 Description = dict[str, Any]
@@ -39,22 +39,13 @@ PLAIN: dict[str, tuple[Any, Callable[[Any], dict[str, Any]]]] = {
 MOST_PARTS = 10_000
 """How many layers and cells a description may name."""
 
-Parts = Mapping[str, Any]
-HOLDERS: dict[str, tuple[Any, Callable[[Any], Parts], Callable[[Parts, Any], Any]]] = {
-    "Sequential": (
-        Sequential,
-        lambda m: {str(place): layer for place, layer in enumerate(m.layers)},
-        lambda parts, order: Sequential(*parts.values()),
-    ),
-    "Layers": (Layers, lambda m: m.layers, Layers),
-    "Final": (Final, lambda m: {"layer": m.layer}, lambda parts, order: Final(parts["layer"])),
-    "LanguageModel": (
-        LanguageModel,
-        lambda m: {"embedding": m.embedding, "recurrent": m.recurrent, "head": m.head},
-        lambda parts, order: _language_model(**parts),
-    ),
+MADE: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
+    "Sequential": lambda parts, order: Sequential(*parts.values()),
+    "Layers": Layers,
+    "Final": lambda parts, order: Final(parts["layer"]),
+    "LanguageModel": lambda parts, order: _language_model(**parts),
 }
-"""Modules made of others: what they hold, and how they are made of it."""
+"""How modules are made of others, and of the order in which these act."""
 
 
 def _language_model(*, embedding: Any, recurrent: Any, head: Any) -> LanguageModel:
@@ -84,8 +75,9 @@ def _described(module: Any) -> Description | None:
         if len(dtype) > 1:
             return None
         return {"class": name, "settings": PLAIN[name][1](module) | ({"dtype": dtype.pop()} if dtype else {})}
-    if name in HOLDERS and HOLDERS[name][0] is type(module):
-        parts = {own: _described(part) for own, part in HOLDERS[name][1](module).items()}
+    holder = parts_of(module)
+    if holder is not None and type(module) in HOLDERS:
+        parts = {own: _described(part) for own, part in holder.layers.items()}
         order = {"order": module.order} if name == "Layers" else {}
         return None if None in parts.values() else {"class": name, "parts": parts} | order
     return None
@@ -173,9 +165,9 @@ def _built(description: Description) -> Any:
     if "function" in description:
         return FUNCTIONS[description["function"]]
     name = description["class"]
-    if name in HOLDERS:
+    if name in MADE:
         parts = {own: _built(part) for own, part in description["parts"].items()}
-        return HOLDERS[name][2](parts, description.get("order"))
+        return MADE[name](parts, description.get("order"))
     settings = dict(description["settings"])
     if "activations" in settings:
         settings["activations"] = tuple(activation(*each) for each in settings["activations"])

@@ -8,21 +8,36 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
+from ..backend import Array
 from ..errors import FileError, MissingPackage, TinygradError
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 """What torch.save and the like write: pickles, which run code of their author's when they are read."""
+INSTALLS = {"h5py": "'tinygrad_rnn[keras]'", "onnx": "'tinygrad_rnn[onnx]'"}
+"""What to say to pip, where that is not the name of the package."""
 
 
-def needed(package: str, purpose: str, install: str) -> Any:
-    """An optional package, imported; purpose and install are words of the message.
+def needed(package: str, purpose: str) -> Any:
+    """An optional package, imported; purpose begins the message.
 
-    Raises: MissingPackage.
+    Raises: MissingPackage, if it or what it is built on is not there.
     """
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise MissingPackage(f"{purpose} needs {package} ({error}): pip install {install}") from None
+        raise missing(package, purpose, str(error), error.name) from None
+
+
+def missing(package: str, purpose: str, reason: str, name: str | None = None) -> MissingPackage:
+    """The error of an optional package that cannot be imported; name: what was looked for in vain, if that is known."""
+    inner = (name or package).partition(".")[0]
+    if inner == package:
+        return MissingPackage(f"{purpose} needs {package} ({reason}): pip install {INSTALLS.get(package, package)}")
+    choice = "; KERAS_BACKEND chooses between torch, jax and tensorflow" if package == "keras" else ""
+    return MissingPackage(f"{purpose} needs {package}, which is there but lacks {inner} ({reason}): pip install {inner}"
+                          f"{choice}")  # fmt: skip
 
 
 def refuse_pickle(path: str | Path) -> None:
@@ -80,3 +95,8 @@ def content(path: str | Path, *, most: int | None = None) -> bytes:
     if most is not None and len(found) > most:
         raise FileError(f"{path} has more than {most:,} bytes, which no file of its kind needs")
     return found
+
+
+def widened(bits: Array) -> Array:
+    """Numbers of bfloat16, which NumPy does not have, as float32: they are its upper halves, here as whole numbers."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.tensor import Tensor
 from ..errors import OptionError
+from ..nn.layers import Sequential
 from ..nn.module import Module
 from ..nn.recurrent import Recurrent
 from ..ops import elementwise as e
 from ..ops.reductions import log_softmax, softmax
 from ..ops.shapes import concatenate
+from ..train.model import LanguageModel
 
 Layer = Callable[[Any], Any]
+Order = list[str] | None
+"""The layers of a model in the order in which they act, if that is known."""
+
 FUNCTIONS: dict[str, Layer] = {
     function.__name__: function
     for function in (e.tanh, e.sigmoid, e.relu, e.leaky_relu, e.elu, e.softplus, e.gelu, e.silu, softmax, log_softmax)
@@ -80,3 +85,52 @@ class Final(Module):
         h_n: Tensor = state[0] if isinstance(state, tuple) else state
         uppermost = [h_n[i] for i in range(-2 if self.layer.bidirectional else -1, 0)]
         return uppermost[0] if len(uppermost) == 1 else concatenate(uppermost, axis=-1)
+
+
+# -- what is made of others --------------------------------------------------------------------------------------
+
+
+class Parts(NamedTuple):
+    """What a module is made of.
+
+    layers: by their names. order: in which they act. path: what goes before their names in those of its weights.
+    """
+
+    layers: dict[str, Any]
+    order: Order
+    path: str = ""
+
+
+def _of_language_model(model: Any) -> Parts:
+    layers = {name: getattr(model, name) for name in ("embedding", "recurrent", "head")}
+    return Parts(layers, list(layers))
+
+
+def _of_sequential(model: Any) -> Parts:
+    layers = {str(place): layer for place, layer in enumerate(model.layers)}
+    return Parts(layers, list(layers), "layers.")
+
+
+HOLDERS: dict[type[Module], Callable[[Any], Parts]] = {
+    Layers: lambda model: Parts(model.layers, model.order, "layers."),
+    Sequential: _of_sequential,
+    Final: lambda model: Parts({"layer": model.layer}, ["layer"]),
+    LanguageModel: _of_language_model,
+}
+"""The modules that are made of others, each with what tells its parts."""
+
+
+def parts_of(module: Any) -> Parts | None:
+    """What a module is made of; None, if it is none of those that are made of others.
+
+    Where its forward is code of somebody's, the order is not known.
+    """
+    for kind, read in HOLDERS.items():
+        if isinstance(module, kind):
+            return read(module) if acts_as(module, kind) else read(module)._replace(order=None)
+    return None
+
+
+def acts_as(module: Any, *kinds: Any) -> bool:
+    """Whether a module is of one of these classes, or made of one without a forward of its own; torch's, too."""
+    return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in kinds)

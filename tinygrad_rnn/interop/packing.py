@@ -18,7 +18,7 @@ from ..errors import ConversionError, DtypeError, OptionError, ShapeError
 from ..nn import fused, options
 from ..nn.cells import Cell, GRUCell, LSTMCell, MinimalGRUCell, RNNCell
 from ..nn.recurrent import GRU, LSTM, RNN, MinimalGRU, Recurrent
-from .cells import VARIED
+from .cells import SIGMOID, VARIED
 from .conventions import CONVENTIONS, PEEPHOLES, Convention, Slot
 from .report import Report
 
@@ -53,6 +53,15 @@ def convention(library: str, cell: type[Cell], reset: str | None = None) -> Conv
     return (fitting or rows)[0]
 
 
+def cell_by_matrix(library: str, shape: tuple[int, ...]) -> type[Cell] | None:
+    """The cell of a library whose recurrent matrix has this shape, by the number of gates; None, if there is none."""
+    H = min(shape, default=0)
+    for row in CONVENTIONS:
+        if row.key == library and H and shape == shape_of(next(slot for slot in row.slots if "U" in slot.holds), 1, H):
+            return row.cell
+    return None
+
+
 def libraries() -> list[str]:
     """The libraries of the table, as they are called here."""
     return list(dict.fromkeys(row.key for row in CONVENTIONS))
@@ -75,7 +84,7 @@ def from_arrays(
     options.choice("cell", cell, CELLS)
     if reset is not None:
         options.choice("reset", reset, ("before", "after"))
-    return unpacked(convention(library, CELLS[cell], reset), arrays, **settings)
+    return unpacked(convention(library, CELLS[cell], reset), arrays, report=Report(), **settings)
 
 
 def to_arrays(cell: Cell, library: str) -> dict[str, Array]:
@@ -83,7 +92,7 @@ def to_arrays(cell: Cell, library: str) -> dict[str, Array]:
 
     Raises: ConversionError with the reason, where there are none; OptionError for an unknown library.
     """
-    return packed(cell, convention(library, kind_of(cell), getattr(cell, "reset", None)))
+    return packed(cell, convention(library, kind_of(cell), getattr(cell, "reset", None)), report=Report())
 
 
 # -- from a library to a cell ------------------------------------------------------------------------------------
@@ -91,7 +100,7 @@ def to_arrays(cell: Cell, library: str) -> dict[str, Array]:
 
 def unpacked(
     row: Convention, arrays: Mapping[str, Any], kind: type[Cell] | None = None, *, owner: str = "",
-    report: Report | None = None, to: str = "", **settings: Any,
+    report: Report, to: str = "", **settings: Any,
 ) -> Cell:  # fmt: skip
     """A cell with the weights of a library's arrays.
 
@@ -110,11 +119,9 @@ def unpacked(
     cell = _cell(row, parts, kind or row.cell, settings)
     if seen is not None:
         cast(Any, cell).P.assign_(_reordered(found[seen.name], seen, PEEPHOLES))
-    if report is not None:
-        for slot in (*row.slots, *filter(None, [seen])):
-            if slot.name in found:
-                theirs = f"{owner}{slot.name}", found[slot.name].shape
-                _note(report, row, slot, cell, theirs, to, out=False)
+    for slot in (*row.slots, *filter(None, [seen])):
+        if slot.name in found:
+            _note(report, row, slot, cell, (f"{owner}{slot.name}", found[slot.name].shape), to, out=False)
     return cell
 
 
@@ -194,31 +201,11 @@ def _blocks(slot: Slot, piece: Array) -> list[Array]:
     ]
 
 
-def _cell(row: Convention, parts: Parts, kind: type[Cell], settings: dict[str, Any]) -> Cell:
-    """The cell with these parts: biases that come twice are added up, where the cell has one for both."""
-    W, U, b, c = (parts[letter] for letter in "WUbc")
-    apart = {"n"} if row.reset == "after" else set[str]()
-    whole: dict[str, Array] | None = None
-    if b or c:
-        whole = {gate: b.get(gate, 0) + (0 if gate in apart else c.get(gate, 0)) + np.zeros_like(U[gate][0])
-                 for gate in row.order}  # fmt: skip
-        for gate, offset in row.offsets.items():
-            whole[gate] = whole[gate] + np.asarray(offset, whole[gate].dtype)
-    if row.cell is GRUCell:
-        for name, value in (("reset", row.reset), ("update", row.update)):
-            if settings.setdefault(name, value) != value:
-                raise OptionError(f"{name}={settings[name]!r} is not what {row.classes} computes, which is {value!r}; "
-                                  "nn.flipped turns the update gate of what was imported")  # fmt: skip
-        if "n" in c and row.reset == "after":
-            settings["c"] = c["n"]
-    return kind.from_gates(W=W, U=U, b=whole, **settings)
-
-
 # -- from a cell to a library ------------------------------------------------------------------------------------
 
 
 def packed(
-    cell: Cell, row: Convention, *, owner: str = "", report: Report | None = None, to: str = "", after: str = "",
+    cell: Cell, row: Convention, *, owner: str = "", report: Report, to: str = "", after: str = "",
     varied: bool = False,
 ) -> dict[str, Array]:  # fmt: skip
     """The arrays that a library's cell needs to compute what this one computes.
@@ -233,11 +220,10 @@ def packed(
     peepholes = getattr(cell, "P", None)
     if row.peepholes is not None and peepholes is not None:
         arrays[row.peepholes.name] = _reordered(peepholes.numpy(), PEEPHOLES, row.peepholes)
-    if report is not None:
-        for slot in (*row.slots, *filter(None, [row.peepholes])):
-            if slot.name in arrays:
-                theirs = f"{to}{slot.name}{after}", arrays[slot.name].shape
-                _note(report, row, slot, cell, theirs, owner, out=True)
+    for slot in (*row.slots, *filter(None, [row.peepholes])):
+        if slot.name in arrays:
+            theirs = f"{to}{slot.name}{after}", arrays[slot.name].shape
+            _note(report, row, slot, cell, theirs, owner, out=True)
     return arrays
 
 
@@ -260,41 +246,6 @@ def gate_parts(cell: Cell) -> Parts:
     found = cell.to_gates()
     c = found.get("c")
     return {"W": found["W"], "U": found["U"], "b": found.get("b", {}), "c": {} if c is None else {"n": c}}
-
-
-def _turned(row: Convention, cell: Cell, parts: Parts) -> Parts:
-    """The same function in the library's formula: the reset gate open, the update gate turned, the offset taken off."""
-    W, U, b, c = (dict(parts[letter]) for letter in "WUbc")
-    zeros = np.zeros_like(next(iter(U.values()))[0])
-    update, reset = getattr(cell, "update", "new"), str(getattr(cell, "reset", row.reset))
-    if isinstance(cell, MinimalGRUCell):
-        W["r"], U["r"] = np.zeros_like(W["z"]), np.zeros_like(U["z"])
-        b = {"z": zeros, "n": zeros} | b | {"r": np.full_like(zeros, OPEN)}
-    if reset != row.reset and row.cell is GRUCell:
-        raise ConversionError(_other_reset(row, reset))
-    if c.get("n", zeros).any() and not row.recurrent_bias:
-        raise ConversionError(f"{row.classes} has no bias inside of the reset, r * (h U_n + c), and this cell's c is "
-                              "not zero; no other weight can stand for it")  # fmt: skip
-    if update != row.update and row.cell is GRUCell:
-        for each in (W, U, b):
-            if "z" in each:
-                each["z"] = -each["z"]
-    for gate, offset in row.offsets.items():
-        b = {each: zeros for each in row.order} | b
-        b[gate] = b[gate] - np.asarray(offset, zeros.dtype)
-    return {"W": W, "U": U, "b": b, "c": c}
-
-
-RESETS = {"before": "before the product, (r * h) U_n", "after": "after it, r * (h U_n + c)"}
-
-
-def _other_reset(row: Convention, reset: str) -> str:
-    able = dict.fromkeys(each.key for each in CONVENTIONS if each.reset == reset)
-    return (
-        f"the reset gate of this cell acts {RESETS[reset]}, that of {row.classes} {RESETS[str(row.reset)]}; no weights "
-        "turn one into the other, as (r * h) U = r * (h U) for every h only where U is diagonal: train a GRU with "
-        f"reset={row.reset!r}, or convert this one to {', '.join(able)}, which can compute it"
-    )
 
 
 def arrays_of(row: Convention, parts: Parts) -> dict[str, Array]:
@@ -378,18 +329,94 @@ def _changes(row: Convention, slot: Slot, cell: Cell, met: list[str], out: bool)
                 yield f"{-offset if out else offset:+g} for {gate}"
 
 
+# -- between the two formulas: what `_cell` does on the way here, `_turned` undoes in the opposite order --------------
+
+
+def _cell(row: Convention, parts: Parts, kind: type[Cell], settings: dict[str, Any]) -> Cell:
+    """The cell with these parts: biases that come twice are added up, where the cell has one for both."""
+    W, U, b, c = (parts[letter] for letter in "WUbc")
+    apart = {"n"} if row.reset == "after" else set[str]()
+    whole: dict[str, Array] | None = None
+    if b or c:
+        whole = {gate: b.get(gate, 0) + (0 if gate in apart else c.get(gate, 0)) + np.zeros_like(U[gate][0])
+                 for gate in row.order}  # fmt: skip
+        for gate, offset in row.offsets.items():
+            whole[gate] = whole[gate] + np.asarray(offset, whole[gate].dtype)
+    if "n" in c and "n" in apart:
+        settings["c"] = c["n"]
+    if row.cell is GRUCell:
+        for name, value in (("reset", row.reset), ("update", row.update)):
+            if settings.setdefault(name, value) != value:
+                raise OptionError(f"{name}={settings[name]!r} is not what {row.classes} computes, which is {value!r}; "
+                                  "nn.flipped turns the update gate of what was imported")  # fmt: skip
+    return kind.from_gates(W=W, U=U, b=whole, **settings)
+
+
+def _turned(row: Convention, cell: Cell, parts: Parts) -> Parts:
+    """The same function in the library's formula: the reset gate open, the update gate turned, the offset taken off."""
+    W, U, b, c = (dict(parts[letter]) for letter in "WUbc")
+    zeros = np.zeros_like(next(iter(U.values()))[0])
+    update, reset = getattr(cell, "update", "new"), str(getattr(cell, "reset", row.reset))
+    if isinstance(cell, MinimalGRUCell):
+        W["r"], U["r"] = np.zeros_like(W["z"]), np.zeros_like(U["z"])
+        b = {"z": zeros, "n": zeros} | b | {"r": np.full_like(zeros, OPEN)}
+    if reset != row.reset and row.cell is GRUCell:
+        raise ConversionError(_other_reset(row, reset))
+    if update != row.update and row.cell is GRUCell:
+        if not (f := getattr(cell, "activations", (SIGMOID,))[0]).turns:
+            raise ConversionError(f"the update gate of this cell and that of {row.classes} have opposite directions, "
+                                  f"and f = {f} cannot be turned, as f(-a) is not 1 - f(a)")  # fmt: skip
+        for each in (W, U, b):
+            if "z" in each:
+                each["z"] = -each["z"]
+    if c.get("n", zeros).any() and not row.recurrent_bias:
+        raise ConversionError(f"{row.classes} has no bias inside of the reset, r * (h U_n + c), and this cell's c is "
+                              "not zero; no other weight can stand for it")  # fmt: skip
+    for gate, offset in row.offsets.items():
+        b = {each: zeros for each in row.order} | b
+        b[gate] = b[gate] - np.asarray(offset, zeros.dtype)
+    return {"W": W, "U": U, "b": b, "c": c}
+
+
+RESETS = {"before": "before the product, (r * h) U_n", "after": "after it, r * (h U_n + c)"}
+
+
+def _other_reset(row: Convention, reset: str) -> str:
+    able = dict.fromkeys(each.key for each in CONVENTIONS if each.reset == reset)
+    return (
+        f"the reset gate of this cell acts {RESETS[reset]}, that of {row.classes} {RESETS[str(row.reset)]}; no weights "
+        "turn one into the other, as (r * h) U = r * (h U) for every h only where U is diagonal: train a GRU with "
+        f"reset={row.reset!r}, or convert this one to {', '.join(able)}, which can compute it"
+    )
+
+
 # -- layers ------------------------------------------------------------------------------------------------------
 
 
-def kind_of(cell: Cell) -> type[Cell]:
+def kind_of(cell: Cell | type[Cell]) -> type[Cell]:
     """The cell of the package that this one is, or is made of.
 
     Raises: ConversionError for a cell of another kind.
     """
+    own = cell if isinstance(cell, type) else type(cell)
     for kind in LAYERS:
-        if isinstance(cell, kind):
+        if issubclass(own, kind):
             return kind
-    raise ConversionError(f"{type(cell).__name__} is none of the package's cells, and has no counterpart elsewhere")
+    raise ConversionError(f"{own.__name__} is none of the package's cells, and has no counterpart elsewhere")
+
+
+def name_of(cell: Cell | type[Cell]) -> str:
+    """What most libraries call cells of this kind: "RNN", "GRU" (the simplified one is a case of it) or "LSTM".
+
+    Raises: ConversionError as `kind_of`.
+    """
+    kind = kind_of(cell)
+    return next(name for name, usual in CELLS.items() if usual is (GRUCell if kind is MinimalGRUCell else kind))
+
+
+def varied_of(kind: type[Cell]) -> type[Cell]:
+    """The cell with all that other libraries' have, of the same kind as RNNCell, GRUCell or LSTMCell."""
+    return next(each for each in VARIED if issubclass(each, kind))
 
 
 def layer_of(cells: list[Cell], **settings: Any) -> Recurrent:

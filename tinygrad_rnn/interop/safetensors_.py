@@ -10,16 +10,20 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, overload
 
 import numpy as np
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save as serialised
 
 from ..backend import Array
 from ..errors import CheckpointError, ConversionError, DtypeError, FileError, OptionError, TinygradError
+from ..nn import options
 from ..nn.module import Module
 from ..train.checkpoint import write
 from .description import built, described
-from .files import opened
+from .files import named, opened, widened
+from .report import Report
 from .torch_ import from_torch
 
 M = TypeVar("M", bound=Module)
@@ -46,9 +50,10 @@ def save(module: Module, path: str | Path, *, metadata: Mapping[str, str] | None
 
     metadata: texts of yours by their names, which `read` gives back.
 
-    Raises: OptionError for metadata that are no texts; DtypeError for an array of a dtype that the format lacks;
-        OutputError, if the file cannot be written; what was there before is then as it was.
+    Raises: OptionError for what is no module, and for metadata that are no texts; DtypeError for an array of a dtype
+        that the format lacks; OutputError, if the file cannot be written; what was there before is then as it was.
     """
+    options.kind("save", module, Module)
     texts = dict(metadata or {})
     if not all(isinstance(each, str) for pair in texts.items() for each in pair) or KEY in texts:
         raise OptionError(f"metadata are texts by names other than {KEY!r}, not {metadata!r}")
@@ -64,8 +69,6 @@ def save_arrays(arrays: Mapping[str, Array], path: str | Path, *, metadata: Mapp
 
     Raises: DtypeError, OutputError as `save`.
     """
-    from safetensors.numpy import save as serialised
-
     for name, array in arrays.items():
         if array.dtype.name not in DTYPES.values():
             raise DtypeError(f"{name} is {array.dtype}, which a safetensors file cannot hold")
@@ -93,7 +96,21 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
     return arrays, metadata
 
 
-def load(path: str | Path, into: M | None = None, *, strict: bool = True) -> Any:
+@overload
+def load(path: str | Path, into: M, *, strict: bool = True) -> M: ...
+
+
+@overload
+def load(
+    path: str | Path, into: None = None, *, strict: bool = True, layers: Mapping[str, str | None] | None = None,
+    report: Report | None = None,
+) -> Module: ...  # fmt: skip
+
+
+def load(
+    path: str | Path, into: M | None = None, *, strict: bool = True, layers: Mapping[str, str | None] | None = None,
+    report: Report | None = None,
+) -> M | Module:  # fmt: skip
     """The module that was saved; or `into`, with the weights of the file.
 
     A file without a description, such as one that torch saved, goes through `from_torch`, where names and shapes are
@@ -102,18 +119,27 @@ def load(path: str | Path, into: M | None = None, *, strict: bool = True) -> Any
     into: takes the weights over by their names, as `load_state_dict` does.
     strict: refuse missing and unexpected names. If not, `into.load_state_dict(read(path)[0], strict=False)` does the
         same and returns both lists.
+    layers: as in `from_torch`, for a file without description; given, they count more than a description does.
+    report: takes down what went where.
 
     Raises: FileError as `read`; CheckpointError that names everything missing, unexpected, or of a wrong shape or
-        dtype; ConversionError for a file without description that is not clear.
+        dtype; ConversionError for a file without description that is not clear; OptionError for layers= that do not
+        fit, or stand beside into=, and for `into` that is no module.
     """
-    path = Path(path)
+    options.kind("load", path, str, os.PathLike, words="the path of a file")
+    path, report = Path(path), Report() if report is None else report
+    if into is not None:
+        options.kind("load(path, into=...)", into, Module)
+        if layers is not None:
+            raise OptionError("layers= says what a file does not, and into= already knows it: leave one of them out")
     arrays, metadata = _read(path)
     if into is not None:
         _fill(into, arrays, path, strict)
+        report.unchanged(into)
         return into
     entry = _entry(path, metadata)
-    if entry.get("module") is None:
-        return _undescribed(path, arrays)
+    if layers is not None or entry.get("module") is None:
+        return _undescribed(path, arrays, layers, report)
     try:
         module = built(entry["module"], sum(array.nbytes for array in arrays.values()))
     except FileError as error:
@@ -122,6 +148,7 @@ def load(path: str | Path, into: M | None = None, *, strict: bool = True) -> Any
         raise FileError(f"{path} is damaged: its description is not that of a module")
     _fill(module, arrays, path, strict)
     _set(path, module, entry)
+    report.unchanged(module)
     return module
 
 
@@ -145,13 +172,18 @@ def _set(path: Path, module: Module, entry: Mapping[str, Any]) -> None:
     module.train(entry.get("training") is not False)
 
 
-def _undescribed(path: Path, arrays: Mapping[str, Array]) -> Any:
+def _undescribed(
+    path: Path, arrays: Mapping[str, Array], layers: Mapping[str, str | None] | None, report: Report
+) -> Module:  # fmt: skip
+    if layers is not None:
+        with named(path):
+            return from_torch(arrays, layers=layers, report=report)
     try:
-        return from_torch(arrays)
+        return from_torch(arrays, report=report)
     except TinygradError as error:
         raise ConversionError(
             f"{path} does not say what module its arrays belong to, and as torch's they are not clear: {error}. Fill a "
-            "module of yours, with load(path, into=module), or say more, with from_torch(read(path)[0], layers=...)"
+            "module of yours, with load(path, into=module), or say more, with load(path, layers=...)"
         ) from None
 
 
@@ -173,8 +205,6 @@ def _entry(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    from safetensors import SafetensorError, deserialize
-
     with opened(path) as file:
         header = _header(path, file)
         file.seek(0)
@@ -193,7 +223,7 @@ def _array(dtype: str, data: bytearray, shape: list[int]) -> Array:
         raise ValueError(f"numbers of the dtype {dtype}, which NumPy does not have")
     array = np.frombuffer(data, np.dtype(DTYPES[dtype]).newbyteorder("<")).reshape(shape)
     if dtype == "BF16":
-        return (array.astype(np.uint32) << 16).view(np.float32)
+        return widened(array)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 

@@ -40,6 +40,16 @@ def choice(name: str, value: Any, choices: Collection[str]) -> str:
     return value
 
 
+def kind(function: str, value: Any, *kinds: type, words: str | None = None) -> None:
+    """What a function is given is of one of these kinds; words: what to call them.
+
+    Raises: OptionError.
+    """
+    if not isinstance(value, kinds):
+        wanted = words or " or ".join(f"a {each.__name__}" for each in kinds)
+        raise OptionError(f"{function} takes {wanted}, not {type(value).__name__}")
+
+
 def number(name: str, value: Any) -> float:
     """A real number.
 

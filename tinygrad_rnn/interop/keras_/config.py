@@ -14,21 +14,26 @@ from typing import Any
 
 from ...backend import Array
 from ...errors import ConversionError
+from ...nn.cells import Cell
 from ...ops import elementwise as e
 from ...ops.reductions import log_softmax, softmax
 from ...ops.shapes import flip
 from ..cells import Activation, activation
+from ..conventions import CONVENTIONS
 from ..report import Report
 
 Config = Mapping[str, Any]
 MOST_LAYERS = 1_000
 
-SNAKES = {
+FILE_NAMES = {
     "SimpleRNN": "simple_rnn", "GRU": "gru", "LSTM": "lstm", "RNN": "rnn", "Bidirectional": "bidirectional",
     "Dense": "dense", "Embedding": "embedding", "LayerNormalization": "layer_normalization", "Dropout": "dropout",
     "Activation": "activation", "InputLayer": "input_layer", "Masking": "masking",
 }  # fmt: skip
 """What files call the layers of a class: this, and the next of the same class this with _1 and so on."""
+
+CELLS: dict[str, type[Cell]] = {row.classes.rpartition(".")[2]: row.cell for row in CONVENTIONS if row.key == "keras"}
+"""The recurrent layers around one cell, by Keras' names, each with the cell of this package."""
 
 ACTIVATIONS: dict[str, Activation] = {
     "elu": activation("Elu"),
@@ -56,7 +61,7 @@ def walking_order(x: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Stored:
+class KerasLayer:
     """A layer of Keras: its name and class, its settings, and its weights by their paths below the layer's own.
 
     shape: of what it takes, where that is known; None for an axis of any size.
@@ -138,10 +143,8 @@ class Settings:
         if self._left.pop(name, None):
             self._report.note(f"{self.owner}: {name} acts while training, and did not come along")
 
-    def end(self) -> None:
+    def nothing_left(self) -> None:
         """Nothing may be left but what has no effect on what the layer computes."""
-        if self._left.get("trainable") is False:
-            self._report.note(f"{self.owner} has trainable=False there, and learns here: see requires_grad")
         for name in list(self._left):
             if name.endswith(("_regularizer", "_constraint")):
                 self.while_training(name)
@@ -180,7 +183,7 @@ def mapping(owner: str, value: Any) -> Config:
     return value
 
 
-def layer(described: Any) -> Stored:
+def layer(described: Any) -> KerasLayer:
     """A layer as Keras serialises it: {"module": ..., "class_name": ..., "config": {"name": ..., ...}}.
 
     Raises: ConversionError for a class that is not one of Keras' own, or not converted.
@@ -195,20 +198,22 @@ def layer(described: Any) -> Stored:
     if not isinstance(kind, str) or foreign:
         what = short(kind) if not foreign else f"{short(kind)} of {short(registered or module)}"
         raise ConversionError(f"{what} is none of Keras' own layers: what it computes is code, which is not run")
-    name = config.get("name", SNAKES.get(kind, kind))
+    name = config.get("name", FILE_NAMES.get(kind, kind))
     if not isinstance(name, str) or not name:
         raise ConversionError(f"a layer {short(kind)} has the name {short(name)}")
     built = described.get("build_config")
     shape = built.get("input_shape") if isinstance(built, Mapping) else None
-    return Stored(name, kind, config, shape=shape)
+    return KerasLayer(name, kind, config, shape=shape)
 
 
-def no_counterpart(stored: Stored) -> ConversionError:
+def no_counterpart(stored: KerasLayer) -> ConversionError:
     """The refusal of a layer."""
-    return ConversionError(f"the layer {stored} has no counterpart here; these have one: {', '.join(sorted(SNAKES))}")
+    return ConversionError(
+        f"the layer {stored} has no counterpart here; these have one: {', '.join(sorted(FILE_NAMES))}"
+    )
 
 
-def chain(model: Any, weights: Mapping[str, Mapping[str, Array]], *, masks: bool = True) -> list[Stored]:
+def chain(model: Any, weights: Mapping[str, Mapping[str, Array]], *, masks: bool = True) -> list[KerasLayer]:
     """The layers of a Sequential or Functional model in the order in which they act.
 
     weights: of each layer, by the name that `stored_names` gives it.
@@ -227,7 +232,7 @@ def chain(model: Any, weights: Mapping[str, Mapping[str, Array]], *, masks: bool
     if len(described) > MOST_LAYERS:
         raise ConversionError(f"the model has {len(described):,} layers; up to {MOST_LAYERS:,} are converted")
     plain = [layer(each) for each in described]
-    if unknown := [each for each in plain if each.kind not in SNAKES]:
+    if unknown := [each for each in plain if each.kind not in FILE_NAMES]:
         raise no_counterpart(unknown[0])
     found = {each.name: replace(each, weights=weights.get(at, {})) for each, at in zip(plain, stored_names(plain))}
     if len(found) < len(plain):
@@ -284,24 +289,24 @@ def _input(name: str, nodes: Any, masks: bool) -> str | None:
     raise ConversionError(f"the layer {short(name)} is called with {short(nodes)}; one call with one input converts")
 
 
-def stored_names(layers: Sequence[Stored]) -> list[str]:
+def stored_names(layers: Sequence[KerasLayer]) -> list[str]:
     """What files call layers: after their class, and counted."""
     counts: Counter[str] = Counter()
     names = []
     for each in layers:
-        snake = SNAKES[each.kind]
+        snake = FILE_NAMES[each.kind]
         names.append(f"{snake}_{counts[snake]}" if counts[snake] else snake)
         counts[snake] += 1
     return names
 
 
-def described(stored: Stored) -> dict[str, Any]:
+def described(stored: KerasLayer) -> dict[str, Any]:
     """The layer as Keras serialises it, with what it cannot do without; the rest is Keras' defaults."""
     config = {"name": stored.name, **stored.config}
     return {"module": "keras.layers", "class_name": stored.kind, "config": config, "registered_name": None}
 
 
-def sequential(layers: Sequence[Stored]) -> dict[str, Any]:
+def sequential(layers: Sequence[KerasLayer]) -> dict[str, Any]:
     """The Sequential of layers, as Keras serialises it."""
     config = {"name": "model", "layers": [described(each) for each in layers]}
     return {"module": "keras", "class_name": "Sequential", "config": config, "registered_name": None}

@@ -17,12 +17,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from ...backend import Array
-from ...errors import FileError, MissingPackage
-from ..files import needed
+from ...errors import FileError
+from ..files import missing, needed
 from .hdf5_child import BYTES_PER_SECOND, MISSING, REFUSED
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
-PURPOSE, INSTALL = "a file of Keras", "'tinygrad_rnn[keras]'"
+PURPOSE = "a file of Keras"
 PATIENCE = 20.0
 """How many seconds a process may take, beside what its size allows, where its processor time cannot be limited."""
 
@@ -41,7 +41,7 @@ def read(content: bytes, source: str) -> dict[str, Array]:
     ended = _answer(content, source)
     reason = ended.stderr.decode(errors="replace").strip().rpartition("\n")[2][:300]
     if ended.returncode == MISSING:
-        raise MissingPackage(f"{PURPOSE} needs h5py ({reason}): pip install {INSTALL}")
+        raise missing("h5py", PURPOSE, reason)
     if ended.returncode == REFUSED:
         raise FileError(f"{source} {reason}")
     if ended.returncode:
@@ -71,7 +71,7 @@ def written(arrays: Mapping[str, Array]) -> bytes:
 
     Raises: MissingPackage without h5py.
     """
-    h5py, memory = needed("h5py", PURPOSE, INSTALL), io.BytesIO()
+    h5py, memory = needed("h5py", PURPOSE), io.BytesIO()
     with h5py.File(memory, "w") as file:
         for path, array in arrays.items():
             file.create_dataset(path, data=array, track_times=False)

@@ -1,32 +1,102 @@
-"""Keras' layers that compute what layers of this package compute, or the reason why there are none."""
+"""`to_keras`: objects of Keras, or its files, that compute what layers of this package do; or why there are none."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from ...backend import Array
 from ...core.tensor import Tensor
-from ...errors import ConversionError
+from ...errors import ConversionError, OptionError
 from ...nn import layers as nn
-from ...nn.cells import Cell, GRUCell, LSTMCell, RNNCell
+from ...nn import options
+from ...nn.cells import Cell, RNNCell
 from ...nn.module import Module
 from ...nn.recurrent import LSTM, Recurrent
-from ...train.model import LanguageModel
-from ..cells import SIGMOID, Activation, VariedGRUCell, VariedLSTMCell, VariedRNNCell
-from ..layers import Final, Layers
+from ...train.checkpoint import write
+from ..cells import SIGMOID, Activation
+from ..files import needed
+from ..layers import Final, Layers, acts_as, parts_of
+from ..names import Names
 from ..packing import LAYERS, convention, layer_of, packed
 from ..report import Report
-from .config import ACTIVATIONS, FUNCTIONS, Stored, described, walking_order
+from . import files
+from .config import ACTIVATIONS, CELLS, FUNCTIONS, KerasLayer, described, sequential, stored_names, walking_order
 
-NAMES: dict[type[Cell], str] = {RNNCell: "SimpleRNN", GRUCell: "GRU", LSTMCell: "LSTM"}
-PLAIN_TWINS: dict[type[Cell], type[Cell]] = {
-    VariedRNNCell: RNNCell, VariedGRUCell: GRUCell, VariedLSTMCell: LSTMCell,
-}  # fmt: skip
-"""Cells with the same weights and the usual activations, by those with any."""
-SYMMETRIC = (SIGMOID, ACTIVATIONS["hard_sigmoid"])
-"""The f with f(-a) = 1 - f(a), so that the direction of an update gate can be turned."""
+SUFFIXES = (".keras", ".weights.h5")
+
+
+def to_keras(module: Module, path: str | Path | None = None, *, report: Report | None = None) -> Any:
+    """What Keras needs to compute what a module computes: an object of Keras, or a file that Keras reads.
+
+    module: a layer, a cell, `Layers` with an order, a `Sequential`, or a `LanguageModel` (which gives logits). Keras
+        takes (N, T, I), with batch_first=True or not.
+    path: of a `.keras` file, which keras.models.load_model reads, or a `.weights.h5`, which load_weights of a model
+        of the same layers reads; it is written through h5py, and Keras is not needed. None: returns the object, for
+        which it is: a layer or a cell, or a Sequential, if one is not enough.
+    report: takes down what went where.
+
+    Layers of which nothing requires gradients have trainable=False there; Keras freezes no single weights.
+
+    Raises: ConversionError with the reason, for what Keras cannot compute; MissingPackage; OptionError for what is
+        no module, and a path of another kind; OutputError.
+    """
+    options.kind("to_keras", module, Module)
+    writer = Writer(Report() if report is None else report)
+    if path is not None:
+        return _to_file(writer, module, Path(path))
+    keras = needed("keras", "to_keras without a path")
+    if isinstance(module, Cell):
+        return _object(keras, writer.cell(module))
+    found = writer.model(module)
+    if len(found) == 1:
+        return _object(keras, found[0])
+    model = keras.saving.deserialize_keras_object(_model(found))
+    for each, stored in zip(model.layers, found, strict=True):
+        each.set_weights(_in_order(stored))
+    return model
+
+
+def _to_file(writer: Writer, module: Module, path: Path) -> None:
+    if not path.name.lower().endswith(SUFFIXES):
+        raise OptionError(f"{path} is to be a file of Keras, and ends in neither {' nor '.join(SUFFIXES)}")
+    found = writer.model(module)
+    weights = dict(zip(stored_names(found), (each.weights for each in found)))
+    if path.suffix.lower() == ".keras":
+        write(path, files.keras_file(_model(found), weights))
+    else:
+        write(path, files.weights_file(weights))
+        writer.report.note_frozen(module, "a .weights.h5 file")
+
+
+def _model(found: list[KerasLayer]) -> dict[str, Any]:
+    """The Sequential of layers, with the input that they take before them."""
+    first = next((each for each in found if each.shape is not None), None)
+    shape = [None] if first is None else list(first.shape)
+    if any(len(each.shape or ()) == 3 for each in found) and shape[-1] is not None:
+        shape = [None, None, shape[-1]]
+    dtype = "int32" if found[0].kind == "Embedding" else found[0].config["dtype"]
+    name = Names(each.name for each in found).free("input")
+    start = KerasLayer(name, "InputLayer", {"batch_shape": shape, "dtype": dtype})
+    return sequential([start, *found])
+
+
+def _object(keras: Any, stored: KerasLayer) -> Any:
+    made = keras.saving.deserialize_keras_object(described(stored))
+    made.build(tuple(stored.shape or (None,)))
+    made.set_weights(_in_order(stored))
+    return made
+
+
+def _in_order(stored: KerasLayer) -> list[Array]:
+    """Weights as Keras lists them."""
+    return list(stored.weights.values())
+
+
+# -- layer by layer ---------------------------------------------------------------------------------------------
 
 
 class Writer:
@@ -38,12 +108,12 @@ class Writer:
     def __init__(self, report: Report) -> None:
         self.report = report
 
-    def model(self, module: Module) -> list[Stored]:
+    def model(self, module: Module) -> list[KerasLayer]:
         """The layers of Keras that do one after another what a module does, each with a name of its own."""
         if isinstance(module, Cell):
             module = layer_of([module], batch_first=True)
         steps = list(_steps(module))
-        found: list[Stored] = []
+        found: list[KerasLayer] = []
         before: Any = None
         for place, (name, path, step) in enumerate(steps):
             turned = len(steps) == 1 or (place + 1 < len(steps) and steps[place + 1][2] is walking_order)
@@ -56,12 +126,15 @@ class Writer:
             self.report.note("Keras' go_backwards gives outputs in walking order: turn them along the axis of time")
         return _settled(found)
 
-    def cell(self, cell: Cell, *, name: str = "cell", owner: str = "cell/", path: str = "") -> Stored:
+    def cell(self, cell: Cell, *, name: str = "cell", owner: str = "cell/", path: str = "") -> KerasLayer:
         """The cell of Keras. owner, path: what goes before the names of its weights there, and here."""
         if not isinstance(cell, tuple(LAYERS)):
             raise ConversionError(f"{type(cell).__name__} is a cell of its own, with no counterpart in Keras")
         row = convention("keras", type(cell), getattr(cell, "reset", None))
-        arrays = packed(_twin(cell, row.update), row, owner=path, report=self.report, to=owner)
+        for name in ("clip", "peepholes", "input_forget"):
+            if value := getattr(cell, name, None):
+                raise ConversionError(f"{type(cell).__name__} has {name}={value}, and Keras has no such thing")
+        arrays = packed(cell, row, owner=path, report=self.report, to=owner, varied=True)
         weights = {f"vars/{i}": arrays[slot.name] for i, slot in enumerate(row.slots) if slot.name in arrays}
         f, g = _activations(cell)
         config = {"units": cell.hidden_size, "use_bias": "bias" in arrays, "activation": _name_of(cell, g)}
@@ -69,41 +142,42 @@ class Writer:
             config["recurrent_activation"] = _name_of(cell, f)
         if row.reset is not None:
             config["reset_after"] = row.reset == "after"
-        return Stored(
-            name, f"{NAMES[row.cell]}Cell", config | {"dtype": str(cell.dtype)}, weights, [None, cell.input_size]
-        )
+        kind = next(name for name, usual in CELLS.items() if usual is row.cell)
+        config |= {"dtype": str(cell.dtype), **self._learned(path.removesuffix(".") or name, cell)}
+        return KerasLayer(name, f"{kind}Cell", config, weights, [None, cell.input_size])
 
-    def _layers(self, name: str, path: str, step: Any, *, turned: bool) -> list[Stored]:
+    def _layers(self, name: str, path: str, step: Any, *, turned: bool) -> list[KerasLayer]:
         """One step of a model. turned: whether its outputs may come in walking order."""
-        if _acts_as(step, Final) and _acts_as(step.layer, Recurrent, LSTM):
+        if acts_as(step, Final) and acts_as(step.layer, Recurrent, LSTM):
             return self._recurrent(name, f"{path}layer.", step.layer, final=True)
-        if _acts_as(step, Recurrent, LSTM):
+        if acts_as(step, Recurrent, LSTM):
             if step.reverse and not turned:
                 raise ConversionError(
                     f"{name} walks in reverse and hands its outputs on in the order of time; those of "
                     "Keras' go_backwards come in walking order, and no layer turns them"
                 )
             return self._recurrent(name, path, step, final=False)
-        for kind, write in PLAIN.items():
-            if _acts_as(step, kind):
-                return [write(self, name, path, step)]
+        for kind, made_of in PLAIN.items():
+            if acts_as(step, kind):
+                found = made_of(self, name, path, step)
+                return [replace(found, config={**found.config, **self._learned(name, step)})]
         if isinstance(step, Module):
             raise ConversionError(f"{name} is a {type(step).__name__}, which has no counterpart in Keras")
         return self._function(name, step)
 
-    def _function(self, name: str, function: Any) -> list[Stored]:
+    def _function(self, name: str, function: Any) -> list[KerasLayer]:
         for known, each in (*FUNCTIONS.items(), *ACTIVATIONS.items()):
             if each == function:
-                return [Stored(name, "Activation", {"activation": known})]
+                return [KerasLayer(name, "Activation", {"activation": known})]
         raise ConversionError(f"{name} is {function!r}, and Keras has {', '.join(FUNCTIONS)} to stand there")
 
     # -- recurrent layers ----------------------------------------------------------------------------------------
 
-    def _recurrent(self, name: str, path: str, layer: Recurrent, *, final: bool) -> list[Stored]:
+    def _recurrent(self, name: str, path: str, layer: Recurrent, *, final: bool) -> list[KerasLayer]:
         """One layer of Keras for each of ours: the upper ones take the outputs as they come, in walking order."""
         if not layer.batch_first:
             self.report.note("Keras takes (N, T, I), and this model (T, N, I)")
-        D, found = 1 + layer.bidirectional, list[Stored]()
+        D, found = 1 + layer.bidirectional, list[KerasLayer]()
         for i in range(layer.num_layers):
             cells = layer.cells[i * D : (i + 1) * D]
             own = name if layer.num_layers == 1 else f"{name}_{i}"
@@ -115,16 +189,16 @@ class Writer:
             else:
                 found.append(self._one(own, f"{own}/", paths[0], cells[0], flags))
             if layer.dropout and not uppermost:
-                found.append(Stored(f"{own}_dropout", "Dropout", {"rate": layer.dropout}))
+                found.append(KerasLayer(f"{own}_dropout", "Dropout", {"rate": layer.dropout}))
         return found
 
-    def _one(self, name: str, owner: str, path: str, cell: Cell, flags: dict[str, bool]) -> Stored:
+    def _one(self, name: str, owner: str, path: str, cell: Cell, flags: dict[str, bool]) -> KerasLayer:
         inner = self.cell(cell, owner=f"{owner}cell/", path=path)
         weights = {f"cell/{at}": array for at, array in inner.weights.items()}
         shape = [None, None, cell.input_size]
-        return Stored(name, inner.kind.removesuffix("Cell"), {**inner.config, **flags}, weights, shape)
+        return KerasLayer(name, inner.kind.removesuffix("Cell"), {**inner.config, **flags}, weights, shape)
 
-    def _both(self, name: str, paths: list[str], cells: list[Cell], flags: dict[str, bool]) -> Stored:
+    def _both(self, name: str, paths: list[str], cells: list[Cell], flags: dict[str, bool]) -> KerasLayer:
         ways = {
             way: self._one(
                 f"{way}_{name}", f"{name}/{way}/", path, cell, flags | {"go_backwards": way == "backward_layer"}
@@ -137,7 +211,15 @@ class Writer:
             "layer": described(ways["forward_layer"]),
             "backward_layer": described(ways["backward_layer"]),
         }
-        return Stored(name, "Bidirectional", config, weights, [None, None, cells[0].input_size])
+        return KerasLayer(name, "Bidirectional", config, weights, [None, None, cells[0].input_size])
+
+    def _learned(self, name: str, module: Module) -> dict[str, Any]:
+        """The setting of a layer of which nothing is learned; Keras has one for all of its weights."""
+        weights, learned = module.state_dict(), dict(module.named_parameters())
+        if learned and (frozen := [each for each in weights if each not in learned]):
+            self.report.note(f"{name} has {', '.join(frozen)} frozen here; Keras freezes layers as a whole: all of it "
+                             "learns there")  # fmt: skip
+        return {} if learned or not weights else {"trainable": False}
 
     # -- layers without time -------------------------------------------------------------------------------------
 
@@ -148,25 +230,25 @@ class Writer:
             self.report.add(f"{path}{ours}", array.shape, f"{name}/{theirs}", array.shape)
         return {f"vars/{i}": array for i, (_, _, array) in enumerate(given)}
 
-    def _linear(self, name: str, path: str, layer: nn.Linear) -> Stored:
+    def _linear(self, name: str, path: str, layer: nn.Linear) -> KerasLayer:
         config = {"units": layer.output_size, "use_bias": layer.b is not None, "dtype": str(layer.W.dtype)}
         weights = self._same(name, path, ("kernel", "W", layer.W), ("bias", "b", layer.b))
-        return Stored(name, "Dense", config, weights, [None, layer.input_size])
+        return KerasLayer(name, "Dense", config, weights, [None, layer.input_size])
 
-    def _embedding(self, name: str, path: str, layer: nn.Embedding) -> Stored:
+    def _embedding(self, name: str, path: str, layer: nn.Embedding) -> KerasLayer:
         config = {"input_dim": layer.symbols, "output_dim": layer.size, "dtype": str(layer.W.dtype)}
-        return Stored(name, "Embedding", config, self._same(name, path, ("embeddings", "W", layer.W)), [None, None])
+        return KerasLayer(name, "Embedding", config, self._same(name, path, ("embeddings", "W", layer.W)), [None, None])
 
-    def _normalization(self, name: str, path: str, layer: nn.LayerNorm) -> Stored:
+    def _normalization(self, name: str, path: str, layer: nn.LayerNorm) -> KerasLayer:
         config = {"axis": -1, "epsilon": layer.eps, "dtype": str(layer.gain.dtype)}
         weights = self._same(name, path, ("gamma", "gain", layer.gain), ("beta", "shift", layer.shift))
-        return Stored(name, "LayerNormalization", config, weights, [None, layer.size])
+        return KerasLayer(name, "LayerNormalization", config, weights, [None, layer.size])
 
-    def _dropout(self, name: str, path: str, layer: nn.Dropout) -> Stored:
-        return Stored(name, "Dropout", {"rate": layer.p})
+    def _dropout(self, name: str, path: str, layer: nn.Dropout) -> KerasLayer:
+        return KerasLayer(name, "Dropout", {"rate": layer.p})
 
 
-PLAIN: dict[type[Module], Callable[[Writer, str, str, Any], Stored]] = {
+PLAIN: dict[type[Module], Callable[[Writer, str, str, Any], KerasLayer]] = {
     nn.Linear: Writer._linear,
     nn.Embedding: Writer._embedding,
     nn.LayerNorm: Writer._normalization,
@@ -174,42 +256,30 @@ PLAIN: dict[type[Module], Callable[[Writer, str, str, Any], Stored]] = {
 }
 
 
-def _acts_as(step: Any, *kinds: type[Module]) -> bool:
-    """Whether this is one of these modules, or made of one without changing what it computes."""
-    return any(isinstance(step, kind) and type(step).forward is kind.forward for kind in kinds)
-
-
 def _steps(module: Any) -> Iterator[tuple[str, str, Any]]:
     """What a module does one after another: a name for Keras, where it lies in the module, and the layer itself."""
-    if _acts_as(module, Layers):
-        if module.order is None:
-            raise ConversionError("it is not known in which order the layers of this model act: set its order first")
-        yield from ((name, f"layers.{name}.", module[name]) for name in module.order)
-    elif _acts_as(module, nn.Sequential):
-        for i, step in enumerate(module.layers):
-            yield _usual_name(step), f"layers.{i}.", step
-    elif _acts_as(module, LanguageModel):
-        yield from ((name, f"{name}.", getattr(module, name)) for name in ("embedding", "recurrent", "head"))
-    else:
+    parts = parts_of(module)
+    if parts is None or isinstance(module, Final):
         yield _usual_name(module), "", module
+        return
+    if parts.order is None:
+        what = "set its order first" if acts_as(module, Layers) else "its forward is Python code, which does not travel"
+        raise ConversionError(f"it is not known in which order the layers of this {type(module).__name__} act: {what}")
+    for name in parts.order:
+        step = parts.layers[name]
+        yield _usual_name(step) if isinstance(module, nn.Sequential) else name, f"{parts.path}{name}.", step
 
 
 def _usual_name(step: Any) -> str:
     return (type(step).__name__ if isinstance(step, Module) else getattr(step, "__name__", "activation")).lower()
 
 
-def _settled(layers: list[Stored]) -> list[Stored]:
-    """With a name for each, which Keras takes once, without slashes or dots, and a dtype, lest Keras round to its own."""
+def _settled(layers: list[KerasLayer]) -> list[KerasLayer]:
+    """With names that Keras takes, each once and without slashes or dots; and a dtype, lest Keras round to its own."""
     dtype = next((each.config["dtype"] for each in layers if "dtype" in each.config), "float32")
-    found: dict[str, Stored] = {}
-    for each in layers:
-        name = clean = re.sub("[/.]", "_", each.name)
-        count = 0
-        while name in found:
-            count += 1
-            name = f"{clean}_{count}"
-        found[name] = replace(each, name=name, config={"dtype": dtype, **each.config})
-    return list(found.values())
+    names = Names()
+    return [replace(each, name=names.free(re.sub("[/.]", "_", each.name)), config={"dtype": dtype, **each.config})
+            for each in layers]  # fmt: skip
 
 
 def _activations(cell: Any) -> tuple[Activation, Activation]:
@@ -229,17 +299,3 @@ def _name_of(cell: Cell, function: Activation) -> str:
         raise ConversionError(f"{type(cell).__name__} has {function}; Keras has {', '.join(ACTIVATIONS)}, with fixed "
                               "alpha and beta")  # fmt: skip
     return known
-
-
-def _twin(cell: Any, update: str | None) -> Cell:
-    """A cell with the same weights that has the usual activations: the packing is the same, whatever they are."""
-    if type(cell) not in PLAIN_TWINS:
-        return cell  # type: ignore[no-any-return]
-    for name in ("clip", "peepholes", "input_forget"):
-        if value := getattr(cell, name, None):
-            raise ConversionError(f"{type(cell).__name__} has {name}={value}, and Keras has no such thing")
-    if update is not None and cell.update != update and cell.activations[0] not in SYMMETRIC:
-        raise ConversionError(f"the update gate of this cell and that of Keras have opposite directions, and f = "
-                              f"{cell.activations[0]} cannot be turned, as f(-a) is not 1 - f(a)")  # fmt: skip
-    options = {name: getattr(cell, name) for name in ("reset", "update") if hasattr(cell, name)}
-    return PLAIN_TWINS[type(cell)].from_gates(**cell.to_gates(), **options)

@@ -73,7 +73,7 @@ class Builder:
     """
 
     def __init__(self, emitters: Mapping[str, Emitter], report: Report, shared: Shared | None = None) -> None:
-        self.onnx: Any = files.needed("onnx", "to_onnx", "onnx")
+        self.onnx: Any = files.needed("onnx", "to_onnx")
         self.emitters, self.report = emitters, report
         self.shared, self.is_body = shared or Shared(), shared is not None
         self.nodes: list[Any] = []

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...backend import Array
 from ...errors import ConversionError, FileError, OptionError
-from ..files import content, needed
+from ..files import content, needed, widened
 
 SHARED = 4
 """How often over tensors may take the bytes of one file of external data: tied weights do so twice."""
@@ -80,7 +80,7 @@ def parsed(source: Any) -> tuple[Any, Path | None]:
 
     Raises: FileError; OptionError for another type; MissingPackage without onnx.
     """
-    onnx = needed("onnx", "reading ONNX", "tinygrad_rnn[onnx]")
+    onnx = needed("onnx", "reading ONNX")
     if isinstance(source, onnx.ModelProto):
         return source, None
     if not isinstance(source, (str, PathLike)):
@@ -94,7 +94,7 @@ def from_bytes(data: bytes, what: str = "this model") -> Any:
 
     Raises: FileError, if they hold none; MissingPackage without onnx.
     """
-    onnx = needed("onnx", "reading ONNX", "tinygrad_rnn[onnx]")
+    onnx = needed("onnx", "reading ONNX")
     model = onnx.ModelProto()
     _check_parts(data, model.DESCRIPTOR, what)
     try:
@@ -181,8 +181,8 @@ class Arrays:
             raise FileError(f"{what} is one segment of several, which no array of a model is")
         if tensor.data_type == BFLOAT16:
             self.halves.append(name)
-        kind = DATA_TYPES[tensor.data_type]
-        bytes_each = 2 if tensor.data_type == BFLOAT16 else np.dtype(kind.dtype).itemsize
+        data_type = DATA_TYPES[tensor.data_type]
+        bytes_each = 2 if tensor.data_type == BFLOAT16 else np.dtype(data_type.dtype).itemsize
         typed = [field for field in {each.field for each in DATA_TYPES.values()} if len(getattr(tensor, field))]
         external = tensor.data_location == 1
         if len(typed) + tensor.HasField("raw_data") + external > 1:
@@ -190,16 +190,16 @@ class Arrays:
         if external:
             raw = self._external(tensor, what, size * bytes_each)
         elif typed or not tensor.HasField("raw_data"):
-            return _numbers(tensor, kind.field, what, dims, dtype)
+            return _numbers(tensor, data_type.field, what, dims, dtype)
         else:
             raw = tensor.raw_data
         if len(raw) != size * bytes_each:
             raise FileError(f"{what} of dimensions {dims} needs {size * bytes_each:,} bytes, and has {len(raw):,}")
         if tensor.data_type == BFLOAT16:
-            return _widened(np.frombuffer(raw, "<u2")).reshape(dims)
-        if kind.dtype == "?":
+            return widened(np.frombuffer(raw, "<u2")).reshape(dims)
+        if data_type.dtype == "?":
             return (np.frombuffer(raw, "u1") != 0).reshape(dims)
-        return np.frombuffer(raw, kind.dtype).astype(dtype, copy=False).reshape(dims)
+        return np.frombuffer(raw, data_type.dtype).astype(dtype, copy=False).reshape(dims)
 
     def _external(self, tensor: Any, what: str, length: int) -> bytes:
         """The bytes of a tensor outside of the model's own file."""
@@ -259,10 +259,5 @@ def _numbers(tensor: Any, field: str, what: str, dims: list[int], dtype: np.dtyp
         )
     if tensor.data_type in (10, BFLOAT16):
         bits = np.fromiter(found, np.int64, len(found)).astype(np.uint16)
-        return (_widened(bits) if tensor.data_type == BFLOAT16 else bits.view(np.float16)).reshape(dims)
+        return (widened(bits) if tensor.data_type == BFLOAT16 else bits.view(np.float16)).reshape(dims)
     return np.fromiter(found, NUMBERS_IN[field], len(found)).astype(dtype, copy=False).reshape(dims)
-
-
-def _widened(bits: Array) -> Array:
-    """bfloat16, as the upper halves of float32."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)

@@ -26,7 +26,8 @@ from ...functions import composed
 from ...ops import elementwise as e
 from ...ops import reductions, shapes
 from ...ops.indexing import scatter
-from ..cells import FORMULAS
+from ...ops.shapes import axis_of
+from ..cells import Activation
 from .files import AXES
 
 NEWEST = 26
@@ -85,11 +86,6 @@ def room(shape: Sequence[int]) -> Ints:
 def like(x: Value, y: Value) -> Value:
     """y in the dtype of x: sums of small integers stay small integers in ONNX."""
     return y if y.dtype == x.dtype else y.astype(x.dtype)
-
-
-def _axis(x: Value, axis: int) -> int:
-    found: int = shapes.axis_of(x, axis)
-    return found
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------------
@@ -165,7 +161,7 @@ def einsum(*xs: Value, equation: str) -> Value:
 def layer_norm(
     x: Value, scale: Value, bias: Value = None, /, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> tuple[Value, ...]:  # fmt: skip
-    axes = tuple(range(_axis(x, axis), x.ndim))
+    axes = tuple(range(axis_of(x, axis), x.ndim))
     mean = reductions.mean(x, axis=axes, keepdims=True)
     away = x - mean
     inverse = 1 / e.sqrt(reductions.mean(e.square(away), axis=axes, keepdims=True) + epsilon)
@@ -283,7 +279,7 @@ def concat(*xs: Value, axis: int) -> Value:
 
 
 def split(x: Value, /, split: Value = None, *, axis: int = 0, num_outputs: int = 0, node: Context) -> tuple[Value, ...]:
-    length, n = x.shape[_axis(x, axis)], num_outputs or node.outputs
+    length, n = x.shape[axis_of(x, axis)], num_outputs or node.outputs
     sizes = [-(-length // n)] * n if split is None else ints(split)
     ends = np.cumsum(sizes)
     if split is not None and (ends[-1:] != length or min(sizes) < 0):
@@ -298,7 +294,7 @@ def slices(x: Value, /, starts: Value, ends: Value, axes: Value = None, steps: V
     for axis, a, b, step in zip(along_axes, first, last, ints(steps) if steps is not None else [1] * len(first)):
         if not step:
             raise OptionError("a slice goes in steps of 0")
-        at = _axis(x, axis)
+        at = axis_of(x, axis)
         a = max(a, -x.shape[at]) if step < 0 else a  # ONNX begins at 0 at the least, on the way back too
         key[at] = slice(a, b, step)
     return x[tuple(key)]
@@ -310,7 +306,7 @@ def pad(
 ) -> Value:  # fmt: skip
     """Negative pads take off."""
     widths = ints(pads)
-    at = range(x.ndim) if axes is None else [_axis(x, axis) for axis in ints(axes)]
+    at = range(x.ndim) if axes is None else [axis_of(x, axis) for axis in ints(axes)]
     if len(widths) != 2 * len(at):
         raise ShapeError(f"{len(at)} axes need {2 * len(at)} pads, not {len(widths)}")
     pairs, key = [(0, 0)] * x.ndim, [slice(None)] * x.ndim
@@ -362,7 +358,7 @@ def gather(x: Value, indices: Value, /, *, axis: int = 0) -> Value:
 
 
 def gather_elements(x: Value, indices: Value, /, *, axis: int = 0) -> Value:
-    at = _axis(x, axis)
+    at = axis_of(x, axis)
     x = x[tuple([slice(None) if i == at else slice(n) for i, n in enumerate(indices.shape)])]
     return composed.take_along_axis(x, indices, at)
 
@@ -401,7 +397,7 @@ def scatter_elements(
     x: Value, indices: Value, updates: Value, /, *, axis: int = 0, reduction: Literal["none", "add"] = "none"
 ) -> Value:  # fmt: skip
     key = list(np.indices(indices.shape, sparse=True))
-    key[_axis(x, axis)] = host(indices)
+    key[axis_of(x, axis)] = host(indices)
     return _put(x, tuple(np.broadcast_arrays(*key)), updates, reduction)
 
 
@@ -475,14 +471,6 @@ def dropout(
     return (x,) if node.outputs == 1 else (x, np.ones(x.shape, bool))
 
 
-def _formula(name: str) -> Callable[..., Any]:
-    """One of the activations that recurrent nodes have too."""
-    return FORMULAS[name][0]
-
-
-_elu, _hard_sigmoid, _leaky = _formula("Elu"), _formula("HardSigmoid"), _formula("LeakyRelu")
-_softsign, _thresholded = _formula("Softsign"), _formula("ThresholdedRelu")
-
 OPERATORS: dict[str, Callable[..., Any]] = {
     # arithmetic
     "Add": lambda a, b, /: a + b,
@@ -521,15 +509,15 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Tanh": lambda x, /: e.tanh(x),
     "Sigmoid": lambda x, /: e.sigmoid(x),
     "Relu": lambda x, /: e.relu(x),
-    "LeakyRelu": lambda x, /, *, alpha=0.01: _leaky(x, alpha, 0.0),
+    "LeakyRelu": lambda x, /, *, alpha=0.01: Activation("LeakyRelu", alpha, 0.0)(x),
     "PRelu": lambda x, slope, /: e.where(x > 0, x, x * slope),
-    "Elu": lambda x, /, *, alpha=1.0: _elu(x, alpha, 0.0),
+    "Elu": lambda x, /, *, alpha=1.0: Activation("Elu", alpha, 0.0)(x),
     "Softplus": lambda x, /: e.softplus(x),
-    "Softsign": lambda x, /: _softsign(x, 0.0, 0.0),
+    "Softsign": lambda x, /: Activation("Softsign", 0.0, 0.0)(x),
     "Gelu": gelu,
-    "HardSigmoid": lambda x, /, *, alpha=0.2, beta=0.5: _hard_sigmoid(x, alpha, beta),
-    "HardSwish": lambda x, /: x * _hard_sigmoid(x, 1 / 6, 0.5),
-    "ThresholdedRelu": lambda x, /, *, alpha=1.0: _thresholded(x, alpha, 0.0),
+    "HardSigmoid": lambda x, /, *, alpha=0.2, beta=0.5: Activation("HardSigmoid", alpha, beta)(x),
+    "HardSwish": lambda x, /: x * Activation("HardSigmoid", 1 / 6, 0.5)(x),
+    "ThresholdedRelu": lambda x, /, *, alpha=1.0: Activation("ThresholdedRelu", alpha, 0.0)(x),
     "Softmax": along(reductions.softmax),
     "LogSoftmax": along(reductions.log_softmax),
     "LayerNormalization": layer_norm,

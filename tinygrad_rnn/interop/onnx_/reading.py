@@ -63,7 +63,7 @@ def from_onnx(source: Any, *, alone: bool = True, report: Report | None = None) 
     arrays, report = Arrays(folder), Report() if report is None else report
     with nullcontext() if folder is None else named(source):
         graph = read_graph(model, arrays)
-        weights = _Weights(graph, report).found
+        weights = _weights_in(graph, report)
         graph.trim()
         alone = alone and _is_one_layer(graph)
         layers = _put_in_place(weights, report, "" if alone else "layers.{}.")
@@ -236,29 +236,31 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
     return len(shape) == len(wanted) and all(isinstance(n, str) or n == size for size, n in zip(shape, wanted))
 
 
-class _Weights:
-    """Finds the arrays that recurrent nodes take as weights; from then on these nodes take other inputs only.
+def _weights_in(graph: Graph, report: Report) -> dict[Node, dict[str, Array]]:
+    """The weights of recurrent nodes, by node and ONNX's names; from then on these nodes take other inputs only.
 
     Exporters hand them over as arrays of the file, or cut and joined from them by a few operators; those are computed
-    now, within a budget, so that no small file asks for large arrays.
+    now, within a budget, so that no small file asks for large arrays. report: learns what serves several nodes.
 
-    found: by node, and by the names that ONNX gives to its inputs.
+    Raises: ConversionError for weights that are not known before the graph runs; FileError beyond the budget.
     """
+    if sum(node.op in RECURRENT for each in graph.all() for node in each.nodes) > MOST_LAYERS:
+        raise ConversionError(f"the model has more than {MOST_LAYERS:,} recurrent nodes")
+    held = sum([array.size for each in graph.all() for array in each.constants.values()])
+    gathering = _Gathering(SPARE + 4 * held, report)
+    gathering.gather(graph, ChainMap())
+    return gathering.found
 
-    def __init__(self, graph: Graph, report: Report) -> None:
-        """Raises: ConversionError for weights that are not known before the graph runs; FileError beyond the budget.
 
-        report: learns of weights that serve several nodes.
-        """
+class _Gathering:
+    """The weights that were found so far, and how many numbers more may be computed or taken."""
+
+    def __init__(self, budget: int, report: Report) -> None:
+        self.budget, self.report = budget, report
         self.found: dict[Node, dict[str, Array]] = {}
-        self.report, self.taken = report, dict[str, str]()
-        held = [array for each in graph.all() for array in each.constants.values()]
-        if sum(node.op in RECURRENT for each in graph.all() for node in each.nodes) > MOST_LAYERS:
-            raise ConversionError(f"the model has more than {MOST_LAYERS:,} recurrent nodes")
-        self.budget = SPARE + 4 * sum(array.size for array in held)
-        self._fold(graph, ChainMap())
+        self.taken: dict[str, str] = {}
 
-    def _fold(self, graph: Graph, outer: ChainMap[str, Array]) -> None:
+    def gather(self, graph: Graph, outer: ChainMap[str, Array]) -> None:
         """outer: the arrays that are known in the graphs around this one."""
         known = outer.new_child(dict(graph.constants))
         needed = {name for node in graph.nodes if node.op in RECURRENT for name in weights_of(node).values()}
@@ -275,7 +277,7 @@ class _Weights:
                 self._spend(_most(node, known), node)
                 known.update(zip(node.outputs, map(np.asarray, outputs_of(node, known))))
             for inner in node.graphs:
-                self._fold(inner, known)
+                self.gather(inner, known)
 
     def _take(self, node: Node, known: Mapping[str, Array], makers: Mapping[str, Node]) -> None:
         names = weights_of(node)

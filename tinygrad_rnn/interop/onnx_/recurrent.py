@@ -12,7 +12,7 @@ from ...backend import Array
 from ...core.tensor import Tensor
 from ...errors import ConversionError
 from ...nn import fused
-from ...nn.cells import Cell, GRUCell, LSTMCell, MinimalGRUCell, RNNCell
+from ...nn.cells import Cell, MinimalGRUCell
 from ...nn.recurrent import Recurrent
 from .. import packing
 from ..cells import TAKES, VARIED, Activation, VariedGRUCell
@@ -21,7 +21,6 @@ from .building import Builder, Emitter, Item, Result
 from .nodes import INPUTS, in_order
 from .tracing import Size
 
-NODES = {RNNCell: "RNN", GRUCell: "GRU", LSTMCell: "LSTM", MinimalGRUCell: "GRU"}
 WAYS = ("auto", "always", "never")
 
 
@@ -103,7 +102,7 @@ class LayerWriter:
     def _node(self, cells: Sequence[Cell], x: Item, starts: Sequence[str | None]) -> tuple[str, list[str]]:
         """One layer, both directions, as one node: its output (T, N, D*H) and last states (D, N, H)."""
         g, states, lengths = self.g, cells[0].states, self.lengths
-        kind = next(name for base, name in NODES.items() if isinstance(cells[0], base))
+        kind = packing.name_of(cells[0])
         given = {"X": x.name, **self._weights(cells)}
         if lengths is not None:
             given["sequence_lens"] = g.cast(lengths.name, lengths.dtype, np.int32)

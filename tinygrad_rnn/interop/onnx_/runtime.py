@@ -13,7 +13,7 @@ def session(source: bytes | str | Path) -> Any:
 
     Raises: MissingPackage without onnxruntime; whatever onnxruntime raises of models that it cannot run.
     """
-    runtime = needed("onnxruntime", "running it", "onnxruntime")
+    runtime = needed("onnxruntime", "running it")
     settings = runtime.SessionOptions()
     settings.log_severity_level = 4
     return runtime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])

@@ -75,7 +75,7 @@ def to_onnx(
     Raises: ConversionError with the reason, where the model cannot be written or does not compute the same;
         OptionError; MissingPackage; OutputError, if the file cannot be written; what the model raises of its inputs.
     """
-    onnx, report = needed("onnx", "to_onnx", "onnx"), Report() if report is None else report
+    onnx, report = needed("onnx", "to_onnx"), Report() if report is None else report
     options.choice("nodes", nodes, onnx_recurrent.WAYS)
     newest = onnx.defs.onnx_opset_version()
     if not isinstance(opset, int) or not OLDEST <= opset <= newest:

@@ -10,9 +10,6 @@ from ...nn.layers import Embedding, LayerNorm, Linear
 from .. import packing
 from ..conventions import Convention
 
-Order = list[str] | None
-"""The layers of a model in the order in which they act, if that is known."""
-
 CELL_NAMES = {f"{name}Cell": name for name in packing.CELLS}
 PLAIN: dict[str, tuple[Any, dict[str, str], dict[str, Any]]] = {
     "Linear": (Linear, {"weight": "W", "bias": "b"}, {"init": "zeros"}),

@@ -1,10 +1,10 @@
-"""What is in a module of PyTorch's or in a state_dict, and the layers of this package that compute the same."""
+"""`from_torch`: the layers of this package that compute what those of PyTorch's do."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Collection, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,12 @@ from ...nn.module import Module
 from ...nn.recurrent import Recurrent
 from .. import packing
 from ..conventions import Convention
-from ..files import needed
-from ..layers import FUNCTIONS, Final
+from ..layers import FUNCTIONS, Final, Layers
 from ..report import Report
-from .names import ACTIVATIONS, CELL_NAMES, PLAIN, Order, row_of, suffixes
-from .writing import chain_class
+from .found import Found, FoundLayers
+from .modules import of_module
+from .names import ACTIVATIONS, CELL_NAMES, PLAIN, row_of, suffixes
+from .states import of_state
 
 OPTIONS = {option.name for kind in packing.LAYERS.values() for option in fields(kind)} - {
     "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "dtype", "init", "rng",
@@ -30,202 +31,67 @@ OPTIONS = {option.name for kind in packing.LAYERS.values() for option in fields(
 }  # fmt: skip
 """The options of recurrent layers that weights do not settle."""
 
-KINDS = (*packing.CELLS, *CELL_NAMES, *PLAIN, *ACTIVATIONS)
 _OF_A_LAYER = re.compile(r"(?:weight|bias)_(?:ih|hh)(_l[0-9]+(?:_reverse)?)")
 
 
-@dataclass
-class Found:
-    """A layer of another library's model, before it is made here.
+def from_torch(
+    source: Any, *, layers: Mapping[str, str | None] | None = None, report: Report | None = None, **settings: Any
+) -> Module:  # fmt: skip
+    """A model of torch's, or its state_dict, as a layer, a cell or `Layers` of this package, with the same outputs.
 
-    kind: as torch calls it, or the name of a function. arrays: by their names within the layer. settings: of our layer.
-    frozen: the arrays that are not learned. training: whether Dropout acts. final: whether its last output is all
-    that it hands on. origin: the module that it is there; one that stands in two places does so here, too.
+    source: an nn.RNN, GRU, LSTM, RNNCell, GRUCell, LSTMCell, Linear, Embedding, LayerNorm or Dropout, or a module with
+        such inside; or a mapping of names to arrays, as in its state_dict, for which torch need not be there.
+        One layer by itself becomes one of ours, in torch's own convention (reset="after", update="old"); of several,
+        or of one inside another module, it makes `Layers`, by their names. These act in the order of an nn.Sequential;
+        the Python code of another module does not travel, and leaves the order open until someone says it.
+    layers: the names of the layers in the order in which they act, each with its kind, such as "GRU", "Linear" or
+        "tanh", or None, where torch's own names and shapes tell it.
+    report: takes down what went where.
+    settings: options of the recurrent layers, such as activation="relu" or batch_first=True, which a state_dict does
+        not tell; left out, they are what they are in torch.
+
+    dtypes stay, but for bfloat16, which becomes float32. What is frozen, or in eval mode, stays so.
+
+    Raises: ConversionError for what has no exact counterpart, by its name; OptionError for what is none of torch's, and
+        layers= that do not fit; ShapeError, DtypeError for arrays that do not fit each other; MissingPackage.
     """
-
-    kind: str
-    arrays: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    frozen: set[str] = field(default_factory=set)
-    training: bool = True
-    final: bool = False
-    origin: Any = None
-
-
-FoundLayers = dict[str, Found]
-
-
-# -- what is in a module of torch's ------------------------------------------------------------------------------
-
-
-def of_module(module: Any, report: Report) -> tuple[FoundLayers, Order]:
-    torch = needed("torch", "from_torch of what is no mapping", "torch")
-    if not isinstance(module, torch.nn.Module):
-        raise ConversionError(f"from_torch takes a torch.nn.Module or its state_dict, not {type(module).__name__}")
-    found, order = _inside(torch, module, "", report)
-    values = dict(module.named_parameters(remove_duplicate=False))
-    values |= dict(module.named_buffers(remove_duplicate=False))
-    shared: dict[int, dict[str, Any]] = {}
-    for path, value in values.items():
-        name, _, own = path.rpartition(".")
-        while name not in found and name:
-            name, _, before = name.rpartition(".")
-            own = f"{before}.{own}"
-        if name not in found:
-            kind = type(module.get_submodule(path.rpartition(".")[0])).__name__
-            raise ConversionError(f"{path} belongs to {kind}, for which there is no layer here")
-        found[name].arrays[own] = value
-        found[name].frozen |= set() if value.requires_grad else {own}
-        shared.setdefault(id(value), {})[path] = found[name].origin
-    for origins in shared.values():
-        if len(set(map(id, origins.values()))) > 1:
-            report.note(f"{' and '.join(origins)} are one array in torch, and one each here: training moves them apart")
-    if not found:
-        raise ConversionError(f"there is no layer in {type(module).__name__} that is known here; known are "
-                              f"{', '.join(KINDS)}")  # fmt: skip
-    return found, order
-
-
-def _inside(torch: Any, module: Any, name: str, report: Report) -> tuple[FoundLayers, Order]:
-    """The layers of a module by their paths, and in which order they act, if that is known."""
-    if module._forward_hooks or module._forward_pre_hooks:
-        report.note(f"{name or type(module).__name__} has hooks, which are Python code and do not travel")
-    if (kind := _kind(torch, module)) is not None:
-        settings = SETTINGS[kind](module, report) if kind in SETTINGS else {}
-        return {name: Found(kind, settings=settings, training=module.training, origin=module)}, [name]
-    chain = isinstance(module, chain_class())
-    in_order = (torch.nn.Sequential, torch.nn.Identity)
-    known = chain or any(isinstance(module, kind) and _unchanged(module, kind) for kind in in_order)
-    found: FoundLayers = {}
-    order: Order = [] if known else None
-    for part, child in module._modules.items():
-        inner, inner_order = _inside(torch, child, f"{name}.{part}" if name else part, report)
-        found |= inner
-        order = None if order is None or inner_order is None else [*order, *inner_order]
-    if chain:
-        order = [f"{name}.{part}" if name else part for part in module.order]
-        for part in module.final:
-            found[f"{name}.{part}" if name else part].final = True
-    if order is None and not found:
-        report.note(f"{name or type(module).__name__} ({type(module).__name__}) is Python code and does not travel")
-    return found, order
-
-
-def _unchanged(module: Any, kind: Any) -> bool:
-    return type(module).forward is kind.forward
-
-
-def _kind(torch: Any, module: Any) -> str | None:
-    """What a module is, if it computes what the class of torch's computes that it is of."""
-    nn = torch.nn
-    for name in (*packing.CELLS, *CELL_NAMES, *PLAIN, "Dropout"):
-        if isinstance(module, getattr(nn, name)) and _unchanged(module, getattr(nn, name)):
-            return name
-    for name, (there, settings) in ACTIVATIONS.items():
-        if type(module) is getattr(nn, there) and all(getattr(module, key) == settings[key] for key in settings):
-            return name
-    return None
-
-
-def _of_recurrent(module: Any, report: Report) -> dict[str, Any]:
-    if module.proj_size:
-        raise ConversionError(f"proj_size={module.proj_size} projects the hidden state (weight_hr), which no layer "
-                              "here does")  # fmt: skip
-    activation = {"activation": module.nonlinearity} if module.mode.startswith("RNN") else {}
-    dropout = module.dropout if module.num_layers > 1 else 0.0  # it acts between layers
-    return {"batch_first": module.batch_first, "dropout": float(dropout), **activation}
-
-
-def _of_embedding(module: Any, report: Report) -> dict[str, Any]:
-    if module.max_norm is not None:
-        raise ConversionError(f"max_norm={module.max_norm} makes torch's Embedding shorten its rows while it runs, "
-                              "which the one here does not")  # fmt: skip
-    if module.padding_idx is not None:
-        report.note(f"padding_idx={module.padding_idx} keeps that row of the Embedding as it is in torch; here it is "
-                    "learned like any other")  # fmt: skip
-    if module.scale_grad_by_freq:
-        report.note("scale_grad_by_freq scales the gradients of torch's Embedding; here they are as they are")
-    return {}
-
-
-def _of_norm(module: Any, report: Report) -> dict[str, Any]:
-    if len(module.normalized_shape) != 1:
-        raise ConversionError(f"LayerNorm over {tuple(module.normalized_shape)} takes several axes together; the one "
-                              "here takes the last")  # fmt: skip
-    return {"eps": float(module.eps), "sizes": tuple(module.normalized_shape)}
-
-
-SETTINGS: dict[str, Callable[[Any, Report], dict[str, Any]]] = {
-    **dict.fromkeys(packing.CELLS, _of_recurrent),
-    "RNNCell": lambda module, report: {"activation": module.nonlinearity},
-    "Embedding": _of_embedding,
-    "LayerNorm": _of_norm,
-    "Dropout": lambda module, report: {"p": float(module.p)},
-}
-"""The options of our layer, read off torch's."""
-
-
-# -- what is in a state_dict -------------------------------------------------------------------------------------
-
-
-def of_state(state: Mapping[str, Any], kinds: Mapping[str, str | None], report: Report) -> FoundLayers:
-    """The layers that the names speak of, in their order; those of layers= that have no arrays come along."""
-    found: FoundLayers = {}
-    for path, value in state.items():
-        if not hasattr(value, "shape"):
-            raise ConversionError(f"{path} is of type {type(value).__name__} and no array: from_torch takes the "
-                                  "state_dict of a model, and not what else a checkpoint holds")  # fmt: skip
-        name, _, own = str(path).rpartition(".")
-        found.setdefault(name, Found("")).arrays[own] = value
-    if not found:
-        raise ConversionError("there is no array in this state_dict")
-    for name, kind in kinds.items():
-        if kind is not None and kind not in KINDS:
-            raise OptionError(f"layers= has {name!r} of kind {kind!r}; choose from {', '.join(KINDS)}")
-        if kind in ACTIVATIONS:
-            found.setdefault(name, Found(""))
+    report = Report() if report is None else report
+    if unknown := settings.keys() - OPTIONS:
+        raise OptionError(f"from_torch has no option {min(unknown)!r}; for recurrent layers there are "
+                          f"{', '.join(sorted(OPTIONS))}")  # fmt: skip
+    if isinstance(source, Mapping):
+        found, order = of_state(source, layers or {}, report), None
+    else:
+        found, order = of_module(source, report)
+    if layers is not None:
+        order = _ordered(found, layers)
+    made: dict[str, Any] = {}
+    known: dict[int, Any] = {}
     for name, each in found.items():
-        each.kind = kinds.get(name) or _inferred(name, each.arrays, report)
-    return found
+        made[name] = known.get(id(each.origin)) or made_here(name, each, settings, report)
+        if each.origin is not None:
+            known[id(each.origin)] = made[name]
+    alone = made[""] if list(made) == [""] else None
+    if isinstance(alone, Module):
+        return alone
+    model = Layers(made, order)
+    model.training = getattr(source, "training", True)  # that of its layers is theirs
+    return model
 
 
-def _inferred(name: str, arrays: Mapping[str, Any], report: Report) -> str:
-    """The kind of a layer by the names and shapes of its arrays.
-
-    Raises: ConversionError, if they fit several, or none.
-    """
-    where = f"layer {name!r}" if name else "the layer"
-    for suffix, ending in (("", "Cell"), ("_l0", "")):
-        if f"weight_hh{suffix}" in arrays:
-            return f"{_by_blocks(where, arrays[f'weight_hh{suffix}'].shape, ending, report)}{ending}"
-    axes = {own: len(array.shape) for own, array in arrays.items()}
-    if axes == {"weight": 2, "bias": 1}:
-        return "Linear"
-    if axes == {"weight": 1, "bias": 1}:
-        report.note(f"{where} is taken for a LayerNorm with eps=1e-05, which its arrays do not tell")
-        return "LayerNorm"
-    example = f"layers={{{name!r}: 'Embedding', ...}}"
-    if axes == {"weight": 2}:
-        raise ConversionError(f"{where} has a matrix and nothing else: it may be an Embedding, or a Linear without "
-                              f"bias. Say which, as in {example}")  # fmt: skip
-    have = ", ".join(f"{own} {tuple(array.shape)}" for own, array in arrays.items())
-    raise ConversionError(f"{where} has {have}, which is no layer that is known here. Those that are known can be "
-                          f"named, as in {example}: {', '.join(KINDS)}")  # fmt: skip
+def _ordered(found: FoundLayers, layers: Mapping[str, str | None]) -> list[str]:
+    """The order that the user gave, which has to be of all layers that there are."""
+    for name, kind in layers.items():
+        if name not in found:
+            raise OptionError(f"layers= names {name!r}, and there are {', '.join(map(repr, found))}")
+        if kind is not None and kind != found[name].kind:
+            raise OptionError(f"layers= says that {name!r} is of kind {kind}, but it is of kind {found[name].kind}")
+    if left := [name for name in found if name not in layers and found[name].arrays]:
+        raise OptionError(f"layers= leaves out {', '.join(map(repr, left))}; name every layer, in the order they act")
+    return list(layers)
 
 
-def _by_blocks(where: str, shape: tuple[int, ...], ending: str, report: Report) -> str:
-    rows, columns = (*shape, 0, 0)[:2]
-    kind = {columns: "RNN", 3 * columns: "GRU", 4 * columns: "LSTM"}.get(rows) if rows and len(shape) == 2 else None
-    if kind is None:
-        raise ConversionError(f"weight_hh of {where} has shape {tuple(shape)}; (G * H, H) with G = 1, 3 or 4 would be "
-                              "that of an RNN, GRU or LSTM, and other shapes are those of none")  # fmt: skip
-    options = ["activation='tanh'"] * (kind == "RNN") + ["batch_first=False", "dropout=0.0"] * (not ending)
-    if options:
-        report.note(f"{where} is taken to have {', '.join(options)}, if you do not say otherwise: arrays do not tell")
-    return kind
-
-
-# -- the layers here ---------------------------------------------------------------------------------------------
+# -- one layer -------------------------------------------------------------------------------------------------
 
 
 def made_here(name: str, found: Found, settings: dict[str, Any], report: Report) -> Any:

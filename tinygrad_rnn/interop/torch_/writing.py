@@ -1,8 +1,8 @@
-"""The layers of this package as PyTorch's, with the same weights; their arrays by its names, without it."""
+"""`to_torch`, `torch_state`: layers of this package as PyTorch's, with the same weights; their arrays by its names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -10,36 +10,95 @@ import numpy as np
 
 from ...backend import Array
 from ...core.tensor import Tensor
-from ...errors import ConversionError
+from ...errors import ConversionError, OptionError
+from ...nn import options
 from ...nn.cells import Cell, MinimalGRUCell, RNNCell
-from ...nn.layers import Dropout, Embedding, LayerNorm, Linear, Sequential
+from ...nn.layers import Dropout, Embedding, LayerNorm, Linear
 from ...nn.module import Module
 from ...nn.recurrent import LSTM, Recurrent
-from ...train.model import LanguageModel
 from .. import packing
 from ..conventions import Convention
 from ..files import needed
-from ..layers import FUNCTIONS, Final, Layers
+from ..layers import FUNCTIONS, Final, Layers, Order, acts_as, parts_of
 from ..report import Report
-from .names import ACTIVATIONS, PLAIN, Order, row_of, suffixes
+from .names import ACTIVATIONS, PLAIN, row_of, suffixes
 
-KINDS = (Recurrent, Cell, Linear, Embedding, LayerNorm, Dropout, Final)
-FORWARDS = {kind.forward for kind in (*KINDS, LSTM)}
-"""What the layers that have a counterpart compute; one that computes something else has none."""
+KINDS = (Recurrent, LSTM, Cell, Linear, Embedding, LayerNorm, Dropout, Final)
+"""The layers that have a counterpart."""
 
 State = dict[str, tuple[Array, bool]]
 """Arrays by torch's names, each with whether it is learned."""
+
+
+def to_torch(module: Module, *, report: Report | None = None) -> Any:
+    """A torch module with the same outputs as this one.
+
+    module: RNN, GRU with reset="after", LSTM, MinimalGRU (as a GRU whose reset gate is held open), their cells,
+        Linear, Embedding, LayerNorm, Dropout; or Layers, Sequential or LanguageModel of such. These become a module
+        that sends x through its layers in their order, where a recurrent layer hands on its outputs, or in the place
+        of a `Final` the last one.
+    report: takes down what went where.
+
+    dtypes, frozen parameters and eval mode are kept.
+
+    Raises: ConversionError for what torch cannot compute, with the reason; OptionError for what is no module, and
+        Layers whose order is not known; MissingPackage.
+    """
+    options.kind("to_torch", module, Module)
+    torch = needed("torch", "to_torch")
+    report = Report() if report is None else report
+    leaves, order = leaves_of(module)
+    made: dict[str, Any] = {}
+    known: dict[int, Any] = {}
+    for name, leaf in leaves.items():
+        if id(leaf) not in known:
+            known[id(leaf)] = made_there(torch, leaf, f"{name}." if name else "", report)
+        made[name] = known[id(leaf)]
+    if list(made) == [""]:
+        return made[""]
+    if order is None and acts_as(module, Layers):
+        raise OptionError("the order of these Layers is not known: say it, as in model.order = ['embedding', 'gru']; "
+                          "or load torch_state(model) into a torch module of yours")  # fmt: skip
+    if order is None:
+        raise ConversionError(f"{type(module).__name__} is Python code, which does not travel: write it as a "
+                              "torch.nn.Module and load torch_state(model) into that")  # fmt: skip
+    final = {name for name, leaf in leaves.items() if isinstance(leaf, Final)}
+    chain = chain_class()(made, order, final).train(module.training)
+    for name, leaf in leaves.items():
+        made[name].train(getattr(leaf, "training", module.training))
+    return chain
+
+
+def torch_state(module: Module, *, report: Report | None = None) -> dict[str, Array]:
+    """The arrays of a module by the names that torch has for them in a state_dict; torch need not be there.
+
+    module: as in `to_torch`, or any module that holds all its weights in such layers.
+    report: takes down what went where.
+
+    Raises: ConversionError for what torch cannot compute, with the reason; OptionError for what is no module.
+    """
+    options.kind("torch_state", module, Module)
+    report = Report() if report is None else report
+    state: dict[str, Array] = {}
+    for name, leaf in leaves_of(module)[0].items():
+        prefix = f"{name}." if name else ""
+        state |= {f"{prefix}{own}": array for own, (array, _) in state_of(leaf, prefix, report).items()}
+    report.note_frozen(module, "a state_dict")
+    return state
+
+
+# -- what a module holds ----------------------------------------------------------------------------------------
 
 
 def leaves_of(module: Any, name: str = "") -> tuple[dict[str, Any], Order]:
     """The layers of a module that have a counterpart, by their paths, and in which order they act, if that is known."""
     if isinstance(module, Final):
         name = name or "layer"  # alone, it becomes a chain of one
-    if isinstance(module, KINDS) and type(module).forward not in FORWARDS:
+    if isinstance(module, KINDS) and not acts_as(module, *KINDS):
         raise ConversionError(f"{type(module).__name__} has a forward of its own, which does not travel")
-    if isinstance(module, KINDS) or module in _functions():
+    if isinstance(module, KINDS) or module in FUNCTIONS.values():
         return {name: module}, [name]
-    parts, order = _parts(module)
+    parts, order = _inside(module)
     found: dict[str, Any] = {}
     inner: dict[str, Order] = {}
     for own, part in parts.items():
@@ -50,19 +109,9 @@ def leaves_of(module: Any, name: str = "") -> tuple[dict[str, Any], Order]:
     return found, [path for own in order for path in inner[own] or ()]
 
 
-def _functions() -> list[Callable[[Any], Any]]:
-    return list(FUNCTIONS.values())
-
-
-def _parts(module: Any) -> tuple[dict[str, Any], Order]:
-    if isinstance(module, Layers):
-        return module.layers, module.order
-    if isinstance(module, Sequential):
-        parts = {str(place): layer for place, layer in enumerate(module.layers)}
-        return parts, list(parts)
-    if isinstance(module, LanguageModel):
-        parts = {"embedding": module.embedding, "recurrent": module.recurrent, "head": module.head}
-        return parts, list(parts)
+def _inside(module: Any) -> tuple[dict[str, Any], Order]:
+    if (known := parts_of(module)) is not None:
+        return known.layers, known.order
     if not isinstance(module, Module):
         raise ConversionError(f"{getattr(module, '__name__', type(module).__name__)} is Python code, which does not "
                               "travel")  # fmt: skip
@@ -127,7 +176,7 @@ def _state_of_layer(layer: Recurrent, prefix: str, report: Report) -> State:
 
 def made_there(torch: Any, leaf: Any, prefix: str, report: Report) -> Any:
     """One layer there, with the values of ours."""
-    if leaf in _functions():
+    if leaf in FUNCTIONS.values():
         return _activation(torch, leaf)
     state = state_of(leaf, prefix, report)
     layer = leaf.layer if isinstance(leaf, Final) else leaf
@@ -159,7 +208,7 @@ def _empty(torch: Any, layer: Any, state: State) -> Any:
     if isinstance(layer, LayerNorm):
         return nn.LayerNorm(layer.size, eps=layer.eps, dtype=dtype)
     cell = layer.cells[0] if isinstance(layer, Recurrent) else layer
-    name = next(name for name, kind in packing.CELLS.items() if row_of(packing.kind_of(cell)).cell is kind)
+    name = packing.name_of(cell)
     settings: dict[str, Any] = {"bias": any(each.startswith("bias") for each in state), "dtype": dtype}
     if isinstance(cell, RNNCell):
         settings["nonlinearity"] = cell.activation
@@ -172,7 +221,7 @@ def _empty(torch: Any, layer: Any, state: State) -> Any:
 @cache
 def chain_class() -> Any:
     """The class of torch modules that send x through layers; made when it is first needed, as torch is."""
-    torch = needed("torch", "a chain of torch modules", "torch")
+    torch = needed("torch", "a chain of torch modules")
 
     class Chain(torch.nn.Module):  # type: ignore[misc, name-defined]
         """Layers one after another; recurrent ones hand on their outputs, those of `final` the last one."""
