@@ -379,6 +379,12 @@ def test_functions_between_layers_are_found_where_they_are_the_usual_ones(op, at
         assert list(as_layers(from_onnx(proto)).layers.values())[1] is function
 
 
+@pytest.mark.parametrize("other", [None, nn.GRU(3, 4)], ids=str)
+def test_layers_are_those_of_a_graph(other):
+    with pytest.raises(OptionError, match=r"as_layers takes what from_onnx\(source, alone=False\) gives, not"):
+        as_layers(other)
+
+
 class CutShort(torch.nn.Module):
     """A recurrent layer that does not see, or does not show, all steps."""
 

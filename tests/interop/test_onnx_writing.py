@@ -532,6 +532,12 @@ def test_a_model_that_takes_no_fewer_steps_is_written_all_the_same():
     ({"dynamic": {"x": {0: "T", 1: "T"}}}, "T is 5 in one example, and 3 in x"),
     ({"inputs": []}, "inputs is empty"),
     ({"outputs": ["a"]}, "2 different names are needed"),
+    ({"outputs": 5}, "outputs= takes a list of names, not int"),
+    ({"outputs": ["a", 5]}, "outputs= takes names, not int"),
+    ({"path": 5}, "path= takes the path of a file, not int"),
+    ({"inputs": 5}, "inputs= takes example arrays by name or in order, not int"),
+    ({"dynamic": 5}, "dynamic= takes the axes by input"),
+    ({"dynamic": {"x": ["T"]}}, "dynamic= takes the axes by input"),
 ])  # fmt: skip
 def test_wrong_options_say_what_would_be_right(wrong, message):
     with pytest.raises(OptionError, match=message):

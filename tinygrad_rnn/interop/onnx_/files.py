@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...backend import Array
-from ...errors import ConversionError, FileError, OptionError
+from ...errors import ConversionError, FileError
+from ...nn import options
 from ..files import content, needed, widened
 
 SHARED = 4
@@ -83,8 +84,7 @@ def parsed(source: Any) -> tuple[Any, Path | None]:
     onnx = needed("onnx", "reading ONNX")
     if isinstance(source, onnx.ModelProto):
         return source, None
-    if not isinstance(source, (str, PathLike)):
-        raise OptionError(f"from_onnx takes the path of a file or an onnx.ModelProto, not a {type(source).__name__}")
+    options.kind("from_onnx", source, str, PathLike, words="the path of a file or an onnx.ModelProto")
     path = Path(source)
     return from_bytes(content(path, most=MOST), str(path)), path.parent
 

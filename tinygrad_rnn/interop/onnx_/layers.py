@@ -14,6 +14,7 @@ from ...backend import Array
 from ...core.modes import no_grad
 from ...core.tensor import Tensor
 from ...errors import ConversionError, TinygradError
+from ...nn import options
 from ...nn.layers import Embedding, LayerNorm, Linear
 from ...nn.module import Module
 from ...nn.recurrent import Recurrent
@@ -59,8 +60,9 @@ def as_layers(model: OnnxModel) -> Module:
     what only moves axes. Whether this chain computes what the graph does is found by running both, at many lengths of
     each axis that the graph leaves open.
 
-    Raises: ConversionError, if the graph does more than a chain of these layers.
+    Raises: ConversionError, if the graph does more than a chain of these layers; OptionError for another model.
     """
+    options.kind("as_layers", model, OnnxModel, words="what from_onnx(source, alone=False) gives")
     found = _stacked(list(_found(model)))
     _check_slices(model)
     for batch_first, final in product((False, True), repeat=2):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,10 @@ def to_onnx(
         OptionError; MissingPackage; OutputError, if the file cannot be written; what the model raises of its inputs.
     """
     onnx, report = needed("onnx", "to_onnx"), Report() if report is None else report
+    options.kind("path=", path, str, PathLike, type(None), words="the path of a file")
+    options.kind("outputs=", outputs, list, tuple, type(None), words="a list of names")
+    for name in outputs or ():
+        options.kind("outputs=", name, str, words="names")
     options.choice("nodes", nodes, onnx_recurrent.WAYS)
     newest = onnx.defs.onnx_opset_version()
     if not isinstance(opset, int) or not OLDEST <= opset <= newest:
