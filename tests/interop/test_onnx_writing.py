@@ -435,6 +435,49 @@ def test_what_was_read_is_written_again_with_its_lengths(kind, uniform):
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("layer, options", [
+    (nn.MinimalGRU(I, H), {"lengths": True}),
+    (nn.MinimalGRU(I, H, 2, bidirectional=True, batch_first=True), {"lengths": True, "states": True}),
+    (nn.GRU(I, H, reverse=True, dtype=np.float64), {"lengths": True}),
+    (nn.LSTM(I, H, bidirectional=True), {"nodes": "never", "states": True}),
+], ids=lambda x: type(x).__name__)  # fmt: skip
+def test_a_scan_that_was_read_is_written_as_a_scan(layer, options):
+    proto = to_onnx(with_numbers(layer), **options)
+    again = to_onnx(from_onnx(proto, alone=False))
+    count = lambda made: sum(node.op_type == "Scan" for node in made.graph.node)  # noqa: E731
+    assert count(again) == count(proto) == len(layer.cells)
+    onnx.checker.check_model(again, full_check=True)
+    for T, N in SIZES:
+        given = sequences(layer, T, N, **{name: on for name, on in options.items() if name != "nodes"})
+        expected, found = run(proto, given), run(again, given)
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-6)
+
+
+SCANNED = {
+    "around": [helper.make_node("Add", ["s", "doubled"], ["sum"]), helper.make_node("Add", ["sum", "step"], ["next"])],
+    "steered around": [helper.make_node("Add", ["s", "step"], ["sum"]),
+                       helper.make_node("ReduceSum", ["sum", "k"], ["next"], keepdims=0)],
+    "steered inside": [helper.make_node("Cast", ["s"], ["whole"], to=7),
+                       helper.make_node("ReduceSum", ["step", "whole"], ["sum"], keepdims=0),
+                       helper.make_node("Mul", ["s", "sum"], ["next"])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", SCANNED)
+def test_a_body_that_depends_on_the_input_otherwise_than_by_its_states_is_refused(what):
+    x, k, s = np.ones((4, 3), np.float32), np.zeros(1, np.int64), np.zeros((), np.float32)
+    s = np.zeros((3,), np.float32) if what == "around" else s
+    body = helper.make_graph([*SCANNED[what], helper.make_node("Identity", ["next"], ["shown"])], "body",
+                             [info("s"), info("step")], [info("next"), info("shown")])  # fmt: skip
+    nodes = [helper.make_node("Gather", ["x", "k"], ["row"]), helper.make_node("Squeeze", ["row"], ["doubled"]),
+             helper.make_node("Scan", ["s0", "x"], ["end", "all"], body=body, num_scan_inputs=1)]  # fmt: skip
+    graph = from_onnx(model(nodes, {"x": x, "k": k, "s0": s}, ["end", "all"]))
+    graph(x=x, k=k, s0=s)
+    with pytest.raises(ConversionError, match=r"body of a Scan uses a value|numbers of .* are read"):
+        to_onnx(graph, inputs={"x": x, "k": k, "s0": s})
+
+
 STEERED = {
     "If": (["k"], np.array(True)),
     "Slice": (["x", "zero", "k"], np.array([1])),

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...backend import Array, as_array
 from ...core.broadcasting import broadcast_to
-from ...core.modes import scope
+from ...core.modes import current, scope
 from ...core.tensor import Tensor
 from ...errors import ConversionError, DtypeError, OptionError, ShapeError
 from ...functions import composed
@@ -436,21 +436,30 @@ def scan(
     states, sequences = values[:count], list(values[count:])
     for i, x in enumerate(sequences):
         sequences[i] = shapes.moveaxis(x, source=_at(scan_input_axes, i), destination=0)
+        if _at(scan_input_directions, i):
+            sequences[i] = shapes.flip(sequences[i], axis=0)
     lengths = {x.shape[0] for x in sequences}
     if len(lengths) != 1 or 0 in lengths:
         raise ShapeError(f"a Scan needs sequences of one length, at least 1, not {sorted(lengths)}")
-    T, rows = lengths.pop(), []
-    for t in range(T):
+    taken = getattr(current().listener, "scan", steps)  # by a listener that takes it as a whole
+    ends, results = taken(states, sequences, body)
+    for i, x in enumerate(results):
+        x = shapes.flip(x, axis=0) if _at(scan_output_directions, i) else x
+        results[i] = shapes.moveaxis(x, source=0, destination=_at(scan_output_axes, i))
+    return (*ends, *results)
+
+
+def steps(
+    states: Sequence[Value], sequences: Sequence[Value], body: Callable[..., tuple[Value, ...]]
+) -> tuple[list[Value], list[Value]]:
+    """A body once for each step along the first axis -> the last states, and the other outputs along a first axis."""
+    rows, ends = [], list(states)
+    for t in range(sequences[0].shape[0]):
         with scope(step=t):
-            at = [T - 1 - t if _at(scan_input_directions, i) else t for i in range(len(sequences))]
-            found = body([*states, *[x[k] for x, k in zip(sequences, at)]])
-        states, row = found[:count], found[count:]
-        rows.append(row)
-    results = []
-    for i, column in enumerate(zip(*rows)):
-        ordered = list(column[::-1] if _at(scan_output_directions, i) else column)
-        results.append(shapes.stack(ordered, axis=_at(scan_output_axes, i)))
-    return (*states, *results)
+            found = body([*ends, *[x[t] for x in sequences]])
+        ends = list(found[: len(states)])
+        rows.append(found[len(states) :])
+    return ends, [shapes.stack(list(column), axis=0) for column in zip(*rows)]
 
 
 def _at(given: Ints, i: int) -> int:

@@ -16,16 +16,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...backend import BACKEND_OF, Array
+from ...backend import BACKEND_OF, Array, as_array
 from ...core.modes import changed, current, listening, place
 from ...core.recording import constant
 from ...core.tensor import Tensor
 from ...errors import ConversionError, TinygradError
 from ...nn.recurrent import Recurrent
 from ..nests import leaves, mapped, parts, rebuilt
+from .operators import steps
 
-WHOLE_LAYER = "recurrent layer"
-"""What a call of a recurrent layer is called among the operations: it is one of them."""
+WHOLE_LAYER, SCAN = "recurrent layer", "Scan"
+"""What a call of a recurrent layer is called among the operations, and a body that a graph runs once for each step."""
+
+Body = Callable[[Sequence[Any]], tuple[Any, ...]]
+"""The states and one step of each sequence -> the states after it, and what it shows."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,15 @@ class Counted:
 
     dtype: Any
     shape: tuple[int | Size, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a Scan does at each step: its body, examples of what goes in, and how many of these are states."""
+
+    body: Body
+    examples: list[Array]
+    states: int
 
 
 class Call(NamedTuple):
@@ -134,9 +147,9 @@ class Run:
 
         Raises: ConversionError, if they depend on the inputs.
         """
-        found = self._known(tensor)
-        if isinstance(found, Traced) and found.number in self._dependent:
-            what = next((call.name for call in self.calls if found.number in call.results), tensor.name)
+        if self.depends(tensor):
+            number = self._known(tensor).number
+            what = next((call.name for call in self.calls if number in call.results), tensor.name)
             raise ConversionError(
                 f"numbers of {what} {tensor.shape} {tensor.dtype}, which depends on the input, are read{place()}, by "
                 ".item(), .numpy(), bool() or the like: what becomes of them is not written down. Compute it by "
@@ -152,12 +165,51 @@ class Run:
         self._note(WHOLE_LAYER, (x, *initial, lengths), {"layer": layer}, [output, *state])
         return output, state
 
+    def scan(self, states: Sequence[Any], sequences: Sequence[Any], body: Body) -> tuple[list[Any], list[Any]]:
+        """Run a body over the steps of sequences, and take it down as one operation.
+
+        Raises: ConversionError, if it uses what depends on the inputs and is no state or sequence.
+        """
+        with listening(None):
+            first = [np.array(getattr(x, "_array", x)) for x in (*states, *[x[0] for x in sequences])]
+        with listening(_Around(self)):
+            body([Tensor(each) for each in first])
+        with listening(None):
+            ends, shown = steps(states, sequences, body)
+        results = [x if isinstance(x, Tensor) else Tensor(as_array(x)) for x in (*ends, *shown)]
+        self._note(SCAN, (*states, *sequences), {"step": Step(body, first, len(ends))}, results)
+        return results[: len(ends)], results[len(ends) :]
+
+    def depends(self, x: Any) -> bool:
+        """Whether x was made of the inputs in this run."""
+        found = self._known(x)
+        return isinstance(found, Traced) and found.number in self._dependent
+
     def _note(self, name: str, inputs: Sequence[Any], options: dict[str, Any], results: Sequence[Tensor]) -> None:
         known, scope = tuple(map(self._known, inputs)), current().scope
         numbers = tuple(map(self._born, results))
         if self._dependent.intersection(_numbers_in((known, options := mapped(self._known, options)))):
             self._dependent.update(numbers)
         self.calls.append(Call(name, known, options, numbers, scope.path if scope else ""))
+
+
+class _Around:
+    """Listens to the body of a Scan, and refuses what it uses of a run around it, other than weights and constants."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __call__(self, op: Any, inputs: tuple[Any, ...], options: dict[str, Any], result: Tensor) -> None:
+        for each in leaves((inputs, options)):
+            self.read(each)
+
+    def read(self, x: Any) -> None:
+        """Raises: ConversionError."""
+        if self.run.depends(x):
+            raise ConversionError(
+                f"the body of a Scan uses a value{place()} that depends on the input and is none of its own states and "
+                "sequences, which is not written down: make it one of its states"
+            )
 
 
 class Program:
@@ -244,7 +296,7 @@ class Program:
     def _fold(self, call: Call) -> None:
         """A result of constants is a constant, if it takes no more room than they do: such as a gate's part of W."""
         used = list(leaves((call.inputs, call.options)))
-        if call.name == WHOLE_LAYER or any(isinstance(each, (Size, Filled, Counted)) for each in used):
+        if call.name in (WHOLE_LAYER, SCAN) or any(isinstance(each, (Size, Filled, Counted)) for each in used):
             return
         sources = [self.constants.get(each.number) if isinstance(each, Traced) else each
                    for each in used if isinstance(each, (Traced, Constant))]  # fmt: skip

@@ -89,14 +89,18 @@ def to_onnx(
         model, names = _own(model, report)
         use = use_of(model, inputs, dynamic, states=states, lengths=lengths)
         program = tracing.program(use.call, use.inputs, use.dynamic, names)
-        proto = _model(onnx, program, use, outputs, onnx_recurrent.emitter(nodes, names), opset, report)
+        layers = {
+            tracing.WHOLE_LAYER: onnx_recurrent.emitter(nodes, names),
+            tracing.SCAN: onnx_recurrent.scan_emitter(names),
+        }
+        proto = _model(onnx, program, use, outputs, layers, opset, report)
         try:
             onnx.checker.check_model(proto, full_check=True)
         except Exception as error:
             raise ConversionError(f"ONNX does not allow the graph that was made of the model: {error}") from error
         dtypes, base = {tensor.dtype for tensor in program.runs[0].tensors}, program.sizes[0]
         sizes = [{letter: n + LONGER for letter, n in base.items()}]
-        if not any(call.name == tracing.WHOLE_LAYER for call in program.calls):
+        if not any(call.name in (tracing.WHOLE_LAYER, tracing.SCAN) for call in program.calls):
             sizes += [{**base, letter: base[letter] + LONG} for letter in base]
         rng = np.random.default_rng(1)
         examples = [tracing.resized(use.inputs, use.dynamic, each, rng) for each in sizes]
@@ -135,12 +139,13 @@ def _refusing(reason: str) -> Emitter:
 
 
 def _model(
-    onnx: Any, program: tracing.Program, use: Usage, outputs: Sequence[str] | None, layer: Emitter, opset: int,
+    onnx: Any, program: tracing.Program, use: Usage, outputs: Sequence[str] | None, layers: Mapping[str, Emitter],
+    opset: int,
     report: Report,
 ) -> Any:  # fmt: skip
     """The program as a model."""
     refused = {name: _refusing(f"{name} is not written to ONNX: {remedy}") for name, remedy in REFUSED.items()}
-    graph = Builder({**EMITTERS, **refused, tracing.WHOLE_LAYER: layer}, report)
+    graph = Builder({**EMITTERS, **refused, **layers}, report)
     given = [Item(graph.free(name), array.dtype, program.shapes[number])
              for number, (name, array) in enumerate(use.inputs.items())]  # fmt: skip
     names = _output_names(outputs or use.outputs, program.outputs)
