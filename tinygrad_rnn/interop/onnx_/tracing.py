@@ -420,12 +420,14 @@ def _numbers_in(x: Any) -> Iterator[int]:
 def other_numbers(array: Array, shape: Sequence[int], rng: np.random.Generator) -> Array:
     """Numbers like these in another shape: of the same signs, no larger; integers from among those that are there.
 
-    Where all integers are one, which may be a length or an index, the others lie between it and 1, or -1.
+    Where all integers are one, which may be a length or an index, the others lie between it and 1, or -1; beside 1, it
+    is 0.
     """
     if array.dtype.kind == "b":
         return np.asarray(rng.random(tuple(shape)) < 0.5)
     if array.dtype.kind in "iu" and array.size and (array == array.flat[0]).all():
-        ends = sorted([int(array.flat[0]), int(np.sign(array.flat[0]))])
+        number = int(array.flat[0])
+        ends = sorted([number, int(np.sign(number)) if abs(number) > 1 else 0])
         return np.asarray(rng.integers(ends[0], ends[1], tuple(shape), endpoint=True)).astype(array.dtype)
     chosen = rng.permutation(np.resize(array, math.prod(shape))).reshape(shape)
     if array.dtype.kind != "f":

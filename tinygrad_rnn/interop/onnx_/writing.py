@@ -78,7 +78,7 @@ def to_onnx(
     """
     onnx, report = needed("onnx", "to_onnx"), Report() if report is None else report
     options.kind("path=", path, str, PathLike, type(None), words="the path of a file")
-    options.kind("outputs=", outputs, list, tuple, type(None), words="a list of names")
+    options.kind("outputs=", outputs, list, tuple, str, type(None), words="a list of names")
     for name in outputs or ():
         options.kind("outputs=", name, str, words="names")
     options.choice("nodes", nodes, onnx_recurrent.WAYS)
