@@ -335,6 +335,19 @@ def test_it_runs_on_a_gpu(gpu):
         np.testing.assert_allclose(mine.numpy(), theirs, atol=1e-5)
 
 
+def test_lengths_may_be_tensors_here_and_on_a_gpu(gpu):
+    arrays = arrays_for("GRU", np.random.default_rng(1), T=6, lengths=True, states=False)
+    proto, inputs = node_model("GRU", arrays, given=("X", "sequence_lens"))
+    with tg.use_backend("numpy"):
+        made = from_onnx(proto, alone=False)
+        wanted = [each.numpy() for each in made(**inputs)]
+    made.to(gpu)
+    for home in ("numpy", gpu):
+        lengths = tg.tensor(inputs["sequence_lens"], backend=home)
+        for mine, theirs in zip(made(X=inputs["X"], sequence_lens=lengths), wanted, strict=True):
+            np.testing.assert_allclose(mine.numpy(), theirs, atol=1e-5)
+
+
 def test_a_model_from_torch_runs_on_a_gpu(gpu, tmp_path):
     with tg.use_backend("numpy"):
         torch.manual_seed(3)

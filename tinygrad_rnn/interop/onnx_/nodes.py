@@ -191,6 +191,8 @@ class LayerNode:
 
     def __call__(self, X: Value, lengths: Value = None, *initial: Value) -> tuple[Value, ...]:
         layer, D = self.layer, 1 + self.layer.bidirectional
+        if isinstance(lengths, Tensor) and {lengths.backend, layer.cells[0].W.backend} != {"numpy"}:
+            lengths = lengths.numpy()  # layers take them on the host only
         h_0, c_0, *_ = *[self._state(state) for state in initial], None, None
         x = self._here(X)
         output, states = layer(x, h_0, lengths, c_0=c_0) if isinstance(layer, LSTM) else layer(x, h_0, lengths)
