@@ -286,3 +286,22 @@ def test_a_listener_hears_its_own_thread_only() -> None:
         thread.start()
         thread.join()
     assert heard == []
+
+
+def test_a_listener_may_hear_of_numbers_that_are_read_but_not_of_those_that_are_shown() -> None:
+    class Reader:
+        def __init__(self) -> None:
+            self.heard: list[Any] = []
+            self.read = self.heard.append
+
+        def __call__(self, *call: Any) -> None:
+            pass
+
+    x, one, reader = leaf(), tg.tensor([3]), Reader()
+    with listening(reader):
+        x.numpy(), x.tolist(), np.asarray(x.detach())
+        assert (one.item(), int(one), float(one), bool(one), "abcd"[one]) == (3, 3, 3.0, True, "d")
+        assert "1." in repr(x) and len(x) == 2
+    x.numpy()
+    assert [each is x for each in reader.heard] == [True, True, False, *[False] * 5]
+    assert all(each is one for each in reader.heard[3:])

@@ -13,7 +13,7 @@ import pytest
 from interop.onnx_oracles import arrays_for, helper, info, model, node_model, numpy_helper, onnx
 
 import tinygrad_rnn.interop.onnx_.files as onnx_files
-from tinygrad_rnn.errors import ConversionError, FileError, MissingPackage, TinygradError
+from tinygrad_rnn.errors import ConversionError, FileError, MissingPackage, OptionError, TinygradError
 from tinygrad_rnn.interop import from_onnx
 from tinygrad_rnn.interop.report import Report
 
@@ -85,6 +85,8 @@ WRONG_TENSORS = {
     "huge sizes": {"dims": [2**40, 2**40]},
     "huge sizes that wrap to nothing": {"dims": [2**32, 2**32]},
     "many axes": {"dims": [1] * 40},
+    "huge sizes of nothing": {"dims": [2**62, 0], "raw_data": b""},
+    "huge sizes of nothing, twice": {"dims": [2**62, 2**62, 0], "raw_data": b""},
     "no such type": {"data_type": 77},
     "text": {"data_type": 8},
     "complex": {"data_type": 14},
@@ -132,6 +134,29 @@ def test_every_truncation(tmp_path):
         with pytest.raises(TinygradError):
             from_onnx(onnx_files.from_bytes(data[:length]))
     from_onnx(onnx_files.from_bytes(data))
+
+
+@pytest.mark.parametrize("source", [None, 3, b"model.onnx", np.ones(3)])
+def test_what_is_neither_a_path_nor_a_model(source):
+    with pytest.raises(OptionError, match=r"takes the path of a file or an onnx\.ModelProto, not "):
+        from_onnx(source)
+
+
+@pytest.mark.parametrize("field, kind, count", [("int64_data", 7, 2**21), ("int32_data", 10, 2**20)])
+def test_many_numbers_of_no_fixed_width_are_read_up_to_a_bound(field, kind, count, tmp_path):
+    numbers = np.arange(count) % 100
+    for more in (0, onnx_files.NUMBERS):
+        tensor = onnx.TensorProto(name="W", data_type=kind, dims=[count + more])
+        getattr(tensor, field).extend(np.resize(numbers, count + more).tolist())
+        proto = model([helper.make_node("Shape", ["W"], ["y"])], {}, ["y"])
+        proto.graph.initializer.append(tensor)
+        if more:
+            with pytest.raises(FileError, match="numbers of no fixed width"):
+                onnx_files.from_bytes(proto.SerializeToString())
+        else:
+            onnx_files.from_bytes(proto.SerializeToString())
+            found = onnx_files.Arrays(None).array(tensor, "W")
+            assert np.array_equal(found.view(np.uint16) if kind == 10 else found, numbers)
 
 
 def test_without_onnx(monkeypatch):
@@ -298,6 +323,30 @@ def doubled(times):
     return model(nodes, {"X": X}, ["y"], {"w0": arrays["W"], "R": arrays["R"]})
 
 
+def unknown(*before, **arrays):
+    """A graph whose last node is of an operator that nobody knows."""
+    proto = model([*before, helper.make_node("Nope", ["X"], ["y"])], {"X": X}, ["y"], arrays)
+    for tensor in proto.graph.initializer:  # one byte for each number
+        tensor.ClearField("raw_data")
+        tensor.int64_data.extend(arrays[tensor.name].tolist())
+    return proto
+
+
+def added(numbers):
+    W = np.zeros(numbers, np.int64)
+    proto = unknown(W=W)
+    proto.graph.node[-1].CopyFrom(helper.make_node("Add", ["W", "W"], ["y"]))
+    return proto
+
+
+def constants(count):
+    return unknown(*[helper.make_node("Constant", [], [f"a{i}"], value_int=1) for i in range(count)])
+
+
+def identities(count):
+    return unknown(*[helper.make_node("Identity", [f"a{i - 1}" if i else "X"], [f"a{i}"]) for i in range(count)])
+
+
 def made_of(*nodes, **arrays):
     R = np.zeros((1, 6, 2), np.float32)
     return model([*nodes, helper.make_node("GRU", ["X", "W", "R"], ["y"])], {"X": X}, ["y"], {"R": R, **arrays})
@@ -322,9 +371,19 @@ DEMANDING = {
     "a huge choice": lambda: made_of(node("Gather", "a", "b"), a=COLUMN, b=np.zeros((300, 300), np.int64)),
     "the same weights again and again": lambda: walks(np.zeros((1, 300, 200)), np.zeros((1, 300, 100)), 2000),
     "layers again and again": lambda: walks(np.zeros((1, 3, 1)), np.zeros((1, 3, 1)), 5000),
+    "a thousand layers": lambda: walks(np.zeros((1, 3, 1)), np.zeros((1, 3, 1)), 999),
+    "small numbers": lambda: added(3_000_000),
+    "numbers for nobody": lambda: unknown(W=np.zeros(4_000_000, np.int64)),
+    "fewer numbers for nobody": lambda: unknown(W=np.zeros(2_000_000, np.int64)),
+    "nodes for nobody": lambda: identities(100_000),
+    "fewer nodes for nobody": lambda: identities(2**15 - 1),
+    "constants for nobody": lambda: constants(60_000),
+    "fewer constants for nobody": lambda: constants(2**15 - 1),
+    "arrays for nobody": lambda: unknown(**{f"w{i}": np.zeros(1, np.int64) for i in range(2**15)}),
 }  # fmt: skip
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="where the memory of a process is not told")
 @pytest.mark.parametrize("what", DEMANDING)
 def test_small_files_that_ask_for_much(what, tmp_path):
     """In a process of its own: the memory that it has more after reading than before, and the time that it took."""
@@ -332,10 +391,11 @@ def test_small_files_that_ask_for_much(what, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(data if isinstance(data, bytes) else data.SerializeToString())
     program = textwrap.dedent(f"""
-        import resource, time, onnx
+        import pathlib, time, onnx
         from tinygrad_rnn.errors import FileError, ConversionError
         from tinygrad_rnn.interop import from_onnx
-        most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        status = pathlib.Path("/proc/self/status")  # not getrusage, which knows the largest of the parent too
+        most = lambda: int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024
         before, start = most(), time.process_time()
         try:
             from_onnx({str(path)!r})

@@ -282,7 +282,7 @@ MUTANTS = {
         "GRU", {"linear_before_reset": 1}, packing, ("_cell", 'c["n"]', '0 * c["n"]')),
     "initial state ignored": ("GRU", {}, onnx_nodes.LayerNode, ("__call__", "x, h_0, lengths)", "x, None, lengths)")),
     "initial cell state ignored": ("LSTM", {}, onnx_nodes.LayerNode, ("__call__", "c_0=c_0", "c_0=None")),
-    "lengths ignored": ("GRU", {"lengths": True}, onnx_nodes.LayerNode, ("__call__", "host(sequence_lens)", "None")),
+    "lengths ignored": ("GRU", {"lengths": True}, onnx_nodes.LayerNode, ("__call__", "h_0, lengths", "h_0, None")),
     "linear_before_reset ignored": (
         "GRU", {"linear_before_reset": 1}, onnx_nodes.NodeSettings, ("__init__", '"after" if', '"before" if')),
     "clip ignored": ("GRU", {"clip": 0.5}, cells, ("_clipped", "bound is None", "True")),

@@ -22,6 +22,8 @@ B = rng.standard_normal((3, 1)).astype(np.float32)
 POSITIVE = rng.uniform(0.2, 0.9, (2, 3)).astype(np.float32)
 M, K = rng.standard_normal((4, 5)).astype(np.float32), rng.standard_normal((5,)).astype(np.float32)
 COUNTS, MORE = np.array([[7, -8, 9], [-3, 2, 5]]), np.array([[2, 3, -4], [2, -3, 5]])
+LARGE = np.array([2**62 + 3, -7, 7, -(2**60) - 1, -(2**62), 3 * 2**61 + 2, 2**63 - 9, 0, 5])
+DIVISORS = np.array([3, 2, -2, 7, 2**61 - 1, 2**61 + 1, -(2**62) + 1, -5, 2**62])
 BITS, OTHERS = np.array([True, True, False, False]), np.array([True, False, True, False])
 
 
@@ -66,6 +68,7 @@ CASES = [
     *[case(op, A, B) for op in ("Add", "Sub", "Mul", "Div", "PRelu")],
     *[case(op, COUNTS, MORE) for op in ("Add", "Sub", "Mul", "Div", "Mod", "Max", "Min")],
     case("Mod", A, B, fmod=1), case("Mod", COUNTS, MORE, fmod=1),
+    case("Mod", LARGE, DIVISORS), case("Div", LARGE, DIVISORS), case("Mod", LARGE, DIVISORS, fmod=1),
     case("Pow", POSITIVE, POSITIVE + 1), case("Pow", A, whole(3)),
     case("LeakyRelu", A, alpha=0.3), case("Elu", A, alpha=0.7), case("HardSigmoid", A, alpha=0.3, beta=0.4),
     case("ThresholdedRelu", A, alpha=0.4), case("Gelu", A, approximate="tanh"),
@@ -112,6 +115,7 @@ CASES = [
     case("Split", A, axis=2, outputs=2, opset=13),
     case("Slice", A, whole(1, -3), whole(9, -1), whole(0, 2)),
     case("Slice", A, whole(3), whole(-9), whole(-1), whole(-2)),
+    case("Slice", A, whole(-10), whole(-20), whole(2), whole(-1)),
     case("Slice", A, whole(1), whole(2)), case("Slice", A, axes=[1, 2], starts=[0, 1], ends=[2, -1], opset=9),
     case("Pad", A, whole(0, 1, 2, 1, 0, 3)), case("Pad", A, whole(1, 2), np.float32(0.7), whole(1)),
     case("Pad", A, whole(0, -1, 2, 1, 0, -1)), case("Pad", A, pads=[0, 1, 2, 1, 0, 3], value=0.5, opset=10),
@@ -125,7 +129,10 @@ CASES = [
     case("GatherElements", M, np.abs(COUNTS) % 4), case("GatherElements", A, whole(0, -1).reshape(1, 1, 2), axis=2),
     case("GatherND", A, np.array([[0, 1], [1, -1]])), case("GatherND", A, np.array([[[1]], [[0]]])),
     case("ScatterND", A, np.array([[0, 1], [1, 2]]), A[0, :2] + 5),
+    case("ScatterND", A, np.array([[1], [0], [1]]), np.concatenate([A, A[:1] * 2])),
     case("ScatterND", A, np.array([[1]]), A[:1], reduction="add"),
+    case("ScatterElements", M, whole(2, 0, 2, 2).reshape(1, 4), M[:1, :4] + 5, axis=1),
+    case("ScatterElements", COUNTS, whole(1, -1).reshape(2, 1), MORE[:2, :1], axis=1),
     case("ScatterElements", M, whole(1, 0, 3).reshape(1, 3), M[:1, :3] + 5),
     case("ScatterElements", M, whole(1, 1).reshape(2, 1), M[:2, :1], axis=1, reduction="add"),
     case("OneHot", COUNTS, whole(4)[0], np.array([0.2, 0.9], np.float32)),
@@ -164,6 +171,14 @@ def test_as_onnx_runtime(each):
     for mine, theirs in zip(found, wanted):
         assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
         np.testing.assert_allclose(mine, theirs, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+@pytest.mark.parametrize("op, fmod", [("Div", None), ("Mod", 0), ("Mod", 1)])
+def test_whole_numbers_are_divided_exactly_as_tensors_too(op, fmod):
+    proto, inputs = graph_of(case(op, LARGE, DIVISORS, **({} if fmod is None else {"fmod": fmod})))
+    found = from_onnx(proto)(**{name: tg.tensor(x) for name, x in inputs.items()})
+    np.testing.assert_array_equal(found.numpy(), by_runtime(proto, inputs)[0])
 
 
 def test_no_operator_is_without_a_case():
@@ -281,7 +296,8 @@ MUTANTS = {
     "Div": ("divide", '"iu"', '"u"'), "Pad": ("pad", "max(-before, 0)", "0"),
     "Split": ("split", "-(-length // n)", "length // n"),
     "CumSum": ("cumsum", "total - y if exclusive", "total if exclusive"), "OneHot": ("one_hot", "found + n", "found"),
-    "Scan": ("scan", "T - 1 - t if", "t if"), "LayerNormalization": ("layer_norm", "+ epsilon", "+ 1e-5"),
+    "Scan": ("scan", "if _at(scan_output_directions, i) else x", "if False else x"),
+    "LayerNormalization": ("layer_norm", "+ epsilon", "+ 1e-5"),
     "ReverseSequence": ("reverse_sequence", "lengths - 1 - steps", "T - 1 - steps"),
     "Reshape": ("reshape", "n or x.shape[i]", "n"),
     "Gelu": ("gelu", '== "none"', '!= ""'), "ScatterND": ("_put", 'reduction == "add"', "False"),

@@ -335,6 +335,19 @@ def test_it_runs_on_a_gpu(gpu):
         np.testing.assert_allclose(mine.numpy(), theirs, atol=1e-5)
 
 
+def test_lengths_may_be_tensors_here_and_on_a_gpu(gpu):
+    arrays = arrays_for("GRU", np.random.default_rng(1), T=6, lengths=True, states=False)
+    proto, inputs = node_model("GRU", arrays, given=("X", "sequence_lens"))
+    with tg.use_backend("numpy"):
+        made = from_onnx(proto, alone=False)
+        wanted = [each.numpy() for each in made(**inputs)]
+    made.to(gpu)
+    for home in ("numpy", gpu):
+        lengths = tg.tensor(inputs["sequence_lens"], backend=home)
+        for mine, theirs in zip(made(X=inputs["X"], sequence_lens=lengths), wanted, strict=True):
+            np.testing.assert_allclose(mine.numpy(), theirs, atol=1e-5)
+
+
 def test_a_model_from_torch_runs_on_a_gpu(gpu, tmp_path):
     with tg.use_backend("numpy"):
         torch.manual_seed(3)
@@ -377,3 +390,56 @@ def test_functions_between_layers_are_found_where_they_are_the_usual_ones(op, at
             as_layers(from_onnx(proto))
     else:
         assert list(as_layers(from_onnx(proto)).layers.values())[1] is function
+
+
+@pytest.mark.parametrize("other", [None, nn.GRU(3, 4)], ids=str)
+def test_layers_are_those_of_a_graph(other):
+    with pytest.raises(OptionError, match=r"as_layers takes what from_onnx\(source, alone=False\) gives, not"):
+        as_layers(other)
+
+
+class CutShort(torch.nn.Module):
+    """A recurrent layer that does not see, or does not show, all steps."""
+
+    def __init__(self, before, after):
+        super().__init__()
+        self.walk, self.head, self.before, self.after = torch.nn.GRU(E, H), torch.nn.Linear(H, C), before, after
+
+    def forward(self, x):
+        return self.head(self.walk(x[self.before])[0][self.after])
+
+
+EVERY = slice(None)
+
+
+@pytest.mark.parametrize("before, after, whole", [
+    (EVERY, EVERY, True), (EVERY, -1, True), (slice(20), EVERY, False), (slice(1000), EVERY, False),
+    (EVERY, slice(-1000, None), False), (EVERY, 4, False), (EVERY, 0, False), (slice(1, None), EVERY, False),
+])  # fmt: skip
+def test_layers_are_not_those_of_a_graph_that_leaves_steps_out(before, after, whole, tmp_path):
+    torch.manual_seed(8)
+    path = exported(CutShort(before, after), (torch.randn(30, 2, E),), tmp_path / "cut.onnx")
+    found = from_onnx(path, alone=False)
+    if whole:
+        x = np.random.default_rng(3).normal(size=(9, 2, E)).astype(np.float32)
+        np.testing.assert_allclose(as_layers(found)(x).numpy(), found(x).numpy(), atol=1e-6)
+        return
+    with pytest.raises(ConversionError, match=r"graph (cuts an axis of the length T|does more than its layers)"):
+        as_layers(found)
+
+
+def test_examples_of_whole_numbers_fit_what_takes_them():
+    arrays = arrays_for("GRU", np.random.default_rng(1), T=9, lengths=True, states=False)
+    proto, _ = node_model("GRU", arrays, given=("X", "sequence_lens"))
+    for axis, size in enumerate(arrays["X"].shape):
+        proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = size
+    use = from_onnx(proto, alone=False).example_usage()
+    lengths = use.inputs["sequence_lens"]
+    assert lengths.min() >= 1 and lengths.max() <= 9 and len(set(lengths.tolist())) > 1
+    nodes = [
+        helper.make_node("Cast", ["ids"], ["whole"], to=7),
+        helper.make_node("Gather", ["W", "whole"], ["y"], axis=1),
+    ]
+    W = np.ones((2, 40, 3), np.float32)
+    ids = from_onnx(model(nodes, {"ids": np.ones((50, 2), np.int32)}, ["y"], {"W": W})).example_usage().inputs["ids"]
+    assert ids.min() >= 0 and 30 < ids.max() < 40

@@ -49,7 +49,8 @@ Listener = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
 """(primitive, inputs, options, result): what `listening` calls.
 
 One that has a method `layer` takes recurrent layers as a whole: it is called in place of their operations, see
-`nn.recurrent`.
+`nn.recurrent`. One that has a method `read` hears of each Tensor whose numbers are read, by `.numpy()`, `.item()`,
+`bool()` and the like.
 """
 
 

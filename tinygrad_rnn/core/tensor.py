@@ -127,17 +127,25 @@ class Tensor(Operators):
 
     def numpy(self) -> np.ndarray:
         """The numbers as a read-only NumPy array: a view on the CPU, a copy from the GPU. Write with `assign_`."""
+        self._read()
         return backend_of(self._array).to_host(self._array)
 
     def item(self) -> Any:
         """The only element, as a Python number. On a GPU this waits for the device."""
         if self._array.size != 1:
             raise ShapeError(f"item() needs exactly one element, and {self.label} has {self.size}; use .tolist()")
+        self._read()
         return self._array.item()
 
     def tolist(self) -> Any:
         """The numbers as nested Python lists."""
         return self.numpy().tolist()
+
+    def _read(self) -> None:
+        """Tell a listener that wants to know: the numbers leave, and no operation says what becomes of them."""
+        listener = current().listener
+        if listener is not None and hasattr(listener, "read"):
+            listener.read(self)
 
     def detach(self) -> Tensor:
         """The same array as a leaf without history: gradients stop here."""
@@ -235,7 +243,8 @@ class Tensor(Operators):
         return Tensor, (self._array, self._requires_grad, self.name), (None, {"_grad": self._grad})
 
     def __repr__(self) -> str:
-        numbers = np.array2string(self.numpy(), precision=4, separator=", ", threshold=100, prefix="tensor(")
+        host = backend_of(self._array).to_host(self._array)  # nobody computes with what is shown
+        numbers = np.array2string(host, precision=4, separator=", ", threshold=100, prefix="tensor(")
         facts = [f"dtype={self.dtype}"] if self.dtype != np.float32 else []
         facts += [f"backend={self.backend!r}"] if self.backend != "numpy" else []
         facts += [f"name={self.name!r}"] if self.name else []

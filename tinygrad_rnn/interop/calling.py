@@ -12,6 +12,7 @@ import numpy as np
 from ..backend import Array, as_array
 from ..core.tensor import Tensor
 from ..errors import OptionError
+from ..nn import options
 from ..nn.cells import Cell
 from ..nn.layers import Embedding, LayerNorm, Linear
 from ..nn.module import Module
@@ -77,7 +78,8 @@ def _given(model: Any, inputs: Any) -> Usage:
     if isinstance(inputs, Mapping):
         examples, order = dict(inputs), []
     else:
-        found = [inputs] if hasattr(inputs, "shape") else list(inputs)
+        found = [inputs] if hasattr(inputs, "shape") else inputs
+        options.kind("inputs=", found, list, tuple, words="example arrays by name or in order")
         order = _parameters(model, len(found))
         examples = dict(zip(order, found))
     if not examples:
@@ -230,6 +232,8 @@ def _checked(use: Usage, dynamic: Dynamic | None) -> Dynamic:
     Raises: OptionError.
     """
     found = use.dynamic if dynamic is None else dynamic
+    for each in [found, *found.values()] if isinstance(found, Mapping) else [found]:
+        options.kind("dynamic=", each, Mapping, words='the axes by input, as in {"x": {0: "T"}}')
     lengths: dict[str, int] = {}
     for name, axes in found.items():
         if name not in use.inputs:

@@ -211,7 +211,8 @@ def _permuted(order: Callable[..., Any]) -> Emitter:
         if ndim < 2:
             return name
         sizes = order(np.broadcast_to(np.int8(0), range(2, ndim + 2)), **options).shape  # each axis by its length
-        return g.add("Transpose", name, perm=[size - 2 for size in sizes])
+        perm = [size - 2 for size in sizes]
+        return name if perm == sorted(perm) else g.add("Transpose", name, perm=perm)
 
     return emit
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from os import PathLike
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from ...backend import Array
 from ...errors import ConversionError, FileError
+from ...nn import options
 from ..files import content, needed, widened
 
 SHARED = 4
@@ -21,6 +23,15 @@ MOST = 2**31 - 1
 """The bytes of a protocol buffer, by its own definition; what is larger lies in external data."""
 MESSAGES, FIELDS, NESTED = 2**17, 2**19, 100
 """How many parts a model may have, and how deep in each other, so that what they become is small beside 100 MB."""
+EACH = {"NodeProto": 2**15, "TensorProto": 2**15}
+"""How many of those parts may be nodes, and how many tensors: as many as are read in part of a second."""
+NUMBERS = 2**21
+"""How many whole numbers may be written without a fixed width, each of which is one byte or more, and becomes eight.
+
+Weights are not written like this, other than halves that do not lie in raw bytes.
+"""
+VARYING = {3, 4, 5, 8, 13, 14, 17, 18}
+"""The types of fields, by the numbers that descriptors give them, whose numbers are written so."""
 
 AXES = 32
 """How many axes an array may have."""
@@ -50,6 +61,9 @@ DATA_TYPES: dict[int, DataType] = {
 }
 """By the number that TensorProto.DataType gives it; text, complex numbers and those below 8 bits are not read."""
 BFLOAT16 = 16
+NUMBERS_IN = {"float_data": np.float32, "double_data": np.float64, "uint64_data": np.uint64, "int64_data": np.int64,
+             "int32_data": np.int32}  # fmt: skip
+"""The dtype of the numbers in each field."""
 
 
 def dtype_of(number: int, what: str) -> np.dtype[Any]:
@@ -65,11 +79,12 @@ def dtype_of(number: int, what: str) -> np.dtype[Any]:
 def parsed(source: Any) -> tuple[Any, Path | None]:
     """A ModelProto, and the folder for its external data: of a path; of a ModelProto, itself and None.
 
-    Raises: FileError; MissingPackage without onnx.
+    Raises: FileError; OptionError for another type; MissingPackage without onnx.
     """
     onnx = needed("onnx", "reading ONNX")
     if isinstance(source, onnx.ModelProto):
         return source, None
+    options.kind("from_onnx", source, str, PathLike, words="the path of a file or an onnx.ModelProto")
     path = Path(source)
     return from_bytes(content(path, most=MOST), str(path)), path.parent
 
@@ -98,7 +113,7 @@ def _check_parts(data: bytes, descriptor: Any, what: str) -> None:
     Raises: FileError.
     """
     at, end, kind, around = 0, len(data), descriptor, list[tuple[int, Any]]()
-    messages = fields = 0
+    each, messages, fields, numbers = dict.fromkeys(EACH, 0), 0, 0, 0
     while True:
         while at == end:
             if not around:
@@ -114,11 +129,18 @@ def _check_parts(data: bytes, descriptor: Any, what: str) -> None:
         if field is not None and field.message_type is not None:
             around.append((end, kind))
             end, kind, messages = at + length, field.message_type, messages + 1
+            if kind.name in each:
+                each[kind.name] += 1
+                if each[kind.name] > EACH[kind.name]:
+                    raise FileError(f"{what} has more than {EACH[kind.name]:,} parts of the kind {kind.name}, which no "
+                                    "model needs")  # fmt: skip
         else:
+            if length and field is not None and field.type in VARYING:
+                numbers += int(np.count_nonzero(np.frombuffer(data, np.uint8, length, at) < 128))
             at += length
-        if messages > MESSAGES or fields > FIELDS or len(around) > NESTED:
-            raise FileError(f"{what} has more than {MESSAGES:,} messages, {FIELDS:,} fields or {NESTED} levels, "
-                            "which no model needs")  # fmt: skip
+        if messages > MESSAGES or fields > FIELDS or len(around) > NESTED or numbers > NUMBERS:
+            raise FileError(f"{what} has more than {MESSAGES:,} messages, {FIELDS:,} fields, {NESTED} levels or "
+                            f"{NUMBERS:,} numbers of no fixed width, which no model needs")  # fmt: skip
 
 
 def _varint(data: bytes, at: int, what: str) -> tuple[int, int]:
@@ -151,8 +173,9 @@ class Arrays:
         """
         what, dims = f"the tensor {name!r}", [int(n) for n in tensor.dims]
         dtype = dtype_of(tensor.data_type, what)
-        if any(n < 0 for n in dims) or len(dims) > AXES:
-            raise FileError(f"{what} has the dimensions {dims[:AXES]}; at most {AXES} of at least 0 make an array")
+        if any(n < 0 for n in dims) or len(dims) > AXES or math.prod([n for n in dims if n]) > MOST:
+            raise FileError(f"{what} has the dimensions {dims[:AXES]}; at most {AXES} of at least 0, which together "
+                            f"make no more than {MOST:,}, make an array")  # fmt: skip
         size = math.prod(dims)
         if tensor.HasField("segment"):
             raise FileError(f"{what} is one segment of several, which no array of a model is")
@@ -235,6 +258,6 @@ def _numbers(tensor: Any, field: str, what: str, dims: list[int], dtype: np.dtyp
             f"{what} of dimensions {dims} needs {math.prod(dims):,} numbers in {field}, and has {len(found):,}"
         )
     if tensor.data_type in (10, BFLOAT16):
-        bits = np.array(found, np.int64).astype(np.uint16)
+        bits = np.fromiter(found, np.int64, len(found)).astype(np.uint16)
         return (widened(bits) if tensor.data_type == BFLOAT16 else bits.view(np.float16)).reshape(dims)
-    return np.array(found, {"float_data": np.float32, "double_data": np.float64}.get(field)).astype(dtype).reshape(dims)
+    return np.fromiter(found, NUMBERS_IN[field], len(found)).astype(dtype, copy=False).reshape(dims)

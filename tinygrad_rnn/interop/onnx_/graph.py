@@ -194,6 +194,8 @@ class _Reader:
             raise FileError(f"graphs lie in graphs more than {DEPTH} deep")
         if len(proto.sparse_initializer):
             raise ConversionError("the model has sparse initializers, which are not read: write them as dense ones")
+        for each in proto.node:  # before arrays take room
+            self._check_operator(each)
         known, constants = Defined(outer), {}
         for tensor in proto.initializer:
             known.define(tensor.name)
@@ -221,23 +223,26 @@ class _Reader:
             raise FileError("a graph has no output")
         return Graph(proto.name, inputs, outputs, nodes, constants, literals)
 
-    def _node(self, proto: Any, known: Defined, depth: int) -> Node:
+    def _check_operator(self, proto: Any) -> None:
         if not any(proto.output):
             raise FileError(f"a node {proto.name!r} ({proto.op_type}) has no output")
-        attributes: dict[str, Any] = {}
-        node = Node(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), attributes, self.opset)
+        if proto.domain in ("", "ai.onnx") and (proto.op_type in OPERATORS or proto.op_type in RECURRENT):
+            return
+        node = Node(proto.op_type, proto.name, (), tuple(proto.output), {}, self.opset)
         if proto.domain not in ("", "ai.onnx"):
             raise ConversionError(f"{node} is of the domain {proto.domain!r}; only ONNX's own operators are known")
+        known_ones = ", ".join(sorted([*OPERATORS, *RECURRENT]))
+        raise ConversionError(f"{node} is of an operator that is not known; known are {known_ones}")
+
+    def _node(self, proto: Any, known: Defined, depth: int) -> Node:
+        attributes: dict[str, Any] = {}
+        node = Node(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), attributes, self.opset)
         for each in proto.attribute:
             if each.name in attributes:
                 raise FileError(f"{node} has the attribute {each.name} twice")
             attributes[each.name] = self._attribute(each, node, known, depth)
-        if node.op in RECURRENT:
-            return node
-        if node.op not in OPERATORS:
-            known_ones = ", ".join(sorted([*OPERATORS, *RECURRENT]))
-            raise ConversionError(f"{node} is of an operator that is not known; known are {known_ones}")
-        node.function = bound(node)
+        if node.op not in RECURRENT:
+            node.function = bound(node)
         return node
 
     def _attribute(self, proto: Any, node: Node, known: Defined, depth: int) -> Any:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+from ...backend import Array
 from ...core.modes import no_grad
 from ...core.tensor import Tensor
 from ...errors import ConversionError, TinygradError
+from ...nn import options
 from ...nn.layers import Embedding, LayerNorm, Linear
 from ...nn.module import Module
 from ...nn.recurrent import Recurrent
@@ -22,6 +24,7 @@ from ..layers import FUNCTIONS, Final, Layer, Layers
 from ..names import Names
 from ..nests import leaves
 from ..packing import layer_of
+from . import tracing
 from .graph import Node
 from .nodes import LayerNode
 from .reading import OnnxModel
@@ -44,6 +47,9 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """The function that an operator is, by its name among `FUNCTIONS`, if its attributes are these, the usual ones."""
 
+LENGTHS = (1, 2, 5, 17, 130)
+"""The lengths of axes at which the layers are held against the graph, one axis after the other."""
+
 Named = tuple[str, Layer]
 
 
@@ -51,11 +57,14 @@ def as_layers(model: OnnxModel) -> Module:
     """A copy of the model that is made of layers: one recurrent layer, or `Layers`; these can go on to any library.
 
     It finds Embedding, recurrent layers, Linear, LayerNorm and activations, in the order of the nodes, and passes over
-    what only moves axes. Whether this chain computes what the graph does is found by running both, at two sizes.
+    what only moves axes. Whether this chain computes what the graph does is found by running both, at many lengths of
+    each axis that the graph leaves open.
 
-    Raises: ConversionError, if the graph does more than a chain of these layers.
+    Raises: ConversionError, if the graph does more than a chain of these layers; OptionError for another model.
     """
+    options.kind("as_layers", model, OnnxModel, words="what from_onnx(source, alone=False) gives")
     found = _stacked(list(_found(model)))
+    _check_slices(model)
     for batch_first, final in product((False, True), repeat=2):
         made = _arranged(found, batch_first, final)
         if made is not None and _same(model, made):
@@ -187,14 +196,48 @@ def _arranged(found: list[Named], batch_first: bool, final: bool) -> Module | No
 
 
 def _same(model: OnnxModel, made: Module) -> bool:
-    """Whether the model has one input, and its first output is what the layers make of it."""
-    for use in (use_of(model), use_of(made)):
-        with no_grad(), np.errstate(all="ignore"):
-            try:
-                theirs, ours = (next(leaves(each(*use.inputs.values()))).numpy() for each in (model, made))
-            except TinygradError:
-                return False
-        dtypes = [ours.dtype, *[weight.dtype for weight in made.parameters()]]
-        if not agree(ours, theirs, tolerance(dtypes)):
+    """Whether the model has one input, and its first output is what the layers make of it, at many lengths."""
+    return all(_agree(model, made, inputs) for inputs in _examples(model, made))
+
+
+def _agree(model: OnnxModel, made: Module, inputs: Mapping[str, Array]) -> bool:
+    with no_grad(), np.errstate(all="ignore"):
+        try:
+            theirs, ours = (next(leaves(each(*inputs.values()))).numpy() for each in (model, made))
+        except TinygradError:
             return False
-    return True
+    dtypes = [ours.dtype, *[weight.dtype for weight in made.parameters()]]
+    return agree(ours, theirs, tolerance(dtypes))
+
+
+def _examples(model: OnnxModel, made: Module) -> Iterator[Mapping[str, Array]]:
+    """Inputs as the model declares them, as the layers take them, and with each axis that may change at `LENGTHS`."""
+    use, rng = use_of(model), np.random.default_rng(2)
+    yield use.inputs
+    yield use_of(made).inputs
+    base = {letter: use.inputs[name].shape[axis] for name, axes in use.dynamic.items() for axis, letter in axes.items()}
+    for letter in base:
+        for length in LENGTHS:
+            yield tracing.resized(use.inputs, use.dynamic, base | {letter: length}, rng)
+
+
+def _check_slices(model: OnnxModel) -> None:
+    """No step of an axis that may change is left out, not even of sequences that are longer than those of the proof.
+
+    Raises: ConversionError for a slice from or to a fixed place that is not the first or the last.
+    """
+    use = use_of(model)
+    program = tracing.program(use.call, use.inputs, use.dynamic, {})
+    for call in program.calls:
+        x, key = call.inputs[0] if call.name == "index" else None, call.options.get("key")
+        if not isinstance(x, tracing.Traced):
+            continue
+        for length, each in zip(program.shapes[x.number], key if isinstance(key, tuple) else (key,)):
+            if not isinstance(length, tracing.Size) or not isinstance(each, slice):
+                continue
+            for end in (each.start, each.stop):
+                if isinstance(end, int) and 1 < abs(end) < np.iinfo(np.int32).max:
+                    raise ConversionError(
+                        f"the graph cuts an axis of the length {length} at {end}, which no layer does; to_onnx writes "
+                        "it as it is"
+                    )

@@ -16,13 +16,13 @@ from ...core.tensor import Tensor
 from ...errors import ConversionError, FileError, OptionError, ShapeError, TinygradError
 from ...nn.recurrent import LSTM, Recurrent
 from ...ops.elementwise import where
-from ...ops.shapes import reshape, swapaxes
+from ...ops.shapes import expand_dims, reshape, swapaxes
 from ..cells import TAKES, VARIED, Activation, activation, spelled
 from ..nests import leaves
 from ..packing import CELLS, convention, layer_of, unpacked
 from ..report import Report
 from .graph import Node, fits
-from .operators import Value, host
+from .operators import Value
 
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 GIVEN = ("X", "sequence_lens", "initial_h", "initial_c")
@@ -189,9 +189,10 @@ class LayerNode:
 
     layer: Recurrent
 
-    def __call__(self, X: Value, sequence_lens: Value = None, *initial: Value) -> tuple[Value, ...]:
+    def __call__(self, X: Value, lengths: Value = None, *initial: Value) -> tuple[Value, ...]:
         layer, D = self.layer, 1 + self.layer.bidirectional
-        lengths = None if sequence_lens is None else host(sequence_lens)
+        if isinstance(lengths, Tensor) and {lengths.backend, layer.cells[0].W.backend} != {"numpy"}:
+            lengths = lengths.numpy()  # layers take them on the host only
         h_0, c_0, *_ = *[self._state(state) for state in initial], None, None
         x = self._here(X)
         output, states = layer(x, h_0, lengths, c_0=c_0) if isinstance(layer, LSTM) else layer(x, h_0, lengths)
@@ -210,8 +211,8 @@ class LayerNode:
             return None
         return swapaxes(self._here(state), axis1=0, axis2=1) if self.layer.batch_first else self._here(state)
 
-    def _ended(self, state: Tensor, lengths: Array | None) -> Tensor:
+    def _ended(self, state: Tensor, lengths: Value) -> Tensor:
         """The final states; those of sequences of length 0 are zero, as in ONNX Runtime."""
-        if lengths is None or lengths.all():
+        if lengths is None or (not isinstance(lengths, Tensor) and lengths.all()):
             return state
-        return where(self._here(lengths[:, None] > 0), state, 0)
+        return where(self._here(expand_dims(lengths, axis=1) > 0), state, 0)

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...backend import Array, as_array
 from ...core.broadcasting import broadcast_to
-from ...core.modes import scope
+from ...core.modes import current, scope
 from ...core.tensor import Tensor
 from ...errors import ConversionError, DtypeError, OptionError, ShapeError
 from ...functions import composed
@@ -93,20 +93,39 @@ def like(x: Value, y: Value) -> Value:
 
 
 def divide(a: Value, b: Value, /) -> Value:
-    return _quotient(a, b) if a.dtype.kind in "iu" else a / b
-
-
-def _quotient(a: Value, b: Value) -> Value:
-    """Of integers, without its fraction."""
-    quotient = a.astype(np.float64) / b.astype(np.float64)
-    return like(a, e.sign(quotient) * e.floor(e.abs(quotient)))
+    """Of integers, without the fraction."""
+    if a.dtype.kind not in "iu":
+        return a / b
+    quotient = _quotient(a, b)
+    return quotient + _falls_short(a, b, a - quotient * b)
 
 
 def modulo(a: Value, b: Value, /, *, fmod: int = 0) -> Value:
     """The remainder, with the sign of b; with fmod, of a."""
+    if a.dtype.kind in "iu":
+        rest = a - _quotient(a, b) * b
+        return rest - _falls_short(a, b, rest) * b if fmod else rest
     quotient = a.astype(np.float64) / b.astype(np.float64)
-    whole = e.sign(quotient) * e.floor(e.abs(quotient)) if fmod else e.floor(quotient)
-    return a - like(a, whole) * b
+    return a - like(a, e.sign(quotient) * e.floor(e.abs(quotient)) if fmod else e.floor(quotient)) * b
+
+
+def _quotient(a: Value, b: Value) -> Value:
+    """Of integers, rounded down, exactly: what float64 cannot hold of it is found by the remainder."""
+    if not any(isinstance(x, Tensor) for x in (a, b)):
+        return np.floor_divide(a, b)
+    whole = _approximately(a, b)
+    whole = whole + _approximately(a - whole * b, b)  # now at most 1 off
+    rest = (a - whole * b) * e.sign(b)
+    return whole + like(a, e.greater_equal(rest, e.abs(b))) - like(a, e.less(rest, 0))
+
+
+def _approximately(a: Value, b: Value) -> Value:
+    return like(a, e.floor(a.astype(np.float64) / b.astype(np.float64)))
+
+
+def _falls_short(a: Value, b: Value, rest: Value) -> Value:
+    """1 where rounding a quotient down went away from 0, else 0."""
+    return like(a, e.logical_not(e.equal(rest, 0))) * like(a, e.less(e.sign(a) * e.sign(b), 0))
 
 
 def clip(x: Value, /, min: Value = None, max: Value = None) -> Value:
@@ -276,7 +295,9 @@ def slices(x: Value, /, starts: Value, ends: Value, axes: Value = None, steps: V
     for axis, a, b, step in zip(along_axes, first, last, ints(steps) if steps is not None else [1] * len(first)):
         if not step:
             raise OptionError("a slice goes in steps of 0")
-        key[axis_of(x, axis)] = slice(a, b, step)
+        at = axis_of(x, axis)
+        a = max(a, -x.shape[at]) if step < 0 else a  # ONNX begins at 0 at the least, on the way back too
+        key[at] = slice(a, b, step)
     return x[tuple(key)]
 
 
@@ -353,12 +374,18 @@ def _places(indices: Value) -> tuple[Array, ...]:
 
 
 def _put(x: Value, key: tuple[Array, ...], updates: Value, reduction: str) -> Value:
-    placed = scatter(updates, key=key, shape=tuple(x.shape))
+    """x with updates at the places of a key; of several at one place the last stays, or all are added to x."""
     if reduction == "add":
-        return x + placed
-    written = np.zeros(x.shape, bool)
-    written[key] = True
-    return e.where(beside(written, x, placed), placed, x)
+        return x + scatter(updates, key=key, shape=tuple(x.shape))
+    places, rest = np.broadcast_shapes(*[each.shape for each in key]), x.shape[len(key) :]
+    count = math.prod(places)
+    if not count:
+        return x
+    order = np.full(x.shape[: len(key)], -1)
+    order[key] = np.arange(count).reshape(places)
+    chosen = shapes.reshape(updates, shape=(count, *rest))[np.maximum(order, 0)]
+    written = (order >= 0).reshape(*order.shape, *[1] * len(rest))
+    return e.where(beside(written, x, updates), chosen, x)
 
 
 def scatter_nd(
@@ -410,21 +437,30 @@ def scan(
     states, sequences = values[:count], list(values[count:])
     for i, x in enumerate(sequences):
         sequences[i] = shapes.moveaxis(x, source=_at(scan_input_axes, i), destination=0)
+        if _at(scan_input_directions, i):
+            sequences[i] = shapes.flip(sequences[i], axis=0)
     lengths = {x.shape[0] for x in sequences}
     if len(lengths) != 1 or 0 in lengths:
         raise ShapeError(f"a Scan needs sequences of one length, at least 1, not {sorted(lengths)}")
-    T, rows = lengths.pop(), []
-    for t in range(T):
+    taken = getattr(current().listener, "scan", steps)  # by a listener that takes it as a whole
+    ends, results = taken(states, sequences, body)
+    for i, x in enumerate(results):
+        x = shapes.flip(x, axis=0) if _at(scan_output_directions, i) else x
+        results[i] = shapes.moveaxis(x, source=0, destination=_at(scan_output_axes, i))
+    return (*ends, *results)
+
+
+def steps(
+    states: Sequence[Value], sequences: Sequence[Value], body: Callable[..., tuple[Value, ...]]
+) -> tuple[list[Value], list[Value]]:
+    """A body once for each step along the first axis -> the last states, and the other outputs along a first axis."""
+    rows, ends = [], list(states)
+    for t in range(sequences[0].shape[0]):
         with scope(step=t):
-            at = [T - 1 - t if _at(scan_input_directions, i) else t for i in range(len(sequences))]
-            found = body([*states, *[x[k] for x, k in zip(sequences, at)]])
-        states, row = found[:count], found[count:]
-        rows.append(row)
-    results = []
-    for i, column in enumerate(zip(*rows)):
-        ordered = list(column[::-1] if _at(scan_output_directions, i) else column)
-        results.append(shapes.stack(ordered, axis=_at(scan_output_axes, i)))
-    return (*states, *results)
+            found = body([*ends, *[x[t] for x in sequences]])
+        ends = list(found[: len(states)])
+        rows.append(found[len(states) :])
+    return ends, [shapes.stack(list(column), axis=0) for column in zip(*rows)]
 
 
 def _at(given: Ints, i: int) -> int:

@@ -23,25 +23,28 @@ Runner = Callable[[dict[str, Array]], Sequence[Any]]
 
 
 def prove(
-    proto: Any, model: Callable[[dict[str, Tensor]], Any], inputs: Mapping[str, Array], dtypes: Iterable[Any]
-) -> str:
+    proto: Any, model: Callable[[dict[str, Tensor]], Any], examples: Iterable[Mapping[str, Array]],
+    dtypes: Iterable[Any],
+) -> str:  # fmt: skip
     """Run the graph, and see that it computes what the model does; returns what ran it.
 
-    dtypes: all those that are computed with.
+    examples: of the inputs, at several sizes. dtypes: all those that are computed with.
 
     Raises: ConversionError, if it does not.
     """
-    runtime, run = _runner(proto)
-    shapes = ", ".join(f"{name} {x.shape}" for name, x in inputs.items())
-    with no_grad(), np.errstate(all="ignore"):
-        ours = model({name: Tensor(array) for name, array in inputs.items()})
-    try:
-        theirs = run({name: np.asarray(x) for name, x in inputs.items()})
-    except Exception as error:
-        raise ConversionError(f"the graph that was made of the model does not run with {shapes}: {error}") from error
-    bound = tolerance(dtypes)
-    for output, x, y in zip(proto.graph.output, leaves(ours), theirs, strict=True):
-        _compare(output.name, np.asarray(x._array), np.asarray(y), shapes, bound)
+    (runtime, run), bound = _runner(proto), tolerance(dtypes)
+    for inputs in examples:
+        shapes = ", ".join(f"{name} {x.shape}" for name, x in inputs.items())
+        with no_grad(), np.errstate(all="ignore"):
+            ours = model({name: Tensor(array) for name, array in inputs.items()})
+        try:
+            theirs = run({name: np.asarray(x) for name, x in inputs.items()})
+        except Exception as error:
+            raise ConversionError(
+                f"the graph that was made of the model does not run with {shapes}: {error}"
+            ) from error
+        for output, x, y in zip(proto.graph.output, leaves(ours), theirs, strict=True):
+            _compare(output.name, np.asarray(x._array), np.asarray(y), shapes, bound)
     return runtime
 
 

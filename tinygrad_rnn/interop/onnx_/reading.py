@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import zip_longest
 from typing import Any
@@ -29,7 +29,8 @@ from .operators import Value, ints
 
 SPARE = 2**20
 """So many numbers may weights take that are computed or used more than once, beside four times those in the file."""
-MOST_LAYERS = 1000
+MOST_LAYERS = 256
+"""How many recurrent nodes a model may have, each of which takes milliseconds to read."""
 FOLDABLE = frozenset({
     "Identity", "Transpose", "Concat", "Slice", "Split", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Cast", "Neg",
     "Add", "Sub", "Mul", "Gather", "Shape", "ConstantOfShape", "Expand",
@@ -54,8 +55,9 @@ def from_onnx(source: Any, *, alone: bool = True, report: Report | None = None) 
     stay constants. bfloat16 is read as float32. The biases of a recurrent node that come twice are added up, where the
     cell has one for both.
 
-    Raises: FileError for a file that is damaged or hostile; ConversionError that names the node for what has no
-        counterpart; ShapeError, DtypeError for weights that do not fit; MissingPackage without onnx.
+    Raises: FileError for a file that is damaged or hostile, or larger than the bounds that `files` states;
+        ConversionError that names the node for what has no counterpart; ShapeError, DtypeError for weights that do not
+        fit; OptionError for a source that is neither; MissingPackage without onnx.
     """
     model, folder = parsed(source)
     arrays, report = Arrays(folder), Report() if report is None else report
@@ -164,11 +166,11 @@ class OnnxModel(Module):
     def example_usage(self) -> Usage | None:
         """How the model is called, with examples of the inputs that the graph declares.
 
-        Whole numbers are 1, which is a length, and an index of most things. None, if the dtype or the axes of an input
-        are not known.
+        Whole numbers are lengths of sequences, indices of what they pick from, or 0 and 1, and bools are both. None, if
+        the dtype or the axes of an input are not known.
         """
         rng, sizes = np.random.default_rng(0), {"T": STEPS, "N": SEQUENCES}
-        inputs: dict[str, Array] = {}
+        shapes: dict[str, list[int]] = {}
         dynamic: dict[str, dict[int, str]] = {}
         for entry in self.graph.inputs:
             if entry.dtype is None or entry.shape is None:
@@ -176,9 +178,13 @@ class OnnxModel(Module):
             dynamic[entry.name] = {axis: size for axis, size in enumerate(entry.shape) if isinstance(size, str)}
             for letter in dynamic[entry.name].values():
                 sizes.setdefault(letter, STEPS + len(sizes))
-            shape = [sizes[size] if isinstance(size, str) else size for size in entry.shape]
-            numbers = rng.normal(size=shape) if entry.dtype.kind == "f" else np.ones(shape)
-            inputs[entry.name] = numbers.astype(entry.dtype)
+            shapes[entry.name] = [sizes[size] if isinstance(size, str) else size for size in entry.shape]
+        bounds, inputs = _bounds(self.graph, shapes), dict[str, Array]()
+        for entry in self.graph.inputs:
+            shape, (least, most) = shapes[entry.name], bounds.get(entry.name, (0, 1))
+            kind = entry.dtype.kind if entry.dtype else "f"
+            numbers = rng.normal(size=shape) if kind == "f" else rng.integers(least, most, shape, endpoint=True)
+            inputs[entry.name] = np.asarray(numbers).astype(entry.dtype)
         return Usage(lambda given: self(**given), inputs, dynamic, tuple(self.graph.outputs))
 
     def _checked(self, entry: Entry, value: Any) -> Value:
@@ -207,6 +213,23 @@ def _starts(graph: Graph) -> set[str]:
             starts.update(node.inputs[given:])
         others.update(node.inputs[:given], *(inner.used() for inner in node.graphs))
     return starts - others
+
+
+def _bounds(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:
+    """The least and the largest that whole numbers may be, of inputs of which that is known; shapes: of all inputs."""
+    shortest = min([n for shape in shapes.values() if len(shape) > 1 for n in shape[:2]], default=1)
+    sources, found = {name: name for name in shapes}, dict[str, tuple[int, int]]()
+    for node in graph.nodes:
+        given = [sources.get(name, "") for name in node.inputs]
+        if node.op in ("Identity", "Cast"):
+            sources[node.outputs[0]] = given[0]
+        elif isinstance(node.function, LayerNode) and len(given) > 1:
+            x, layer = shapes.get(given[0]), node.function.layer
+            found[given[1]] = 1, shortest if x is None else x[1 if layer.batch_first else 0]
+        elif node.op == "Gather" and node.inputs[0] in graph.constants:
+            picked = graph.constants[node.inputs[0]]
+            found[given[1]] = 0, max(picked.shape[node.attributes.get("axis", 0)] - 1, 0)
+    return found
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:

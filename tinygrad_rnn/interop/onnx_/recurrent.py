@@ -16,6 +16,7 @@ from ...nn.cells import Cell, MinimalGRUCell
 from ...nn.recurrent import Recurrent
 from .. import packing
 from ..cells import TAKES, VARIED, Activation, VariedGRUCell
+from ..nests import leaves
 from . import tracing
 from .building import Builder, Emitter, Item, Result
 from .nodes import INPUTS, in_order
@@ -35,6 +36,33 @@ def emitter(way: str, names: Mapping[int, str]) -> Emitter:
     def emit(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> list[str]:
         x, *initial, lengths = inputs
         return LayerWriter(g, options["layer"], names, lengths).write(way, x, initial)
+
+    return emit
+
+
+def scan_emitter(names: Mapping[int, str]) -> Emitter:
+    """How a Scan of a graph that was read is written: its body, traced by itself. names: as in `emitter`."""
+
+    def emit(g: Builder, inputs: list[Any], options: dict[str, Any], out: list[Result]) -> list[str]:
+        step: tracing.Step = options["step"]
+        body, letters, given = g.body(), dict[Size, str](), dict[str, Item]()
+        for i, x in enumerate(inputs):
+            shape = list(x.shape if i < step.states else x.shape[1:])
+            for axis, size in enumerate(shape):
+                if isinstance(size, Size):
+                    letter = letters.setdefault(size, f"size_{len(letters)}")
+                    body.axes[letter], shape[axis] = g.size(size), Size((letter,))
+            name = body.free(f"state_{i}" if i < step.states else f"step_{i - step.states}")
+            given[name] = Item(name, x.dtype, tuple(shape))
+        dynamic = {name: {axis: size.axes[0] for axis, size in enumerate(item.shape) if isinstance(size, Size)}
+                   for name, item in given.items()}  # fmt: skip
+        call = lambda tensors: step.body([tensors[name] for name in given])  # noqa: E731
+        program = tracing.program(call, dict(zip(given, step.examples)), dynamic, names)
+        found = list(leaves(body.write(program, list(given.values()))))
+        wishes = [g.free("state_next" if i < step.states else "shown") for i in range(len(found))]
+        inner = body.finished(g.free("body"), list(given.values()), body.deliver(found, wishes))
+        outputs = ["state_end" if i < step.states else "results" for i in range(len(found))]
+        return g.many("Scan", [x.name for x in inputs], outputs, body=inner, num_scan_inputs=len(inputs) - step.states)
 
     return emit
 

@@ -1,8 +1,9 @@
 """A computation written down operation by operation, at several sizes, and compared: what is constant, what is a size.
 
-It is run once at its own sizes, and twice more for each axis that may change, on other numbers each time. What all
-runs have in common is the program; a number that changed with an axis becomes a formula of it; what changed with the
-numbers that went in is refused, as it took a way that nobody wrote down.
+It is run once at its own sizes, and again for each axis that may change, longer and shorter, on other numbers each
+time. What all runs have in common is the program; a number that changed with an axis becomes a formula of it. Numbers
+that leave the tensors, by `.item()` and the like, are refused where they depend on what went in, as nobody could write
+down what becomes of them.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...backend import BACKEND_OF, Array
-from ...core.modes import changed, current, listening
+from ...backend import BACKEND_OF, Array, as_array
+from ...core.modes import changed, current, listening, place
 from ...core.recording import constant
 from ...core.tensor import Tensor
 from ...errors import ConversionError, TinygradError
 from ...nn.recurrent import Recurrent
 from ..nests import leaves, mapped, parts, rebuilt
+from .operators import steps
 
-WHOLE_LAYER = "recurrent layer"
-"""What a call of a recurrent layer is called among the operations: it is one of them."""
+WHOLE_LAYER, SCAN = "recurrent layer", "Scan"
+"""What a call of a recurrent layer is called among the operations, and a body that a graph runs once for each step."""
+
+Body = Callable[[Sequence[Any]], tuple[Any, ...]]
+"""The states and one step of each sequence -> the states after it, and what it shows."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,15 @@ class Counted:
     shape: tuple[int | Size, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a Scan does at each step: its body, examples of what goes in, and how many of these are states."""
+
+    body: Body
+    examples: list[Array]
+    states: int
+
+
 class Call(NamedTuple):
     """One operation: a primitive, or a recurrent layer. place: the module that it ran in."""
 
@@ -81,8 +95,8 @@ class Call(NamedTuple):
     place: str
 
 
-LONGER = (2, 5)
-"""By how much an axis is longer in the runs that are made for it."""
+LONGER, LONG, SHORT = (2, 5), 160, 3
+"""By how much an axis is longer in runs that are made for it; about how long it is in one more, and how short."""
 
 ARRAYS = (Traced, Constant, Filled, Counted)
 """What stands for an array in a program."""
@@ -92,6 +106,8 @@ class Run:
     """One run: every array that came into being, and the calls that made them. It listens to the operations itself.
 
     inputs: by their names. outputs: what `f` returned of them, as it returned it.
+
+    Raises: ConversionError, where `f` reads numbers that depend on the inputs.
     """
 
     def __init__(self, f: Callable[[dict[str, Tensor]], Any], inputs: Mapping[str, Array]) -> None:
@@ -99,9 +115,10 @@ class Run:
         self.calls: list[Call] = []
         self._numbers: dict[int, int] = {}  # by the identity of a Tensor, or of its array; all of them stay alive
         self._alive: list[Any] = []
+        self._dependent: set[int] = set()  # the inputs, and what was made of them
         given = {name: Tensor(array, name=name) for name, array in inputs.items()}
         for tensor in given.values():
-            self._born(tensor)
+            self._dependent.add(self._born(tensor))
         with changed(debug=False, recording=False, listener=self), np.errstate(all="ignore"):
             self.outputs = mapped(self._known, f(given))
 
@@ -125,6 +142,20 @@ class Run:
         """Hear of an operation, as `listening` tells."""
         self._note(op.name, inputs, options, [result])
 
+    def read(self, tensor: Tensor) -> None:
+        """Hear that numbers are read, as `listening` tells.
+
+        Raises: ConversionError, if they depend on the inputs.
+        """
+        if self.depends(tensor):
+            number = self._known(tensor).number
+            what = next((call.name for call in self.calls if number in call.results), tensor.name)
+            raise ConversionError(
+                f"numbers of {what} {tensor.shape} {tensor.dtype}, which depends on the input, are read{place()}, by "
+                ".item(), .numpy(), bool() or the like: what becomes of them is not written down. Compute it by "
+                "operations on tensors, with tg.where in place of an if, or make it an input"
+            )
+
     def layer(self, layer: Recurrent, x: Tensor, initial: Sequence[Any], lengths: Any) -> Any:
         """Run a recurrent layer, and take it down as one operation."""
         initial = [constant(each, x) if isinstance(each, (list, tuple)) else each for each in initial]
@@ -134,10 +165,51 @@ class Run:
         self._note(WHOLE_LAYER, (x, *initial, lengths), {"layer": layer}, [output, *state])
         return output, state
 
+    def scan(self, states: Sequence[Any], sequences: Sequence[Any], body: Body) -> tuple[list[Any], list[Any]]:
+        """Run a body over the steps of sequences, and take it down as one operation.
+
+        Raises: ConversionError, if it uses what depends on the inputs and is no state or sequence.
+        """
+        with listening(None):
+            first = [np.array(getattr(x, "_array", x)) for x in (*states, *[x[0] for x in sequences])]
+        with listening(_Around(self)):
+            body([Tensor(each) for each in first])
+        with listening(None):
+            ends, shown = steps(states, sequences, body)
+        results = [x if isinstance(x, Tensor) else Tensor(as_array(x)) for x in (*ends, *shown)]
+        self._note(SCAN, (*states, *sequences), {"step": Step(body, first, len(ends))}, results)
+        return results[: len(ends)], results[len(ends) :]
+
+    def depends(self, x: Any) -> bool:
+        """Whether x was made of the inputs in this run."""
+        found = self._known(x)
+        return isinstance(found, Traced) and found.number in self._dependent
+
     def _note(self, name: str, inputs: Sequence[Any], options: dict[str, Any], results: Sequence[Tensor]) -> None:
         known, scope = tuple(map(self._known, inputs)), current().scope
         numbers = tuple(map(self._born, results))
-        self.calls.append(Call(name, known, mapped(self._known, options), numbers, scope.path if scope else ""))
+        if self._dependent.intersection(_numbers_in((known, options := mapped(self._known, options)))):
+            self._dependent.update(numbers)
+        self.calls.append(Call(name, known, options, numbers, scope.path if scope else ""))
+
+
+class _Around:
+    """Listens to the body of a Scan, and refuses what it uses of a run around it, other than weights and constants."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __call__(self, op: Any, inputs: tuple[Any, ...], options: dict[str, Any], result: Tensor) -> None:
+        for each in leaves((inputs, options)):
+            self.read(each)
+
+    def read(self, x: Any) -> None:
+        """Raises: ConversionError."""
+        if self.run.depends(x):
+            raise ConversionError(
+                f"the body of a Scan uses a value{place()} that depends on the input and is none of its own states and "
+                "sequences, which is not written down: make it one of its states"
+            )
 
 
 class Program:
@@ -224,7 +296,7 @@ class Program:
     def _fold(self, call: Call) -> None:
         """A result of constants is a constant, if it takes no more room than they do: such as a gate's part of W."""
         used = list(leaves((call.inputs, call.options)))
-        if call.name == WHOLE_LAYER or any(isinstance(each, (Size, Filled, Counted)) for each in used):
+        if call.name in (WHOLE_LAYER, SCAN) or any(isinstance(each, (Size, Filled, Counted)) for each in used):
             return
         sources = [self.constants.get(each.number) if isinstance(each, Traced) else each
                    for each in used if isinstance(each, (Traced, Constant))]  # fmt: skip
@@ -316,8 +388,7 @@ class Program:
             shape = self._alike([each.shape for each in arrays], f"the shape of {what}")
             if all(each.size and (each == first.flat[0]).all() for each in arrays):
                 return Filled(first.flat[0], shape)
-            if all(each.size == max(each.shape) and _same(each.ravel(), np.arange(each.size, dtype=each.dtype))
-                   for each in arrays):  # fmt: skip
+            if first.ndim and all(_counts(each) for each in arrays):
                 return Counted(first.dtype, shape)
         raise _untold(what)
 
@@ -327,6 +398,11 @@ def _untold(what: str) -> ConversionError:
         f"{what} depends on the input by a way that is not written down, such as .numpy(), .item(), a NumPy function "
         "or random numbers: compute it by operations on tensors, or make it an input"
     )
+
+
+def _counts(array: Array) -> bool:
+    """Whether it is 0, 1, 2, ... along its only axis that is not of length 1."""
+    return array.size == max(array.shape) and _same(array.ravel(), np.arange(array.size, dtype=array.dtype))
 
 
 def _same(one: Array, other: Array) -> bool:
@@ -342,7 +418,17 @@ def _numbers_in(x: Any) -> Iterator[int]:
 
 
 def other_numbers(array: Array, shape: Sequence[int], rng: np.random.Generator) -> Array:
-    """Numbers like these in another shape: of the same signs, no larger, integers from among those that are there."""
+    """Numbers like these in another shape: of the same signs, no larger; integers from among those that are there.
+
+    Where all integers are one, which may be a length or an index, the others lie between it and 1, or -1; beside 1, it
+    is 0.
+    """
+    if array.dtype.kind == "b":
+        return np.asarray(rng.random(tuple(shape)) < 0.5)
+    if array.dtype.kind in "iu" and array.size and (array == array.flat[0]).all():
+        number = int(array.flat[0])
+        ends = sorted([number, int(np.sign(number)) if abs(number) > 1 else 0])
+        return np.asarray(rng.integers(ends[0], ends[1], tuple(shape), endpoint=True)).astype(array.dtype)
     chosen = rng.permutation(np.resize(array, math.prod(shape))).reshape(shape)
     if array.dtype.kind != "f":
         return chosen
@@ -372,15 +458,20 @@ def program(
     Raises: ConversionError, where it cannot be told from several runs; what f raises at the sizes that are given.
     """
     base = {letter: inputs[name].shape[axis] for name, axes in dynamic.items() for axis, letter in axes.items()}
-    sizes = [base, *[base | {letter: base[letter] + more} for letter in base for more in LONGER]]
-    sizes += [base] if not base else []
-    rng, runs = np.random.default_rng(0), [Run(f, inputs)]
-    for each in sizes[1:]:
+    rng, runs, sizes = np.random.default_rng(0), [Run(f, inputs)], [base]
+    for each in [base | {letter: n} for letter in base for n in _other_lengths(base[letter])] or [base]:
         try:
             runs.append(Run(f, sample(inputs, dynamic, each, rng)))
         except TinygradError as error:
+            if any(each[letter] < base[letter] for letter in base):
+                continue  # where the model itself stops, the graph may do so too
             raise ConversionError(
                 f"the model runs at {_text(base)}, but not at {_text(each)}: {error}. If it is made for one size, "
                 "leave that axis out of dynamic="
             ) from error
+        sizes.append(each)
     return Program(runs, sizes, names)
+
+
+def _other_lengths(length: int) -> list[int]:
+    return [*[length + more for more in LONGER], length + LONG, *([min(SHORT, length - 1)] if length > 1 else [])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,11 @@ from .proof import prove
 
 OPSET = 22
 OLDEST = 20
-LONGEST = max(tracing.LONGER) + 2
-"""By how much all axes are longer in the proof."""
+LONGER, LONG = max(tracing.LONGER) + 2, tracing.LONG + 51
+"""By how much all axes are longer in the first proof, and one of them in each of those that follow.
+
+These are not for recurrent layers, in which rounding may grow from step to step.
+"""
 
 LARGEST = 2**31 - 2**20
 """The bytes of constants that ONNX's format has room for in one file."""
@@ -60,13 +64,23 @@ def to_onnx(
 
     The result passes ONNX's full check, and was run at sizes other than those it was made at, where its outputs had to
     agree with the model's: in onnxruntime, if it is there and has the kernels, else by `from_onnx`; the report says
-    where. A Python loop over T, or an if on the numbers, is not written down as such: where it follows what may change,
-    the model is refused.
+    where.
+
+    What is written down are operations on tensors, as they are when the model runs. Numbers that depend on the inputs
+    and are read, by `.item()`, `.numpy()`, `bool()`, `float()` and the like, are refused, and so is every if on them;
+    those of weights and constants may be read. What Python does with the lengths of axes is seen by running the model
+    with each axis of dynamic= at several lengths, from 3, or less, to 160 more than in the example: a loop over T, or
+    an if or a number that follows a length otherwise than by factor and offset, is refused where it shows there. Not
+    seen is what begins beyond: `x.shape[0] > 1000` is written as False.
 
     Raises: ConversionError with the reason, where the model cannot be written or does not compute the same;
         OptionError; MissingPackage; OutputError, if the file cannot be written; what the model raises of its inputs.
     """
     onnx, report = needed("onnx", "to_onnx"), Report() if report is None else report
+    options.kind("path=", path, str, PathLike, type(None), words="the path of a file")
+    options.kind("outputs=", outputs, list, tuple, str, type(None), words="a list of names")
+    for name in outputs or ():
+        options.kind("outputs=", name, str, words="names")
     options.choice("nodes", nodes, onnx_recurrent.WAYS)
     newest = onnx.defs.onnx_opset_version()
     if not isinstance(opset, int) or not OLDEST <= opset <= newest:
@@ -75,14 +89,21 @@ def to_onnx(
         model, names = _own(model, report)
         use = use_of(model, inputs, dynamic, states=states, lengths=lengths)
         program = tracing.program(use.call, use.inputs, use.dynamic, names)
-        proto = _model(onnx, program, use, outputs, onnx_recurrent.emitter(nodes, names), opset, report)
+        layers = {
+            tracing.WHOLE_LAYER: onnx_recurrent.emitter(nodes, names),
+            tracing.SCAN: onnx_recurrent.scan_emitter(names),
+        }
+        proto = _model(onnx, program, use, outputs, layers, opset, report)
         try:
             onnx.checker.check_model(proto, full_check=True)
         except Exception as error:
             raise ConversionError(f"ONNX does not allow the graph that was made of the model: {error}") from error
-        other = {letter: length + LONGEST for letter, length in program.sizes[0].items()}
-        examples = tracing.resized(use.inputs, use.dynamic, other, np.random.default_rng(1))
-        dtypes = {tensor.dtype for tensor in program.runs[0].tensors}
+        dtypes, base = {tensor.dtype for tensor in program.runs[0].tensors}, program.sizes[0]
+        sizes = [{letter: n + LONGER for letter, n in base.items()}]
+        if not any(call.name in (tracing.WHOLE_LAYER, tracing.SCAN) for call in program.calls):
+            sizes += [{**base, letter: base[letter] + LONG} for letter in base]
+        rng = np.random.default_rng(1)
+        examples = [tracing.resized(use.inputs, use.dynamic, each, rng) for each in sizes]
         runtime = prove(proto, use.call, examples, dtypes)
         report.note(f"{runtime} has run it, and computes the same")
     if path is not None:
@@ -118,12 +139,13 @@ def _refusing(reason: str) -> Emitter:
 
 
 def _model(
-    onnx: Any, program: tracing.Program, use: Usage, outputs: Sequence[str] | None, layer: Emitter, opset: int,
+    onnx: Any, program: tracing.Program, use: Usage, outputs: Sequence[str] | None, layers: Mapping[str, Emitter],
+    opset: int,
     report: Report,
 ) -> Any:  # fmt: skip
     """The program as a model."""
     refused = {name: _refusing(f"{name} is not written to ONNX: {remedy}") for name, remedy in REFUSED.items()}
-    graph = Builder({**EMITTERS, **refused, tracing.WHOLE_LAYER: layer}, report)
+    graph = Builder({**EMITTERS, **refused, **layers}, report)
     given = [Item(graph.free(name), array.dtype, program.shapes[number])
              for number, (name, array) in enumerate(use.inputs.items())]  # fmt: skip
     names = _output_names(outputs or use.outputs, program.outputs)
