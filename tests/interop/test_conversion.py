@@ -16,8 +16,8 @@ from mutants import mutated
 import tinygrad_rnn as tg
 from tinygrad_rnn import cli, interop
 from tinygrad_rnn.errors import ConversionError, FileError, MissingPackage, OptionError
+from tinygrad_rnn.interop import comparison, filekinds, packing, running
 from tinygrad_rnn.interop import conversion as converting
-from tinygrad_rnn.interop import packing
 from tinygrad_rnn.interop.files import needed
 from tinygrad_rnn.interop.onnx_ import layers as onnx_layers
 from tinygrad_rnn.train import checkpoint
@@ -50,7 +50,7 @@ def written(module: Any, kind: str, folder: Path) -> Path:
     if kind == "safetensors":
         interop.save(module, path)
     elif kind == "torch.safetensors":
-        converting.save_arrays(interop.torch_state(module), path)
+        interop.save_arrays(interop.torch_state(module), path)
     elif kind == "keras":
         interop.to_keras(module, path)
     else:
@@ -76,7 +76,7 @@ def test_every_kind_of_file_becomes_every_other(name: str, source: str, target: 
     names = "torch" if target.startswith("torch") else None
     layers = ORDER[name] if source.startswith("torch") else None
     module = converting.convert(theirs, ours, layers=layers, names=names)
-    found = list(converting.compared(theirs, ours, module, names=names))
+    found = list(comparison.compared(theirs, ours, module, names=names))
     assert all(
         each.runner == "this package" or each.largest is not None or not installed(each.runner) for each in found
     )
@@ -209,7 +209,7 @@ def test_a_file_can_take_the_place_of_its_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", ["nan in a later output", "one step", "several steps"])
 def test_each_output_at_each_size_is_compared(wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = written(layer(), "safetensors", tmp_path)
-    row = converting.KINDS[0]
+    row = filekinds.KINDS[0]
 
     def run(path: Path, module: Any, inputs: dict[str, Any]) -> Any:
         first, *rest = row.run(path, module, inputs)
@@ -217,8 +217,8 @@ def test_each_output_at_each_size_is_compared(wrong: str, tmp_path: Path, monkey
             return [first, *[each * np.nan for each in rest]]
         return [first + ((len(first) == 1) == (wrong == "one step")), *rest]
 
-    monkeypatch.setattr(converting, "KINDS", (row._replace(run=run), *converting.KINDS[1:]))
-    found = next(converting.compared(source, source, interop.load(source)))
+    monkeypatch.setattr(filekinds, "KINDS", (row._replace(run=run), *filekinds.KINDS[1:]))
+    found = next(comparison.compared(source, source, interop.load(source)))
     assert found.largest is not None and not found.largest <= found.allowed
 
 
@@ -228,8 +228,8 @@ def test_whatever_a_library_raises_is_a_reason(tmp_path: Path, monkeypatch: pyte
     def run(path: Path, module: Any, inputs: dict[str, Any]) -> Any:
         raise NotImplementedError("no kernel\nfor float16")
 
-    monkeypatch.setattr(converting, "KINDS", (converting.KINDS[0]._replace(run=run), *converting.KINDS[1:]))
-    found = next(converting.compared(source, source, interop.load(source)))
+    monkeypatch.setattr(filekinds, "KINDS", (filekinds.KINDS[0]._replace(run=run), *filekinds.KINDS[1:]))
+    found = next(comparison.compared(source, source, interop.load(source)))
     assert found.largest is None and found.why == "it cannot run it (NotImplementedError: no kernel for float16)"
 
 
@@ -266,7 +266,7 @@ def test_a_wrong_final_state_is_noticed(tmp_path: Path, monkeypatch: pytest.Monk
     lstm = with_numbers(tg.nn.LSTM(I, H))
     source, target = written(lstm, "safetensors", tmp_path), tmp_path / "lstm.torch.safetensors"
     module = converting.convert(source, target, names="torch")
-    assert max(each.largest or 0 for each in converting.compared(source, target, module, names="torch")) < 1e-6
+    assert max(each.largest or 0 for each in comparison.compared(source, target, module, names="torch")) < 1e-6
     right = torch.nn.LSTM.forward
 
     def wrong(self: Any, x: Any, hx: Any = None) -> Any:
@@ -274,23 +274,23 @@ def test_a_wrong_final_state_is_noticed(tmp_path: Path, monkeypatch: pytest.Monk
         return output, (h_n, c_n + 1)
 
     monkeypatch.setattr(torch.nn.LSTM, "forward", wrong)
-    last = list(converting.compared(source, target, module, names="torch"))[-1]
+    last = list(comparison.compared(source, target, module, names="torch"))[-1]
     assert last.runner == "torch" and last.largest == pytest.approx(1, abs=1e-6)
 
 
 def test_a_number_of_outputs_that_is_another_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = written(with_numbers(tg.nn.LSTM(I, H)), "safetensors", tmp_path)
-    row = converting.KINDS[0]
+    row = filekinds.KINDS[0]
     short = row._replace(run=lambda *given: row.run(*given)[:2])
-    monkeypatch.setattr(converting, "KINDS", (short, *converting.KINDS[1:]))
+    monkeypatch.setattr(filekinds, "KINDS", (short, *filekinds.KINDS[1:]))
     with pytest.raises(ConversionError, match="2 outputs in this package, and 3 here"):
-        list(converting.compared(source, source, interop.load(source)))
+        list(comparison.compared(source, source, interop.load(source)))
 
 
 def test_what_is_not_compared_is_said(tmp_path: Path) -> None:
     pytest.importorskip("keras")
     source, target = written(layer(), "safetensors", tmp_path), tmp_path / "gru.keras"
-    found = list(converting.compared(source, target, converting.convert(source, target)))
+    found = list(comparison.compared(source, target, converting.convert(source, target)))
     assert [str(each).endswith("of the output; it gives no final states") for each in found] == [False, True, True]
 
 
@@ -298,9 +298,9 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
     def missing(package: str, purpose: str) -> Any:
         raise MissingPackage(f"{purpose} needs {package}: pip install {package}")
 
-    monkeypatch.setattr(converting, "needed", missing)
+    monkeypatch.setattr(running, "needed", missing)
     source, target = written(layer(), "safetensors", tmp_path), tmp_path / "gru.keras"
-    found = list(converting.compared(source, target, converting.convert(source, target)))
+    found = list(comparison.compared(source, target, converting.convert(source, target)))
     assert [str(each) for each in found][1] == "gru.keras in Keras: running it needs keras: pip install keras"
     assert [each.largest is None for each in found] == [False, True, False]
 
@@ -387,7 +387,7 @@ def test_a_graph_that_is_no_chain_is_refused(kind: Any, tmp_path: Path) -> None:
         interop.as_layers(found)
     again = converting.convert(path, tmp_path / "again.onnx")
     assert all(
-        each.largest < 1e-6 for each in converting.compared(path, tmp_path / "again.onnx", again) if each.largest
+        each.largest < 1e-6 for each in comparison.compared(path, tmp_path / "again.onnx", again) if each.largest
     )
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ConversionError, OptionError
-from ..interop.conversion import KINDS, Difference, convert
+from ..interop.comparison import Difference
+from ..interop.conversion import convert
+from ..interop.filekinds import KINDS
 from ..interop.report import Report
 from .ending import SAVED
 

@@ -6,11 +6,14 @@ models of several layers and knows what a module is made of, `report` says what 
 has to trust and imports what is optional, `names` gives out names once.
 
 The libraries, a folder each, with contents in its `__init__`: `torch_`, `keras_`, `onnx_`. `cudnn` is one vector of all
-weights. `safetensors_` are files of any module, by its `description`. `conversion` makes files of one kind of those of
-another, and proves it.
+weights. `safetensors_` are files of any module, by its `description`.
+Files: `filekinds` is the table of kinds, by suffix; `conversion` makes one of another, `running` runs them in the
+libraries that they are for, `comparison` holds what comes out against the module, `agreement` says when numbers agree.
+How a module is called is in `calling`; `nests` are what it returns.
 """
 
-from .conversion import compared, convert
+from .comparison import compared
+from .conversion import convert
 from .cudnn import from_cudnn, to_cudnn
 from .keras_ import from_keras, to_keras
 from .layers import Final, Layers

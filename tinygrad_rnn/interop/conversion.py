@@ -1,77 +1,19 @@
-"""A model's file of one kind as a file of another, by their suffixes, and the proof that both compute the same.
-
-Every kind is a row of `KINDS`: how its files become modules, how modules become its files, and how a file of it runs in
-the library that it is for. A conversion reads by one row and writes by another.
-"""
+"""A model's file of one kind as a file of another, by their suffixes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import copyfile
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
 
-import numpy as np
-
-from ..backend import Array
-from ..core.modes import no_grad
-from ..core.tensor import Tensor
-from ..errors import ConversionError, FileError, MissingPackage, OptionError, OutputError, TinygradError
+from ..errors import FileError, OptionError, OutputError, TinygradError
 from ..nn.module import Module
-from ..nn.recurrent import Recurrent
-from ..train.loop import load_model
-from .calling import use_of
-from .files import PICKLES, named, needed, refuse_pickle
-from .keras_ import from_keras, to_keras
-from .onnx_.layers import as_layers
-from .onnx_.reading import OnnxModel, from_onnx
-from .onnx_.writing import to_onnx
+from .comparison import Difference, compared
+from .filekinds import Kind, LayersGiven, kind_of, read_run
+from .files import PICKLES, named
+from .onnx_ import OnnxModel, as_layers
 from .report import Report
-from .safetensors_ import is_described, load, read, save, save_arrays
-from .torch_ import to_torch, torch_state
-
-LayersGiven = Mapping[str, str | None]
-"""The layers of a file that does not tell, by name, in their order: their kinds, such as "GRU", or None."""
-
-Runner = Callable[[Path, Module, dict[str, Array]], Sequence[Array]]
-
-
-class Kind(NamedTuple):
-    """What the files of one suffix are.
-
-    name: of their form. suffix: how their names end; of rows with the same one, the first is the usual one.
-    runner: the library that they are for. read: (path, layers, report) -> a module. write: (module, path, report).
-    run: (path, module, inputs) -> the outputs that the library computes; module: what the file is said to be.
-    again: the same, as a module read from the file computes them here; None, if a file does not tell enough for that.
-    """
-
-    name: str
-    suffix: str
-    runner: str
-    read: Callable[[Path, LayersGiven | None, Report], Module]
-    write: Callable[[Module, Path, Report], Any]
-    run: Runner
-    again: Runner | None = None
-
-
-class Difference(NamedTuple):
-    """One comparison: which file ran in what, and by how much an output differed at most; or why it did not run.
-
-    allowed: by how much rounding may let them differ.
-    why: why it did not run; or what of the outputs was not compared, as the runner does not give it.
-    """
-
-    file: str
-    runner: str
-    largest: float | None
-    allowed: float = 0.0
-    why: str = ""
-
-    def __str__(self) -> str:
-        found = "" if self.largest is None else f"largest difference {self.largest:.1e}"
-        return f"{self.file} in {self.runner}: {' '.join(filter(None, (found, self.why)))}"
 
 
 def convert(
@@ -97,7 +39,7 @@ def convert(
     if not source.suffix and not source.exists():
         raise FileError(f"there is no file or folder {source}")
     with named(source):
-        module = _read_run(source, reading) if source.is_dir() else kind_of(source).read(source, layers, reading)
+        module = read_run(source, reading) if source.is_dir() else kind_of(source).read(source, layers, reading)
     if isinstance(module, OnnxModel) and kind.name != "onnx":
         module = as_layers(module)
     if proof is None:
@@ -108,6 +50,13 @@ def convert(
         proof(compared(source, made, module, names=names))
         made.replace(target)
     return module
+
+
+def _written_kind(path: Path, names: str | None) -> Kind:
+    if path.suffix.lower() in PICKLES:
+        raise OptionError(f"{path} would be a pickle by its name, and none is written: name a .safetensors file, with "
+                          'names="torch" (--names torch), and read it with safetensors.torch.load_file')  # fmt: skip
+    return kind_of(path, names)
 
 
 @contextmanager
@@ -123,274 +72,3 @@ def _beside(target: Path) -> Iterator[Path]:
         if isinstance(error, TinygradError):
             raise
         raise OutputError(f"{target} could not be written ({error.strerror}): name another place") from None
-
-
-def _written_kind(path: Path, names: str | None) -> Kind:
-    if path.suffix.lower() in PICKLES:
-        raise OptionError(f"{path} would be a pickle by its name, and none is written: name a .safetensors file, with "
-                          'names="torch" (--names torch), and read it with safetensors.torch.load_file')  # fmt: skip
-    return kind_of(path, names)
-
-
-def compared(
-    source: str | Path, target: str | Path, module: Module, *, names: str | None = None
-) -> Iterator[Difference]:  # fmt: skip
-    """What both files compute in the libraries that they are for, held against the module that came of the source.
-
-    Each runs on the same random inputs of several sizes, states at their beginning zero. All outputs are compared,
-    final states among them; where a library gives the output alone, as Keras and a torch model of several layers do,
-    that one is, and the Difference says so. Where a library cannot run a file, the Difference has its reason.
-
-    names: as in `convert`.
-
-    Raises: ConversionError, if the outputs of a file are not as many or as large as those of the module.
-    """
-    source, target = Path(source), Path(target)
-    if not source.is_dir():
-        kind = kind_of(source)
-        if kind.name == "safetensors" and not is_described(source):
-            kind = kind_of(source, "torch")
-        same = from_onnx(source, alone=False) if kind.name == "onnx" else module  # with the graph's inputs and outputs
-        yield _difference(kind.runner, kind.run, source, same)
-    kind = kind_of(target, names)
-    yield _difference(kind.runner, kind.run, target, module)
-    if kind.again is not None:
-        yield _difference(HERE, kind.again, target, module)
-
-
-def kind_of(path: Path, names: str | None = None) -> Kind:
-    """What a file is by its suffix.
-
-    Raises: FileError for a pickle, and for a file of old Keras; OptionError for any other suffix.
-    """
-    refuse_pickle(path)
-    found = [kind for kind in KINDS if path.name.lower().endswith(kind.suffix)]
-    if not found and path.suffix.lower() in (".h5", ".hdf5"):
-        raise FileError(f"{path} has the old format of Keras by its name: load it in Keras, and save it as .keras")
-    if not found:
-        known = ", ".join(dict.fromkeys(kind.suffix for kind in KINDS))
-        raise OptionError(f"{path} ends in none of {known}, by which files are told apart")
-    if names not in (None, "torch"):
-        raise OptionError(f'names={names!r} is not known; "torch" is, or leave it out')
-    chosen = [kind for kind in found if names in (None, kind.name)]
-    if not chosen:
-        raise OptionError(
-            f"names={names!r} (--names {names}) has no meaning for {path}: leave it out, or name a .safetensors file"
-        )
-    return chosen[0]
-
-
-def _difference(runner: str, run: Runner, path: Path, module: Module) -> Difference:
-    apart, allowed, why = list[float](), 0.0, ""
-    try:
-        examples = list(_examples(module))
-    except OptionError as error:
-        return Difference(path.name, runner, None, why=str(error).partition(";")[0])
-    for inputs in examples:
-        ours, theirs = outputs_of(module, inputs), _outcome(run, path, module, inputs)
-        if isinstance(theirs, str):
-            if not apart:
-                return Difference(path.name, runner, None, why=theirs)
-            why = f"and {theirs} with {', '.join(f'{name} {x.shape}' for name, x in inputs.items())}"
-            break
-        if len(theirs) not in (1, len(ours)):
-            raise ConversionError(f"{path.name} gives {len(theirs)} outputs in {runner}, and {len(ours)} here")
-        apart += [_apart(a, b) for a, b in zip(ours, theirs)]  # theirs may be the output alone
-        allowed = ALLOWED.get(ours[0].dtype.name, 0.1)
-        why = "of the output; it gives no final states" if len(theirs) < len(ours) else ""
-    return Difference(path.name, runner, float(np.max(apart)), allowed, why)
-
-
-def _outcome(run: Runner, path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[Array] | str:
-    """What a file gives in the library that it is for; or why it does not run there."""
-    try:
-        return run(path, module, inputs)
-    except (MissingPackage, ConversionError) as error:
-        return str(error)
-    except Exception as error:  # of many kinds, all their own
-        return f"it cannot run it ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-
-
-SIZES = ((1, 1), (7, 2))
-"""T and N of the inputs that files are compared on, beside those of the usual example."""
-
-
-def _examples(module: Module) -> Iterator[dict[str, Array]]:
-    """Inputs of several sizes.
-
-    Raises: OptionError, if it is not known what goes into the module.
-    """
-    use = use_of(module, None)
-    yield use.inputs
-    letters = dict.fromkeys(letter for axes in use.dynamic.values() for letter in axes.values())
-    if set(letters) <= {"T", "N"}:
-        letters = dict.fromkeys("TN")
-    for sizes in SIZES if letters else ():
-        lengths = dict(zip(letters, sizes))
-        yield {name: _resized(x, [lengths.get(use.dynamic.get(name, {}).get(axis, ""), size)
-                                  for axis, size in enumerate(x.shape)]) for name, x in use.inputs.items()}  # fmt: skip
-
-
-def _resized(x: Array, shape: list[int]) -> Array:
-    """An example of another shape; whole numbers, which are indices or lengths, are those of the example."""
-    if x.dtype.kind != "f":
-        return np.resize(x, shape)
-    return np.random.default_rng(sum(shape)).normal(size=shape).astype(x.dtype)
-
-
-def outputs_of(module: Module, inputs: dict[str, Array]) -> list[Array]:
-    """What a module makes of its usual inputs, as arrays in a row."""
-    with no_grad(), np.errstate(all="ignore"):
-        found = use_of(module, None).call({name: Tensor(array) for name, array in inputs.items()})
-    return [each.numpy() for each in _leaves(found)]
-
-
-def _leaves(found: Any) -> Iterator[Any]:
-    """What is in a nest of tuples, lists and dicts, in a row."""
-    if isinstance(found, (tuple, list, dict)):
-        for each in found.values() if isinstance(found, dict) else found:
-            yield from _leaves(each)
-    else:
-        yield found
-
-
-ALLOWED = {"float32": 1e-4, "float64": 1e-6}
-"""By how much outputs may differ; Keras multiplies float64 matrices in float32 on some of its backends."""
-
-
-def _apart(a: Array, b: Array) -> float:
-    if a.shape != b.shape:
-        raise ConversionError(f"the outputs have the shapes {a.shape} here and {b.shape} there")
-    with np.errstate(all="ignore"):
-        away = np.abs(a.astype(np.float64) - b)
-    return float(np.max(np.where((a == b) | ((a != a) & (b != b)), 0.0, away), initial=0.0))
-
-
-# -- what there is -----------------------------------------------------------------------------------------------
-
-
-def _read_run(folder: Path, report: Report) -> Module:
-    model, vocabulary, _ = load_model(folder)
-    report.unchanged(model)
-    report.note(
-        f"the {len(vocabulary)} symbols of the vocabulary stay in {folder}: no file of a model has a place for them"
-    )
-    return model
-
-
-def _read_safetensors(path: Path, layers: LayersGiven | None, report: Report) -> Module:
-    return load(path, layers=layers, report=report)
-
-
-def _read_keras(path: Path, layers: LayersGiven | None, report: Report) -> Module:
-    return from_keras(path, layers=layers, report=report)
-
-
-def _read_onnx(path: Path, layers: LayersGiven | None, report: Report) -> Module:
-    if layers is not None:
-        raise OptionError(f"layers= (--layers) says what a file does not, and {path} tells all")
-    return from_onnx(path, report=report)
-
-
-def _write_safetensors(module: Module, path: Path, report: Report) -> None:
-    save(module, path)
-    report.unchanged(module)
-
-
-def _write_torch(module: Module, path: Path, report: Report) -> None:
-    save_arrays(torch_state(module, report=report), path)
-
-
-def _write_keras(module: Module, path: Path, report: Report) -> None:
-    to_keras(module, path, report=report)
-
-
-def _write_onnx(module: Module, path: Path, report: Report) -> None:
-    try:
-        use_of(module)
-    except OptionError as error:
-        raise ConversionError(f"{str(error).partition(';')[0]}: say the order of its layers with layers= (--layers), "
-                              "or call to_onnx with inputs=") from None  # fmt: skip
-    to_onnx(module, path, report=report)
-
-
-def _run_safetensors(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[Array]:
-    return outputs_of(load(path), inputs)
-
-
-def _run_torch(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[Array]:
-    torch = needed("torch", "running it")
-    theirs = to_torch(module).eval()
-    theirs.load_state_dict({name: torch.tensor(array) for name, array in read(path)[0].items()})
-    x, *states = [torch.tensor(array) for array in inputs.values()]
-    with torch.no_grad():
-        found = theirs(x, *(states if len(states) < 2 else [tuple(states)]))
-    return [each.numpy() for each in _leaves(found)]
-
-
-def _run_keras(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[Array]:
-    keras = needed("keras", "running it")
-    (x,) = inputs.values()
-    with _in_small_letters(path) as file:
-        if file.suffix == ".keras":
-            model = keras.models.load_model(file, compile=False)
-        else:
-            made = to_keras(module)
-            model = made if isinstance(made, keras.Model) else keras.Sequential([made])
-            model(_batch_first(module, x))  # builds it
-            model.load_weights(file)
-    more = (None,) * (len(model.input_shape) - x.ndim)  # a Linear takes any number of axes, and this model so many
-    first = (0,) * len(more)
-    return _as_in_keras(module, inputs, lambda x: np.asarray(keras.ops.convert_to_numpy(model(x[more])))[first])
-
-
-@contextmanager
-def _in_small_letters(path: Path) -> Iterator[Path]:
-    """The file under a name with the suffix in the letters that Keras knows it by."""
-    suffix = next(kind.suffix for kind in KINDS if path.name.lower().endswith(kind.suffix))
-    if path.name.endswith(suffix):
-        yield path
-        return
-    with TemporaryDirectory() as folder:
-        yield Path(copyfile(path, Path(folder) / f"model{suffix}"))
-
-
-def _again_keras(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[Array]:
-    again = from_keras(path)
-    (name,) = use_of(again, None).inputs
-    return _as_in_keras(module, inputs, lambda x: outputs_of(again, {name: x})[0])
-
-
-def _as_in_keras(module: Module, inputs: dict[str, Array], f: Callable[[Array], Array]) -> Sequence[Array]:
-    """What Keras gives for all steps, or for the last one, in the module's order of axes."""
-    (x,) = inputs.values()
-    y = f(_batch_first(module, x))
-    return [_batch_first(module, y) if y.ndim > 2 else y]
-
-
-def _batch_first(module: Module, x: Array) -> Array:
-    layers = [each for _, each in module.named_modules() if isinstance(each, Recurrent)]
-    return np.swapaxes(x, 0, 1) if layers and not layers[0].batch_first else x
-
-
-def _run_onnx(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[Array]:
-    runtime = needed("onnxruntime", "running it")
-    settings = runtime.SessionOptions()
-    settings.log_severity_level = 4
-    session = runtime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-    found: Sequence[Array] = session.run(None, inputs)
-    return found
-
-
-def _again_onnx(path: Path, module: Module, inputs: dict[str, Array]) -> Sequence[Array]:
-    return outputs_of(from_onnx(path, alone=False), inputs)
-
-
-HERE = "this package"
-KINDS = (
-    Kind("safetensors", ".safetensors", HERE, _read_safetensors, _write_safetensors, _run_safetensors),
-    Kind("torch", ".safetensors", "torch", _read_safetensors, _write_torch, _run_torch),
-    Kind("keras", ".keras", "Keras", _read_keras, _write_keras, _run_keras, _again_keras),
-    Kind("keras", ".weights.h5", "Keras", _read_keras, _write_keras, _run_keras),
-    Kind("onnx", ".onnx", "onnxruntime", _read_onnx, _write_onnx, _run_onnx, _again_onnx),
-)
