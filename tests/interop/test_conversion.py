@@ -114,6 +114,16 @@ def test_layers_are_named_for_files_that_do_not_tell(tmp_path: Path, capsys: pyt
     assert cli.main(["convert", str(source), str(target), "--layers", named]) == 0 and target.exists()
 
 
+def test_settings_of_layers_are_said_to_the_command(tmp_path: Path) -> None:
+    layers = {"gru": tg.nn.GRU(I, H, reset="after", batch_first=True), "norm": tg.nn.LayerNorm(H, eps=0.3)}
+    model = with_numbers(interop.Layers(layers, layers))
+    source, target = written(model, "torch.safetensors", tmp_path), tmp_path / "m.safetensors"
+    said = "gru:batch_first,norm=LayerNorm:eps=0.3"
+    assert cli.main(["convert", str(source), str(target), "--layers", said, "--check"]) == 0
+    x = np.random.default_rng(1).normal(size=(2, 5, I)).astype(np.float32)
+    assert np.abs(interop.load(target)(x).numpy() - model(x).numpy()).max() < 1e-6
+
+
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert cli.main(["convert", *map(str, arguments)]) == 2
     said = capsys.readouterr()

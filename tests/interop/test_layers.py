@@ -65,3 +65,11 @@ def test_weights_come_and_go_on_every_backend(backend, tmp_path):
     np.testing.assert_allclose(layers[0](x)[0].numpy(), wanted, rtol=0, atol=0)
     np.testing.assert_allclose(layers[1](x)[0].numpy(), wanted, rtol=0, atol=1e-14)
     np.testing.assert_allclose(cell(x[0]).numpy(), wanted[0], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("order", [["a", "q"], 3, "aq"])
+def test_an_order_that_is_set_later_is_checked_when_it_is_needed(order):
+    model = Layers({"a": nn.Linear(2, 2), "h": nn.Linear(2, 3)})
+    model.order = order
+    with pytest.raises(errors.OptionError, match="order"):
+        model(np.ones((1, 2), np.float32))

@@ -750,3 +750,11 @@ def test_a_wrong_way_is_caught(mutant, proved, monkeypatch):
         except (ConversionError, AssertionError) as error:
             caught += isinstance(error, ConversionError) == proved
     assert caught
+
+
+@pytest.mark.parametrize("between", [(12, 100), (30, 50), (90, 130), (150, 200), (0, 4)])
+def test_an_if_on_a_length_is_refused_where_one_of_the_lengths_shows_it(between):
+    low, high = between
+    x = np.ones((5, 2, I), np.float32)
+    with pytest.raises(ConversionError):
+        to_onnx(lambda x: x * 3 if low < x.shape[0] < high else tg.tanh(x), inputs={"x": x}, dynamic={"x": {0: "T"}})

@@ -23,7 +23,7 @@ from mutants import mutated
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import errors, nn
-from tinygrad_rnn.interop import Report, from_arrays, to_arrays
+from tinygrad_rnn.interop import Report, from_arrays, from_cudnn, to_arrays, to_cudnn
 from tinygrad_rnn.interop import packing as pack
 from tinygrad_rnn.interop.cells import TANH, VariedGRUCell, activation
 from tinygrad_rnn.interop.conventions import CONVENTIONS
@@ -318,3 +318,14 @@ def test_a_report_names_what_is_frozen_where_that_is_lost():
     layer.cells[1].U.requires_grad = False
     report.note_frozen(layer, "ONNX")
     assert report.notes == ["frozen here, which ONNX does not hold: cells.1.U"]
+
+
+def test_options_that_a_vector_of_cudnn_settles_are_no_options():
+    vector = to_cudnn(nn.GRU(2, 3, reset="after", recurrent_bias=True))
+    for wrong in ({"bias": False}, {"dtype": "float64"}, {"foo": 1}, {"activation": "relu"}):
+        with pytest.raises(errors.OptionError, match="no option"):
+            from_cudnn(vector, "GRU", 2, 3, **wrong)
+    with pytest.raises(errors.ShapeError, match="less than one number"):
+        from_cudnn(vector, "GRU", 2, 3, 10**9)
+    with pytest.raises(errors.OptionError, match="arrays by their names"):
+        from_arrays("haiku", "GRU", [1])

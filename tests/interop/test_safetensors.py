@@ -111,9 +111,7 @@ def test_a_module_of_ones_own_is_filled(path):
     fresh = Own()
     assert load(path, into=fresh) is fresh
     same(fresh, module)
-    with pytest.raises(
-        errors.ConversionError, match=r"load\(path, into=module\), or say more, with load\(path, layers="
-    ):
+    with pytest.raises(errors.ConversionError, match=r"no description .* code of its own.* load\(path, into=module\)"):
         load(path)
 
 
@@ -347,7 +345,7 @@ def test_as_many_layers_as_are_read_are_described(path):
     save(nn.RNN(1, 1, 999), path)
     assert load(path).num_layers == 999
     save(nn.RNN(1, 1, 1_001), path)
-    with pytest.raises(errors.FileError, match="into=module"):
+    with pytest.raises(errors.ConversionError, match="into=module"):
         load(path)
     same(load(path, into=nn.RNN(1, 1, 1_001)), load(path, into=nn.RNN(1, 1, 1_001)))
 
@@ -486,3 +484,24 @@ def test_what_a_file_does_not_say_is_said_with_layers(path):
         load(path, [])
     with pytest.raises(errors.OptionError, match="load takes the path of a file, not int"):
         load(3)
+
+
+def test_what_cannot_be_saved_is_refused_before_anything_is_written(path):
+    path.write_bytes(b"as it was")
+    for arrays in (None, [1], {"a": "x"}, {1: np.ones(2)}, {"__metadata__": np.ones(2)}, {"\ud800": np.ones(2)}):
+        with pytest.raises(errors.OptionError):
+            save_arrays(arrays, path)
+    with pytest.raises(errors.OptionError):
+        save(nn.Linear(2, 3), path, metadata={"a": "\ud800"})
+    assert path.read_bytes() == b"as it was"
+
+
+def test_a_layer_in_two_places_is_saved_and_fills_another(path):
+    gru = with_numbers(nn.GRU(3, 3, reset="after"))
+    twice = Layers({"a": gru, "b": gru}, ["a", "b"])
+    save(twice, path)
+    with pytest.raises(errors.ConversionError, match="a layer in two places"):
+        load(path)
+    other = nn.GRU(3, 3, reset="after")
+    load(path, into=Layers({"a": other, "b": other}, ["a", "b"]))
+    same(other, gru)

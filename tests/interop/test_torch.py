@@ -666,3 +666,35 @@ def test_a_state_dict_holds_nothing_of_what_is_frozen_and_the_report_says_so():
     linear.b.requires_grad = False
     torch_state(linear, report=report)
     assert report.notes == ["frozen here, which a state_dict does not hold: b"]
+
+
+def test_what_a_state_dict_does_not_hold_is_noted_and_can_be_said_again():
+    layers = {"gru": nn.GRU(I, H, reset="after", batch_first=True), "norm": nn.LayerNorm(H, eps=0.3),
+              "plain": nn.RNN(H, H, activation="relu", batch_first=True)}  # fmt: skip
+    model = with_numbers(interop.Layers(layers, layers))
+    report = interop.Report()
+    state = interop.torch_state(model, report=report)
+    told = "\n".join(report.notes)
+    assert "batch_first=True of gru" in told and "eps=0.3 of norm" in told and "activation='relu' of plain" in told
+    said = {"gru": {"batch_first": True}, "norm": {"kind": "LayerNorm", "eps": 0.3},
+            "plain": {"kind": "RNN", "activation": "relu", "batch_first": True}}  # fmt: skip
+    x = np.random.default_rng(2).normal(size=(2, 5, I)).astype(np.float32)
+    again = interop.from_torch(state, layers=said)
+    np.testing.assert_allclose(again(x).numpy(), model(x).numpy(), rtol=0, atol=1e-6)
+    wrong = interop.from_torch(state, layers=["gru", "norm", "plain"])  # torch's defaults, as the notes say
+    assert np.abs(wrong(x).numpy() - model(x).numpy()).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ({"gru": {"eps": 1.0}}, "gives 'eps' to 'gru'"),
+        ({"gru": {"kind": "Conv"}}, "of kind 'Conv'"),
+        (3, "names of layers in their order"),
+        ("gru", "names of layers in their order"),
+    ],
+)
+def test_what_is_said_of_layers_is_checked(layers, words):
+    with pytest.raises(errors.OptionError, match=words):
+        interop.from_torch({f"gru.{name}": x for name, x in interop.torch_state(nn.GRU(I, H, reset="after")).items()},
+                           layers=layers)  # fmt: skip

@@ -198,8 +198,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--names", choices=("torch",), help="write a .safetensors file for load_state_dict of torch")
     add(
         "--layers",
-        metavar="NAME[=KIND],...",
-        help="where IN does not tell: its layers in the order in which they act, such as emb=Embedding,gru,head",
+        metavar="LAYERS",
+        help="where IN does not tell: its layers in the order in which they act, each as NAME[=KIND][:SETTING=VALUE], "
+        "such as emb=Embedding,gru:batch_first,norm:eps=1e-3,head",
     )
 
     command("info", say_what_is_there, "Say what is installed and which backends can be used, and if not, why.")

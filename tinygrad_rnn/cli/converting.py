@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConversionError, OptionError
 from ..interop.comparison import Difference
@@ -39,12 +41,26 @@ def convert_file(chosen: argparse.Namespace) -> int:
     return SAVED
 
 
-def _layers(text: str) -> dict[str, str | None]:
-    """NAME[=KIND],... as a mapping."""
-    pairs = [part.strip().partition("=") for part in text.split(",")]
-    if not all(name for name, _, _ in pairs) or len({name for name, _, _ in pairs}) < len(pairs):
-        raise OptionError(f"--layers is {text!r}; it names each layer once, as in emb=Embedding,gru,head")
-    return {name: kind or None for name, _, kind in pairs}
+def _layers(text: str) -> dict[str, dict[str, Any]]:
+    """NAME[=KIND][:SETTING=VALUE]...,... as a mapping."""
+    found = {}
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        head, *said = part.split(":")
+        name, _, kind = head.partition("=")
+        pairs = [setting.partition("=") for setting in said]
+        found[name] = {"kind": kind or None} | {setting: _value(value or "true") for setting, _, value in pairs}
+    if "" in found or len(found) < len(parts):
+        raise OptionError(f"--layers is {text!r}; it names each layer once, as in emb=Embedding,gru:batch_first,head")
+    return found
+
+
+def _value(text: str) -> Any:
+    """A number, true, false, or the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _check(found: Iterator[Difference], target: Path) -> None:

@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 from ..errors import FileError, OptionError, OutputError, TinygradError
 from ..nn.module import Module
 from .comparison import Difference, compared
-from .filekinds import Kind, LayersGiven, kind_of, read_run
+from .filekinds import Kind, kind_of, read_run
 from .files import PICKLES, named
+from .layers import LayersGiven
 from .onnx_ import OnnxModel, as_layers
 from .report import Report
 
@@ -39,7 +40,7 @@ def convert(
     if not source.suffix and not source.exists():
         raise FileError(f"there is no file or folder {source}")
     with named(source):
-        module = read_run(source, reading) if source.is_dir() else kind_of(source).read(source, layers, reading)
+        module = read_run(source, layers, reading) if source.is_dir() else kind_of(source).read(source, layers, reading)
     if isinstance(module, OnnxModel) and kind.name != "onnx":
         module = as_layers(module)
     if proof is None:

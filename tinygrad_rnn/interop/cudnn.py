@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backend import Array
 from ..core.tensor import tensor
-from ..errors import ConversionError, ShapeError
+from ..errors import ConversionError, OptionError, ShapeError
 from ..nn import options
 from ..nn.recurrent import Recurrent
 from . import packing
@@ -27,7 +27,7 @@ def from_cudnn(
     the biases are double (CUDNN_RNN_DOUBLE_BIAS).
 
     vector: the numbers, without padding, of shape (n). kind: "RNN", "GRU" or "LSTM".
-    settings: options of the layer, such as activation="relu".
+    settings: options of the layer that weights do not settle, such as activation="relu" or batch_first=True.
 
     Raises: ShapeError for a vector of another length; OptionError, DtypeError.
     """
@@ -35,7 +35,14 @@ def from_cudnn(
     for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
         options.count(name, size)
     row = packing.convention("cudnn", packing.CELLS[kind])
+    kind_of_layer = packing.LAYERS[packing.CELLS[kind]]
+    if unknown := settings.keys() - packing.unsettled(kind_of_layer):
+        raise OptionError(f"from_cudnn has no option {min(unknown)!r} for a {kind}; there are "
+                          f"{', '.join(sorted(packing.unsettled(kind_of_layer)))}")  # fmt: skip
     numbers = tensor(vector, backend="numpy").numpy()
+    if num_layers > numbers.size:
+        raise ShapeError(f"the vector has shape {numbers.shape}, which is less than one number for each of "
+                         f"{num_layers} layers")  # fmt: skip
     places = _places(row, input_size, hidden_size, num_layers, 1 + bidirectional)
     shapes = [packing.shape_of(slot, I, hidden_size) for _, slot, I in places]
     ends = np.cumsum([int(np.prod(shape, dtype=object)) for shape in shapes], dtype=object)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,14 +13,12 @@ from ..train.loop import load_model
 from .calling import use_of
 from .files import refuse_pickle
 from .keras_ import from_keras, to_keras
+from .layers import LayersGiven
 from .onnx_ import from_onnx, to_onnx
 from .report import Report
 from .running import again_keras, again_onnx, run_keras, run_onnx, run_safetensors, run_torch
 from .safetensors_ import load, save, save_arrays
 from .torch_ import torch_state
-
-LayersGiven = Mapping[str, str | None]
-"""The layers of a file that does not tell, by name, in their order: their kinds, such as "GRU", or None."""
 
 Runner = Callable[[Path, Module, dict[str, Array]], Sequence[Array]]
 """As in `running`."""
@@ -66,7 +64,9 @@ def kind_of(path: Path, names: str | None = None) -> Kind:
     return chosen[0]
 
 
-def read_run(folder: Path, report: Report) -> Module:
+def read_run(folder: Path, layers: LayersGiven | None, report: Report) -> Module:
+    if layers is not None:
+        raise OptionError(f"layers= (--layers) says what a file does not, and the run in {folder} tells all")
     model, vocabulary, _ = load_model(folder)
     report.unchanged(model)
     report.note(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..core.tensor import Tensor
@@ -57,6 +57,12 @@ class Layers(Module):
         self.left_out = [str(each) for each in left_out]
         self.layers = dict(layers)
         self.order = None if order is None else list(order)
+        self._check_order()
+
+    def _check_order(self) -> None:
+        """The order may be set at any time."""
+        if not isinstance(self.order, Iterable | None):
+            raise OptionError(f"the order is {self.order!r}; it is a list of names, of {', '.join(self.layers)}")
         if unknown := [name for name in self.order or () if name not in self.layers]:
             raise OptionError(f"there is no layer {unknown[0]!r} to put in order, only {', '.join(self.layers)}")
 
@@ -67,6 +73,7 @@ class Layers(Module):
         """
         if self.order is None:
             raise OptionError(f"{self.without_order()}, or call the layers yourself, as in model['gru'](x)")
+        self._check_order()
         for name in self.order:
             layer = self.layers[name]
             x = layer(x, lengths=lengths) if isinstance(layer, (Recurrent, Final, Layers)) else layer(x)
@@ -113,6 +120,27 @@ class Final(Module):
         h_n: Tensor = state[0] if isinstance(state, tuple) else state
         uppermost = [h_n[i] for i in range(-2 if self.layer.bidirectional else -1, 0)]
         return uppermost[0] if len(uppermost) == 1 else concatenate(uppermost, axis=-1)
+
+
+LayersGiven = Mapping[str, Any] | Collection[str]
+"""The layers of a file that does not tell, by name, in their order: what each is, or None; or their names alone."""
+
+
+def given_layers(layers: Any) -> dict[str, Any]:
+    """What the user says of layers, by their names.
+
+    Raises: OptionError for what is neither a mapping nor a list of names.
+    """
+    if isinstance(layers, Mapping):
+        found = dict(layers)
+    elif isinstance(layers, (list, tuple)):
+        found = dict.fromkeys(layers)
+    else:
+        found = {None: None}
+    if not all(isinstance(name, str) for name in found):
+        raise OptionError(f"layers= is {layers!r}; it takes the names of layers in their order, as a list, or as a "
+                          'mapping to what they are, such as {"gru": "GRU"}')  # fmt: skip
+    return found
 
 
 # -- what is made of others --------------------------------------------------------------------------------------

@@ -83,6 +83,7 @@ def from_arrays(
     Raises: OptionError for a library, a cell or an array that is not in the table; ShapeError, DtypeError.
     """
     options.choice("cell", cell, CELLS)
+    options.kind("from_arrays", arrays, Mapping, words="arrays by their names")
     if reset is not None:
         options.choice("reset", reset, ("before", "after"))
     return unpacked(convention(library, CELLS[cell], reset), arrays, report=Report(), **settings)
@@ -418,6 +419,18 @@ def name_of(cell: Cell | type[Cell]) -> str:
 def varied_of(kind: type[Cell]) -> type[Cell]:
     """The cell with all that other libraries' have, of the same kind as RNNCell, GRUCell or LSTMCell."""
     return next(each for each in VARIED if issubclass(each, kind))
+
+
+SETTLED = {
+    "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "dtype", "init", "rng",
+    "reset", "update", "recurrent_bias", "forget_bias", "reverse",
+}  # fmt: skip
+"""The options of recurrent layers that weights, or the library, settle."""
+
+
+def unsettled(kind: type[Recurrent]) -> set[str]:
+    """The options of a kind of recurrent layers that weights do not settle, such as batch_first."""
+    return {option.name for option in fields(cast(Any, kind))} - SETTLED
 
 
 def layer_of(cells: list[Cell], **settings: Any) -> Recurrent:

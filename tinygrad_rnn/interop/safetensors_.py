@@ -23,6 +23,7 @@ from ..nn.module import Module
 from ..train.checkpoint import write
 from .description import built, described
 from .files import named, opened, widened
+from .layers import LayersGiven
 from .report import Report
 from .torch_ import from_torch
 
@@ -71,13 +72,24 @@ def save(module: Module, path: str | Path, *, metadata: Mapping[str, str] | None
 def save_arrays(arrays: Mapping[str, Array], path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
     """Write arrays by their names, such as those of `torch_state`, to a safetensors file.
 
-    Raises: DtypeError, OutputError as `save`.
+    Raises: DtypeError, OutputError as `save`; OptionError for what are no arrays by names, or no texts.
     """
+    options.kind("save_arrays", arrays, Mapping, words="arrays by their names")
+    texts = [*arrays, *(text for pair in (metadata or {}).items() for text in pair)]
+    if not all(map(_is_text, texts)) or "__metadata__" in arrays:
+        raise OptionError("names of arrays, and metadata, are texts that UTF-8 can hold; and no array may be called "
+                          "__metadata__, by which the format calls its own")  # fmt: skip
     for name, array in arrays.items():
+        options.kind(f"save_arrays, of {name}", array, np.ndarray, words="a NumPy array")
         if array.dtype.name not in DTYPES.values():
             raise DtypeError(f"{name} is {array.dtype}, which a safetensors file cannot hold")
     ordered = {name: np.array(array, order="C") for name, array in arrays.items()}  # C: see checkpoint
     write(path, serialised(ordered, metadata=dict(metadata or {})), elsewhere="name another place")
+
+
+def _is_text(x: Any) -> bool:
+    """Whether it is a text without halves of characters."""
+    return isinstance(x, str) and not any("\ud800" <= letter <= "\udfff" for letter in x)
 
 
 def is_described(path: str | Path) -> bool:
@@ -106,13 +118,13 @@ def load(path: str | Path, into: M, *, strict: bool = True) -> M: ...
 
 @overload
 def load(
-    path: str | Path, into: None = None, *, strict: bool = True, layers: Mapping[str, str | None] | None = None,
+    path: str | Path, into: None = None, *, strict: bool = True, layers: LayersGiven | None = None,
     report: Report | None = None,
 ) -> Module: ...  # fmt: skip
 
 
 def load(
-    path: str | Path, into: M | None = None, *, strict: bool = True, layers: Mapping[str, str | None] | None = None,
+    path: str | Path, into: M | None = None, *, strict: bool = True, layers: LayersGiven | None = None,
     report: Report | None = None,
 ) -> M | Module:  # fmt: skip
     """The module that was saved; or `into`, with the weights of the file.
@@ -146,7 +158,10 @@ def load(
     entry = _entry(path, metadata)
     if layers is not None and entry.get("module") is not None:
         raise OptionError(f"{path} describes itself: leave out layers= (--layers)")
-    if entry.get("module") is None:
+    if entry and entry.get("module") is None:
+        raise ConversionError(f"{path} has no description to build its module from, as that has code of its own, a "
+                              "layer in two places, or too many; load(path, into=module) fills yours")  # fmt: skip
+    if not entry:
         return _undescribed(path, arrays, layers, report)
     try:
         module = built(entry["module"], sum(array.nbytes for array in arrays.values()))
@@ -189,7 +204,7 @@ def _names(path: Path, entry: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _undescribed(
-    path: Path, arrays: Mapping[str, Array], layers: Mapping[str, str | None] | None, report: Report
+    path: Path, arrays: Mapping[str, Array], layers: LayersGiven | None, report: Report
 ) -> Module:  # fmt: skip
     if len(arrays) > MOST_ARRAYS:
         raise FileError(f"{path} has {len(arrays):,} arrays and no description of a module, and up to {MOST_ARRAYS:,} "

@@ -16,7 +16,7 @@ def guessed(name: str, given: Any, weights: dict[str, Array]) -> KerasLayer:
     if not (given is None or isinstance(given, (str, Mapping))):
         raise OptionError(f"layers= has {short(given)} for {name}; a class, a mapping of settings or None would fit")
     settings = {"class_name": given} if isinstance(given, str) else dict(given or {})
-    kind = settings.pop("class_name", None) or _kind(name, weights)
+    kind = settings.pop("class_name", None) or settings.pop("kind", None) or _kind(name, weights)
     below = next((each for each in ("forward_layer/cell/", "cell/") if f"{each}vars/0" in weights), "")
     bias = weights.get(f"{below}vars/{1 if kind == 'Dense' else 2}")
     guess: dict[str, Any] = {"use_bias": bias is not None} if below or kind == "Dense" else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from ...errors import ConversionError, FileError, OptionError
 from ...nn import options
 from ...nn.module import Module
 from ..files import content, named, needed
+from ..layers import LayersGiven, given_layers
 from ..report import Report
 from . import files
 from .config import MOST_LAYERS, layer, plural
@@ -21,7 +22,7 @@ from .layers import Reader
 
 
 def from_keras(
-    source: Any, *, layers: Mapping[str, Any] | None = None, masks: str = "refuse", report: Report | None = None
+    source: Any, *, layers: LayersGiven | None = None, masks: str = "refuse", report: Report | None = None
 ) -> Module:  # fmt: skip
     """A module that computes what a layer, a model or a file of Keras computes; in evaluation mode, as Keras' are.
 
@@ -57,7 +58,7 @@ def from_keras(
     return _from_object(source, reader)
 
 
-def _from_file(path: Path, layers: Mapping[str, Any] | None, reader: Reader) -> Module:
+def _from_file(path: Path, layers: LayersGiven | None, reader: Reader) -> Module:
     found = content(path)
     if not found.startswith(MAGIC):
         if layers is not None:
@@ -68,7 +69,7 @@ def _from_file(path: Path, layers: Mapping[str, Any] | None, reader: Reader) -> 
     if not 0 < len(stored) <= MOST_LAYERS:
         have = f"weights of {len(stored):,} layers; up to {MOST_LAYERS:,} are read" if stored else "no weights"
         raise FileError(f"{path} has {have}")
-    wanted = dict.fromkeys(sorted(stored)) if layers is None else layers
+    wanted = dict.fromkeys(sorted(stored)) if layers is None else given_layers(layers)
     if apart := sorted(stored.keys() - wanted.keys()):
         raise OptionError(f"layers= does not name {plural(apart)}, which {path} holds")
     reader.report.note(f"{path} holds no settings: Keras' defaults were assumed for all that the shapes of the weights "

@@ -95,8 +95,8 @@ class Call(NamedTuple):
     place: str
 
 
-LONGER, LONG, SHORT = (2, 5), 160, 3
-"""By how much an axis is longer in runs that are made for it; about how long it is in one more, and how short."""
+LONGER, SHORT = (2, 5, 15, 35, 95, 160), 3
+"""By how much an axis is longer in runs that are made for it; and about how long it is in one where it is shorter."""
 
 ARRAYS = (Traced, Constant, Filled, Counted)
 """What stands for an array in a program."""
@@ -474,4 +474,4 @@ def program(
 
 
 def _other_lengths(length: int) -> list[int]:
-    return [*[length + more for more in LONGER], length + LONG, *([min(SHORT, length - 1)] if length > 1 else [])]
+    return [*[length + more for more in LONGER], *([min(SHORT, length - 1)] if length > 1 else [])]

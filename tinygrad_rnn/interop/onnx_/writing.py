@@ -28,7 +28,7 @@ from .proof import prove
 
 OPSET = 22
 OLDEST = 20
-LONGER, LONG = max(tracing.LONGER) + 2, tracing.LONG + 51
+LONGER, LONG = 7, max(tracing.LONGER) + 51
 """By how much all axes are longer in the first proof, and one of them in each of those that follow.
 
 These are not for recurrent layers, in which rounding may grow from step to step.
@@ -69,9 +69,10 @@ def to_onnx(
     What is written down are operations on tensors, as they are when the model runs. Numbers that depend on the inputs
     and are read, by `.item()`, `.numpy()`, `bool()`, `float()` and the like, are refused, and so is every if on them;
     those of weights and constants may be read. What Python does with the lengths of axes is seen by running the model
-    with each axis of dynamic= at several lengths, from 3, or less, to 160 more than in the example: a loop over T, or
-    an if or a number that follows a length otherwise than by factor and offset, is refused where it shows there. Not
-    seen is what begins beyond: `x.shape[0] > 1000` is written as False.
+    with each axis of dynamic= at some lengths: 3, or less, and 2, 5, 15, 35, 95 and 160 more than in the example. A
+    loop over T, or an if or a number that follows a length otherwise than by factor and offset, is refused where it
+    shows at one of these. Not seen is what shows at other lengths only: `x.shape[0] > 1000`, or `== 1`, is written as
+    False.
 
     Raises: ConversionError with the reason, where the model cannot be written or does not compute the same;
         OptionError; MissingPackage; OutputError, if the file cannot be written; what the model raises of its inputs.

@@ -18,24 +18,21 @@ from ...nn.module import Module
 from ...nn.recurrent import Recurrent
 from .. import packing
 from ..conventions import Convention
-from ..layers import FUNCTIONS, Final, Layers
+from ..layers import FUNCTIONS, Final, Layers, LayersGiven, given_layers
 from ..report import Report
 from .found import Found, FoundLayers
 from .modules import of_module
 from .names import ACTIVATIONS, CELL_NAMES, PLAIN, row_of, suffixes
-from .states import of_state
+from .states import kind_and_settings, of_state
 
-OPTIONS = {option.name for kind in packing.LAYERS.values() for option in fields(kind)} - {
-    "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "dtype", "init", "rng",
-    "reset", "update", "recurrent_bias", "forget_bias", "reverse",
-}  # fmt: skip
+OPTIONS = set[str]().union(*map(packing.unsettled, packing.LAYERS.values()))
 """The options of recurrent layers that weights do not settle."""
 
 _OF_A_LAYER = re.compile(r"(?:weight|bias)_(?:ih|hh)(_l[0-9]+(?:_reverse)?)")
 
 
 def from_torch(
-    source: Any, *, layers: Mapping[str, str | None] | None = None, report: Report | None = None, **settings: Any
+    source: Any, *, layers: LayersGiven | None = None, report: Report | None = None, **settings: Any
 ) -> Module:  # fmt: skip
     """A model of torch's, or its state_dict, as a layer, a cell or `Layers` of this package, with the same outputs.
 
@@ -45,7 +42,9 @@ def from_torch(
         or of one inside another module, it makes `Layers`, by their names. These act in the order of an nn.Sequential;
         the Python code of another module does not travel, and leaves the order open until someone says it.
     layers: the names of the layers in the order in which they act, each with its kind, such as "GRU", "Linear" or
-        "tanh", or None, where torch's own names and shapes tell it.
+        "tanh", or None, where torch's own names and shapes tell it; or with settings of its own that a state_dict does
+        not tell: {"gru": {"kind": "GRU", "batch_first": True}, "norm": {"eps": 1e-3}}. A list of names is enough where
+        there is nothing else to say.
     report: takes down what went where.
     settings: options of the recurrent layers, such as activation="relu" or batch_first=True, which a state_dict does
         not tell; left out, they are what they are in torch.
@@ -59,6 +58,7 @@ def from_torch(
     if unknown := settings.keys() - OPTIONS:
         raise OptionError(f"from_torch has no option {min(unknown)!r}; for recurrent layers there are "
                           f"{', '.join(sorted(OPTIONS))}")  # fmt: skip
+    layers = None if layers is None else given_layers(layers)
     if isinstance(source, Mapping):
         found, order, left_out = of_state(source, layers or {}, report), None, list[str]()
     else:
@@ -68,7 +68,8 @@ def from_torch(
     made: dict[str, Any] = {}
     known: dict[int, Any] = {}
     for name, each in found.items():
-        made[name] = known.get(id(each.origin)) or made_here(name, each, settings, report)
+        general = {option: value for option, value in settings.items() if each.origin or option not in each.settings}
+        made[name] = known.get(id(each.origin)) or made_here(name, each, general, report)
         if each.origin is not None:
             known[id(each.origin)] = made[name]
     alone = made[""] if list(made) == [""] else None
@@ -79,11 +80,14 @@ def from_torch(
     return model
 
 
-def _ordered(found: FoundLayers, layers: Mapping[str, str | None]) -> list[str]:
+def _ordered(found: FoundLayers, layers: Mapping[str, Any]) -> list[str]:
     """The order that the user gave, which has to be of all layers that there are."""
-    for name, kind in layers.items():
+    for name, said in layers.items():
+        kind, settings = kind_and_settings(name, said)
         if name not in found:
             raise OptionError(f"layers= names {name!r}, and there are {', '.join(map(repr, found))}")
+        if settings and found[name].origin is not None:
+            raise OptionError(f"layers= gives {min(settings)!r} to {name!r}, and the module itself tells its settings")
         if kind is not None and kind != found[name].kind:
             raise OptionError(f"layers= says that {name!r} is of kind {kind}, but it is of kind {found[name].kind}")
     if left := [name for name in found if name not in layers and found[name].arrays]:

@@ -83,8 +83,19 @@ def torch_state(module: Module, *, report: Report | None = None) -> dict[str, Ar
     for name, leaf in leaves_of(module)[0].items():
         prefix = f"{name}." if name else ""
         state |= {f"{prefix}{own}": array for own, (array, _) in state_of(leaf, prefix, report).items()}
+        if untold := _untold(leaf.layer if isinstance(leaf, Final) else leaf):
+            report.note(f"a state_dict does not hold {', '.join(untold)}{f' of {name}' if name else ''}: give that to "
+                        "the module there, or to from_torch with layers=")  # fmt: skip
     report.note_frozen(module, "a state_dict")
     return state
+
+
+def _untold(leaf: Any) -> list[str]:
+    """The settings of a layer that its arrays do not tell, where they are not what everybody takes for granted."""
+    usual = {"batch_first": False, "dropout": 0.0, "activation": "tanh"}
+    usual |= {"eps": 1e-5} if isinstance(leaf, LayerNorm) else {}
+    found = {name: getattr(leaf, name, value) for name, value in usual.items()}
+    return [f"{name}={value!r}" for name, value in found.items() if value != usual[name]]
 
 
 # -- what a module holds ----------------------------------------------------------------------------------------
