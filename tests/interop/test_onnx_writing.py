@@ -372,8 +372,10 @@ WITHOUT_KERNEL = {"arccos", "arcsin", "arctan", "erf", "gelu"}
 """For these onnxruntime has kernels of float32 only."""
 
 
-def test_each_primitive_is_written_or_refused():
-    assert sorted([*onnx_emission.EMITTERS, *onnx_emission.REFUSED]) == sorted(P)
+def test_the_table_speaks_of_primitives_that_are_there():
+    """One that it does not speak of is refused, with a sentence, so that a new one need not stand here."""
+    spoken = [*onnx_emission.EMITTERS, *onnx_emission.REFUSED]
+    assert set(spoken) <= P.keys() and len(set(spoken)) == len(spoken)
 
 
 @pytest.mark.parametrize("name", onnx_emission.EMITTERS)
