@@ -317,3 +317,25 @@ def test_a_wrong_operator_is_caught(op, monkeypatch):
         except (AssertionError, TinygradError):
             caught += 1
     assert caught
+
+
+@pytest.mark.parametrize("fmod", [0, 1])
+def test_remainders_of_infinite_numbers(fmod):
+    """As C's fmod, and as ONNX's text has it since opset 28; NumPy computes both."""
+    inf = np.inf
+    a = np.array([2.5, -2.5, 2.5, -2.5, 0.0, inf, 1.0, np.nan, 7.5], np.float32)
+    b = np.array([inf, inf, -inf, -inf, inf, 2.0, np.nan, inf, -2.0], np.float32)
+    with np.errstate(invalid="ignore"):
+        wanted, found = (np.fmod if fmod else np.mod)(a, b), onnx_operators.modulo(a, b, fmod=fmod)
+        tensors = onnx_operators.modulo(tg.tensor(a), tg.tensor(b), fmod=fmod).numpy()
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(tensors, wanted)
+
+
+def test_the_newest_opset_is_read():
+    graph = model([helper.make_node("Tanh", ["x"], ["y"])], {"x": A}, ["y"])
+    graph.opset_import[0].version = onnx_operators.NEWEST
+    np.testing.assert_allclose(from_onnx(graph)(A).numpy(), np.tanh(A), rtol=0, atol=1e-6)
+    graph.opset_import[0].version += 1
+    with pytest.raises(ConversionError, match="opset 29"):
+        from_onnx(graph)

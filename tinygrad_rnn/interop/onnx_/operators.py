@@ -31,7 +31,7 @@ from ..cells import Activation
 from ..layers import gelu_tanh
 from .files import AXES
 
-NEWEST = 26
+NEWEST = 28
 """The newest opset whose operators mean what the functions below compute."""
 LARGEST = 2**28
 """As many elements may an array have that an operator makes larger than all that goes into it."""
@@ -106,7 +106,9 @@ def modulo(a: Value, b: Value, /, *, fmod: int = 0) -> Value:
         rest = a - _quotient(a, b) * b
         return rest - _falls_short(a, b, rest) * b if fmod else rest
     quotient = a.astype(np.float64) / b.astype(np.float64)
-    return a - like(a, e.sign(quotient) * e.floor(e.abs(quotient)) if fmod else e.floor(quotient)) * b
+    rest = a - like(a, e.sign(quotient) * e.floor(e.abs(quotient)) if fmod else e.floor(quotient)) * b
+    beyond = a if fmod else e.where(e.less(e.sign(a) * e.sign(b), 0), b, a)  # of an infinite b no multiple comes off
+    return e.where(e.logical_not(e.less(e.abs(a), np.inf)), rest, e.where(e.equal(e.abs(b), np.inf), beyond, rest))
 
 
 def _quotient(a: Value, b: Value) -> Value:
