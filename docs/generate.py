@@ -29,9 +29,9 @@ from tinygrad_rnn.errors import ConversionError, OptionError
 from tinygrad_rnn.interop.conventions import CONVENTIONS, Convention
 from tinygrad_rnn.interop.packing import convention, gate_parts, libraries, parts_for
 from tinygrad_rnn.nn import GRUCell, LSTMCell, MinimalGRUCell, RNNCell, compare
-from tinygrad_rnn.nn import equations as cells_as_equations
 from tinygrad_rnn.nn.cells import Cell
-from tinygrad_rnn.see.formula import Formula, derivative_formulas, equations, symbol
+from tinygrad_rnn.see import cell_equations
+from tinygrad_rnn.see.formula import Formula, derivative_formulas
 from tinygrad_rnn.see.notation import identifier
 
 HERE = Path(__file__).parent
@@ -168,36 +168,17 @@ def written(made: Any) -> str:
     return made.latex if isinstance(made, Formula) else f"{made:g}"
 
 
-VARIANTS: tuple[tuple[str, str, Callable[..., Any], dict[str, Any]], ...] = (
-    ("Basic unit", "`RNNCell`", cells_as_equations.rnn, {}),
-    ("Basic unit with relu", '`RNNCell(activation="relu")`', cells_as_equations.rnn, {"activation": tg.relu}),
-    ("Simplified GRU", "`MinimalGRUCell`", cells_as_equations.minimal_gru, {}),
-    ("GRU", "`GRUCell`", cells_as_equations.gru, {}),
-    ("GRU, update gate the other way round", '`GRUCell(update="old")`', cells_as_equations.gru, {"update": "old"}),
-    ("GRU, reset after the product", '`GRUCell(reset="after")`', cells_as_equations.gru, {"reset": "after"}),
+VARIANTS: tuple[tuple[str, str, Cell], ...] = (
+    ("Basic unit", "`RNNCell`", RNNCell(2, 3)),
+    ("Basic unit with relu", '`RNNCell(activation="relu")`', RNNCell(2, 3, activation="relu")),
+    ("Simplified GRU", "`MinimalGRUCell`", MinimalGRUCell(2, 3)),
+    ("GRU", "`GRUCell`", GRUCell(2, 3)),
+    ("GRU, update gate the other way round", '`GRUCell(update="old")`', GRUCell(2, 3, update="old")),
+    ("GRU, reset after the product", '`GRUCell(reset="after")`', GRUCell(2, 3, reset="after")),
     ("GRU as in PyTorch, cuDNN and Keras", '`GRUCell(reset="after", update="old", recurrent_bias=True)`',
-     cells_as_equations.gru, {"reset": "after", "update": "old", "c": symbol("c_n", np.ones(4))}),
-    ("LSTM", "`LSTMCell`", cells_as_equations.lstm, {}),
+     GRUCell(2, 3, reset="after", update="old", recurrent_bias=True)),
+    ("LSTM", "`LSTMCell`", LSTMCell(2, 3)),
 )  # fmt: skip
-GATES: dict[Callable[..., Any], Any] = {
-    cells_as_equations.rnn: None, cells_as_equations.minimal_gru: cells_as_equations.MinimalGates,
-    cells_as_equations.gru: cells_as_equations.GRUGates, cells_as_equations.lstm: cells_as_equations.LSTMGates,
-}  # fmt: skip
-
-
-def cell_lines(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, str]:
-    """The equations of a cell, by what they define: its own function, run on symbols."""
-    rng, N, I, H = np.random.default_rng(0), 2, 3, 4  # noqa: E741
-    states = {"h": (N, H), "c": (N, H)} if function is cells_as_equations.lstm else {"h": (N, H)}
-    arguments = [symbol("x_t", rng.standard_normal((N, I)))]
-    arguments += [symbol(f"{name}_{{t-1}}", rng.standard_normal(shape)) for name, shape in states.items()]
-    gates = GATES[function]
-    for name, shape in (("W", (I, H)), ("U", (H, H)), ("b", (H,))):
-        if gates is None:
-            arguments.append(symbol(name, rng.standard_normal(shape)))
-        else:
-            arguments.append(gates(*[symbol(f"{name}_{gate}", rng.standard_normal(shape)) for gate in gates._fields]))
-    return equations(function, *arguments, **options)
 
 
 ABOUT_CELLS = r"""# The cells
@@ -231,10 +212,8 @@ deep-learning specialisation, on sequence models; D, a walk through the GRU.
 def cells() -> str:
     """docs/cells.md: the equations of each cell and variant."""
     lines = [ABOUT_CELLS]
-    for title, code, function, options in VARIANTS:
-        lines += [f"## {title}", "", code, "", "$$", r"\begin{aligned}"]
-        lines += [line.replace("=", "&=", 1) + r" \\" for line in cell_lines(function, options).values()]
-        lines += [r"\end{aligned}", "$$", ""]
+    for title, code, cell in VARIANTS:
+        lines += [f"## {title}", "", code, "", "$$", cell_equations(cell).latex, "$$", ""]
     return "\n".join([*lines, NOTATION]) + "\n"
 
 
@@ -301,7 +280,7 @@ Each gate has a colour of its own, from its weights to its value.
 def lstm_and_gru() -> str:
     """docs/lstm_and_gru.md: both cells side by side, in equations, pictures and numbers."""
     lines = [ABOUT_GATES, "", "| LSTM | GRU |", "|---|---|"]
-    pair = [list(cell_lines(function, {}).values()) for function in (cells_as_equations.lstm, cells_as_equations.gru)]
+    pair = [cell_equations(cell).lines.values() for cell in (LSTMCell(2, 3), GRUCell(2, 3))]
     lines += [f"| {lstm and f'${lstm}$'} | {gru and f'${gru}$'} |" for lstm, gru in zip_longest(*pair, fillvalue="")]
     counted = compare(*[cell(3, 5) for cell in (RNNCell, MinimalGRUCell, GRUCell, LSTMCell)])
     return "\n".join([*lines, ABOUT_ANALOGY, "```", str(counted), "```"]) + "\n"

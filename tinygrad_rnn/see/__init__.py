@@ -1,9 +1,14 @@
 """Looking at computations. A side room: imports anything below it.
 
-Words and numbers: `words`, `notation` (LaTeX, MathML, text), `formula` (rules run on symbols), `naming`, `summary`.
+Words and numbers: `words`, `notation` (LaTeX, MathML, text), `formula` (rules run on symbols), `equations` (cells
+run on symbols), `naming`, `summary`.
 The way back, written down: `ledger`; from it `tables`, `explain` and `reasons` (why there is no gradient).
 Pictures: `graph` (the one model), `building` (from a tape to the model), `unfolding` (what is fused), `view` (what is
 shown), `look`, the writers `dot` and `svg`, `layout`, `drawing`; `show` makes the computations that the command draws.
 Pages: `player` steps through a computation, `flow` shows what happens through time; `publishing` makes pages and files,
 with the scripts and style sheets in `page/`; `curve` is a loss curve.
 """
+
+from .equations import Equations, cell_equations
+
+__all__ = ["Equations", "cell_equations"]

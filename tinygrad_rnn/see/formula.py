@@ -23,7 +23,7 @@ from ..core.primitive import Primitive
 from ..core.tensor import Tensor
 from ..functions.methods import operators
 from ..transforms import tangent
-from .notation import accented, identifier, latex_name, literal
+from .notation import accented, identifier, latex_name, literal, subscripted
 
 RELATION, SUM, MINUS, BIG, PRODUCT, POWER, ATOM = range(7)
 """How tightly the parts of a formula hold together, from loose to tight; BIG is a sign in front, such as a sum's."""
@@ -245,8 +245,9 @@ def equations(step: Callable[..., Any], *args: Any, index: str = "t", **options:
     lines: dict[str, str] = {}
     names: dict[Formula, str] = {}
     for name, formula in results.items():
-        lines[name] = f"{name}_{index} = {formula.written(names)}"
-        names[formula] = f"{name}_{index}"
+        defined = subscripted(name, index)
+        lines[name] = f"{defined} = {formula.written(names)}"
+        names[formula] = defined
     return lines
 
 
@@ -276,9 +277,15 @@ def _written(x: Any, names: Mapping[int, str]) -> _Text:
         return _Text(names[id(x)], ATOM)
     if x.op is None:
         return _Text(x.symbol, ATOM)
+    if x.op.name == "add" and (terms := [term for term in x.args if not _is_zero(term)]) and len(terms) < 2:
+        return _written(terms[0], names)  # as where a cell has no bias
     if x.op.kind == "bilinear" and len(x.args) == 2 and _is_scalar(x.args[0]) != _is_scalar(x.args[1]):
         return _scaled(*(x.args if _is_scalar(x.args[0]) else x.args[::-1]), names)
     return _filled(x, names)
+
+
+def _is_zero(x: Any) -> bool:
+    return isinstance(x, (int, float)) and x == 0
 
 
 def _is_scalar(x: Any) -> bool:
@@ -287,7 +294,7 @@ def _is_scalar(x: Any) -> bool:
 
 
 def _scaled(number: Any, x: Formula, names: Mapping[int, str]) -> _Text:
-    if not isinstance(number, Formula) and number == 0:
+    if _is_zero(number):
         return _Text("0", ATOM)
     factor, rest = _written(number, names), _written(x, names)
     text = f"({rest.text})" if rest.strength < PRODUCT else rest.text

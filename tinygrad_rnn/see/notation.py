@@ -40,6 +40,11 @@ def identifier(name: str) -> str:
     return name if len(name) == 1 or not name.isidentifier() or "_" in name else rf"\mathrm{{{name}}}"
 
 
+def subscripted(name: str, below: str) -> str:
+    """A name in LaTeX with something below it, in braces where that is more than a letter."""
+    return f"{identifier(name)}_{below}" if len(below) == 1 else f"{identifier(name)}_{{{below}}}"
+
+
 def latex_name(name: str) -> str:
     """Any name of a tensor in LaTeX: a letter or a word, with a subscript if it looks like one, else its own letters.
 
