@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import random
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+from building import tables
 from latex import FUNCTIONS, evaluate
 from samples import SAMPLES, package_primitives
 
@@ -19,20 +17,9 @@ from tinygrad_rnn.nn import equations as cells
 from tinygrad_rnn.see import formula
 from tinygrad_rnn.see.formula import Formula, derivative_formulas, equations, symbol
 
-DOCS = Path(__file__).parents[2] / "docs"
 rng = np.random.default_rng(4)
 a, b, c, x = (symbol(name, rng.uniform(0.3, 0.9, (3, 3))) for name in "abcx")
 VALUES = {f.symbol: f.value for f in (a, b, c, x)}
-
-
-def load_generator():
-    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-generate = load_generator()
 
 
 @pytest.mark.parametrize(
@@ -148,13 +135,13 @@ def test_the_value_of_a_derivative_formula_is_the_derivative(name):
             assert slope == pytest.approx(directional(run, sample.args, place, direction, g.value), rel=1e-6, abs=1e-7)
 
 
-ELEMENTWISE = [op.name for op in generate.table()["tinygrad_rnn.ops.elementwise"] if op.rules]
+ELEMENTWISE = [op.name for op in tables.table()["tinygrad_rnn.ops.elementwise"] if op.rules]
 
 
 @pytest.mark.parametrize("name", ["matmul", "transpose", *ELEMENTWISE])
 def test_the_latex_of_a_derivative_is_the_derivative(name):
     op = PRIMITIVES[name]
-    args, options = generate.sample(op)
+    args, options = tables.sample(op)
     y, g, derivatives = derivative_formulas(op, args, options)
     values = {formula.identifier(argument): array for argument, array in zip(op.arrays, args, strict=True)}
     values |= {formula.identifier(option): value for option, value in {**op.defaults, **options}.items()}
@@ -216,41 +203,3 @@ def test_the_reader_knows_a_product_from_another():
 def test_formulas_show_themselves_in_notebooks():
     assert (a + b)._repr_latex_() == "$a + b$"
     assert repr(a @ b) == "<Formula a b>"
-
-
-@pytest.mark.parametrize("name", list(generate.FILES))
-def test_generated_pages_are_current(name):
-    assert generate.is_current(name), "run python docs/generate.py"
-
-
-def test_numbers_that_were_measured_may_differ_from_machine_to_machine():
-    svg = (DOCS / "gates.svg").read_text("utf-8")
-    other = re.sub(r"unit \d+: 0\.\d", "unit 3: 0.7", svg)
-    assert other != svg and generate.content(other) == generate.content(svg)
-    assert generate.content(svg.replace("unit", "cell")) != generate.content(svg)
-
-
-def test_a_page_that_is_out_of_date_is_noticed(monkeypatch, tmp_path, capsys):
-    for name in generate.FILES:
-        (tmp_path / name).write_bytes((DOCS / name).read_bytes())
-    monkeypatch.setattr(generate, "HERE", tmp_path)
-    assert generate.main(check=True) == 0
-    for name, old, new in [
-        ("cells.md", r"r_t \odot h", r"r_t + h"),
-        ("primitives.md", "y + 1", "y"),
-        ("gru_step.svg", "tanh", "sin"),
-        ("gates.svg", "1 takes the new", "1 keeps the old"),
-        ("decay.svg", "with distance", "with time"),
-    ]:
-        path = tmp_path / name
-        path.write_text(path.read_text("utf-8").replace(old, new, 1), "utf-8")
-        assert generate.main(check=True) == 1
-        assert f"docs/{name} is out of date" in capsys.readouterr().out
-        assert generate.main(check=False) == 0
-        assert generate.is_current(name)
-
-
-def test_every_primitive_has_its_line():
-    page = (DOCS / "primitives.md").read_text("utf-8")
-    missing = [name for name in package_primitives() if f"| `{name}` |" not in page]
-    assert not missing

@@ -1,0 +1,1 @@
+"""What builds the site, besides Sphinx: mathematics, docstrings, what the pages show of the code, and a last look."""

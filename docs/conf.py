@@ -1,0 +1,57 @@
+"""How the site is built: Sphinx runs every page with MyST-NB, and nothing on it comes from a network.
+
+`sphinx-build -W docs build/site` makes it. Warnings, dead links and pictures without words are errors.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+os.environ |= {  # for the kernels that run the pages
+    "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
+    "COLUMNS": "88",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+from tinygrad_rnn import __version__ as release  # noqa: E402, F401
+
+project = "tinygrad_rnn"
+author = "the tinygrad_rnn developers"
+copyright = author
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "building.mathematics",
+    "building.docstrings",
+    "building.inspection",
+]
+exclude_patterns = ["building"]
+html_theme = "furo"
+html_title = "tinygrad_rnn"
+html_copy_source = False
+html_static_path = ["building/site.css"]
+html_css_files = ["site.css"]
+html_theme_options = {"navigation_with_keys": True}
+pygments_style, pygments_dark_style = "friendly", "monokai"
+
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_timeout = 180
+nb_execution_raise_on_error = True
+nb_render_markdown_format = "myst"
+myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath", "tasklist"]
+myst_heading_anchors = 3
+html_math_renderer = "mathml"
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+viewcode_line_numbers = True
+
+# The notebook lives among the examples and is shown here as a page.
+NOTEBOOK = HERE.parent / "examples" / "gru_in_jupyter.ipynb"
+if NOTEBOOK.exists():
+    shutil.copy(NOTEBOOK, HERE / NOTEBOOK.name)
