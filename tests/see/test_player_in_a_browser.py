@@ -1,14 +1,8 @@
-"""The page to step through as a user sees it: in a headless Chromium, by keyboard and by click, to the end.
-
-Needs the extra `browser` and a Chromium on the PATH. TINYGRAD_RNN_SCREENSHOTS names a folder that keeps the pictures.
-"""
+"""The page to step through as a user sees it: in a headless Chromium, by keyboard and by click, to the end."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,31 +17,9 @@ from tinygrad_rnn.see.summary import summary
 from tinygrad_rnn.see.words import printable
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[browser]'")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium on the PATH: apt install chromium"),
-]
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run",
-]  # fmt: skip
+pytestmark = pytest.mark.slow
 HOSTILE = "</script><script>window.stolen=1</script>\"'\\ \n\u202e{\U0001f642}<img src=x onerror=window.stolen=2>שלום"
 DESK, PHONE = {"width": 1400, "height": 900}, {"width": 360, "height": 740}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def shots(tmp_path):
-    folder = Path(os.environ.get("TINYGRAD_RNN_SCREENSHOTS") or tmp_path / "screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @contextmanager
