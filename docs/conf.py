@@ -6,11 +6,18 @@
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+PROFILE = Path(tempfile.mkdtemp(prefix="kernels-")) / "profile_default"  # not what the builder has at home
+PROFILE.mkdir()
+(PROFILE / "ipython_kernel_config.py").write_text(
+    "c.IPKernelApp.log_level = 40\nc.HistoryManager.enabled = False\n"  # they talk within this machine
+)
 os.environ |= {  # for the kernels that run the pages
+    "IPYTHONDIR": str(PROFILE.parent),
     "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
     "COLUMNS": "88",
     "OMP_NUM_THREADS": "1",
@@ -39,6 +46,7 @@ html_css_files = ["site.css"]
 html_theme_options = {"navigation_with_keys": True}
 pygments_style, pygments_dark_style = "friendly", "monokai"
 
+nitpicky = True
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_timeout = 180
