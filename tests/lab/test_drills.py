@@ -11,7 +11,7 @@ from samples import SAMPLES, Sample
 import tinygrad_rnn as tg
 from tinygrad_rnn.core.primitive import PRIMITIVES
 from tinygrad_rnn.core.tensor import Tensor
-from tinygrad_rnn.lab.drills import Drill, drill
+from tinygrad_rnn.lab.drills import Drill
 
 CASES = [pytest.param(n, s, id=f"{n}-{i}-{s}") for n, ss in SAMPLES.items() for i, s in enumerate(ss)]
 DIFFERENTIABLE = [case for case in CASES if PRIMITIVES[str(case.values[0])].differentiable]

@@ -1,4 +1,4 @@
-"""Drills: a function of the user as a worksheet, forward line by line, its derivative lines blank; and their checker."""
+"""Drills: a user's function as a worksheet, forward line by line, its derivative lines blank; and their checker."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ..see.summary import host, summary
 from ..see.tables import DIGITS
 from ..see.unfolding import unfolded
 from ..see.words import counted
-from .order import step
-from .sources import found, neuron, told, traced
+from .sources import found, loss, told, traced
 from .verdicts import Known, Verdicts, judged, numbers
+from .walks import step
 from .writing import Writer, identifiers
 
 MOST = 500
@@ -36,7 +36,7 @@ BLANK = "..."
 class Drill:
     """A worksheet. `print` it; `text` is Python that runs, in a file or in the cell of a notebook.
 
-    given: by name, what the worksheet begins from: the values of leaves as NumPy arrays, and what has no text in Python.
+    given: by name, what it begins from: the values of leaves as NumPy arrays, and what has no text in Python.
     names: the variables whose gradients are asked for, `d_` and the variable, youngest first.
     """
 
@@ -78,7 +78,9 @@ class Drill:
         return self.text
 
     def __repr__(self) -> str:
-        return f"<Drill of {counted(len(self._forward), 'operation')} and {counted(len(self.names), 'blank')}: print it>"
+        return (
+            f"<Drill of {counted(len(self._forward), 'operation')} and {counted(len(self.names), 'blank')}: print it>"
+        )
 
     def _repr_markdown_(self) -> str:
         return f"```python\n{self.text}```\n"
@@ -91,7 +93,7 @@ class Drill:
         for name, value in self.given.items():
             shown = isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
             words = f"  # {value.shape}: {summary(value).words(DIGITS)}" if shown else ""
-            lines.append(f"{name} = drill.given[{name!r}]{words}")
+            lines.append(f'{name} = drill.given["{name}"]{words}')
         lines += ["", "# Forward: one operation a line.", *self._forward]
         lines += ["", "# Backward, youngest first: write NumPy, or tg's functions, in place of each `...`."]
         lines += [f"d_{y} = np.ones_like({y})  # given"]
@@ -130,7 +132,7 @@ class Drill:
         node = use.consumer
         made = self._writer.contribution(node, use.place, use.upstream)
         if made is None:
-            return f"drill.rule({self.called[node.age]!r}, {use.argument!r}, {self._d(node)})"
+            return f'drill.rule("{self.called[node.age]}", "{use.argument}", {self._d(node)})'
         if not use.broadcast:
             return made if len(self._parts(use.x)) == 1 else _held_together(made)
         shape, lead = tuple(use.x.shape), len(use.product.shape) - use.x.ndim
@@ -182,8 +184,8 @@ class Drill:
         """The gradient that the right rules make of the learner's gradients; None, if these do not allow it."""
         total = None
         for node in {use.consumer.age: use.consumer for use in self._parts(t)}.values():
-            theirs = host(self.book.gradients[node.age]) if node is self.y else answers.get(self._d(node))
-            if numbers(theirs) is None or np.shape(numbers(theirs)) != node.shape:
+            theirs = numbers(self.book.gradients[node.age] if node is self.y else answers.get(self._d(node)))
+            if theirs is None or theirs.shape != node.shape:
                 return None
             for use in self._step(node, theirs):
                 if use.x is t:
@@ -203,7 +205,9 @@ class Drill:
             raise OptionError(f"the level of a hint is 1, 2 or 3, not {level!r}")
         t = self._asked[self.names.index(name)]
         uses, called = self._parts(t), self.called[t.age]
-        out = [f"{called} {_shape(t)} is used {'once' if len(uses) == 1 else f'{len(uses)} times, and what comes back adds up'}:"]
+        out = [
+            f"{called} {_shape(t)} is used {'once' if len(uses) == 1 else f'{len(uses)} times, and all of it adds up'}:"
+        ]
         for use in uses:
             assert use.consumer.op is not None
             out.append(f"  by {self._use(use)} = {use.consumer.op.name}")
@@ -213,7 +217,9 @@ class Drill:
                 if use.axes:
                     out.append(f"    summed over the axes {use.axes}, along which {called} was broadcast")
             if level > 2:
-                out += [f"    {what}: {summary(host(a)).words(DIGITS)}" for what, a in self._numbers(use) if a is not None]
+                out += [
+                    f"    {what}: {summary(host(a)).words(DIGITS)}" for what, a in self._numbers(use) if a is not None
+                ]
         return "\n".join(out)
 
     def _numbers(self, use: Contribution) -> list[tuple[str, Any]]:
@@ -243,12 +249,14 @@ def drill_of(where: str | None = None, *, expand: bool = False) -> Drill:
     Raises: LabError, if there is no such function, or it fails; and as `drill`.
     """
     if where is None:
-        made = drill(neuron, *neuron.__defaults__ or (), expand=expand)
+        made = drill(loss, *loss.__defaults__ or (), expand=expand)
     else:
         function, xs, path = found(where)
         with told(path, where):
             made = drill(function, *xs, expand=expand)
-    made.origin = f"tg.lab.drill_of({'' if where is None else repr(where)}{', expand=True' if expand and where else ''})"
+    made.origin = (
+        f"tg.lab.drill_of({'' if where is None else repr(where)}{', expand=True' if expand and where else ''})"
+    )
     return made
 
 

@@ -19,6 +19,7 @@ from ..nn import equations
 from ..nn.recurrent import GRU
 from ..ops.elementwise import sin, tanh
 from ..ops.matmul import matmul
+from ..ops.reductions import sum
 from ..see.drawing import Drawing, draw
 from ..see.naming import names
 from ..see.summary import number, summary
@@ -74,7 +75,7 @@ def _used_twice(x: Tensor) -> Tensor:
 def _affine(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
     y = tanh(x @ W + b)
     y.name = "y"
-    return (y * y).sum()
+    return sum(y * y)
 
 
 def _one_step(x: Tensor, h: Tensor, W: Tensor, U: Tensor, b: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ def _one_step(x: Tensor, h: Tensor, W: Tensor, U: Tensor, b: Tensor) -> Tensor:
     step = equations.gru(x, h, *gates)
     for name, value in step._asdict().items():
         value.name = name
-    return (step.h * step.h).sum()
+    return sum(step.h * step.h)
 
 
 def _drawn(**shapes: tuple[int, ...]) -> dict[str, Any]:
@@ -134,7 +135,7 @@ BUGS: dict[str, Bug] = {
                 "d = sum_to(d, shape=shape) if type(d) is Tensor else _sum_to(None, d, shape=shape)":
                 "d = d[(0,) * lead][tuple([slice(n) for n in shape])]",
             },
-            "The bias b was added to both rows, and its gradient is that of the first row. Shapes and weights are right.",
+            "The bias b was added to both rows, and its gradient is that of the first row. All else is right.",
             ALL, _affine, AFFINE,
         ),
         Bug(
@@ -161,8 +162,8 @@ BUGS: dict[str, Bug] = {
             "sign of the update gate",
             "z = 1 keeps the old state, where it should take the new one",
             equations.gru, {"h = z * n + (1 - z) * h if": "h = (1 - z) * n + z * h if"},
-            "z and 1 - z have changed places before the last sum. σ(-a) = 1 - σ(a): negating the weights of z "
-            "undoes it, so that learning does not suffer.",
+            "z and 1 - z have changed places before the last sum. Negating the weights of z undoes it, so that "
+            "a layer that learns from the start does not suffer.",
             BUT_GRADCHECK, _one_step, STEP,
         ),
     ]
@@ -187,7 +188,7 @@ def _found(name: str) -> Bug:
     return BUGS[name]
 
 
-def gallery() -> Sheet:
+def bugs() -> Sheet:
     """The table of the classic mistakes: what each is, and who notices it."""
     rows = [
         [each.name, each.changed, *["yes" if check in each.noticed else "no" for check in CHECKS]]
@@ -220,7 +221,10 @@ class Symptom(Sheet):
         if "gradcheck" not in bug.noticed:
             notes.append(f"The fused layer and its reference now differ by up to {fused:.2g}.")
         super().__init__(
-            f"{bug.name}: {bug.changed}", [Table(["", "right", "with the mistake", "off by up to"], rows)], notes, code=diff
+            f"{bug.name}: {bug.changed}",
+            [Table(["", "right", "with the mistake", "off by up to"], rows)],
+            notes,
+            code=diff,
         )
 
 
@@ -267,4 +271,3 @@ def _difference() -> float:
         layer = GRU(3, 4, fused=fused, dtype=np.float64, rng=np.random.default_rng(1))
         outputs.append(layer(tensor(np.random.default_rng(2).uniform(-1, 1, (3, 2, 3))))[0].numpy())
     return float(np.abs(outputs[0] - outputs[1]).max())
-

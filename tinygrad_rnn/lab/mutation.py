@@ -13,7 +13,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -26,12 +26,8 @@ from ..errors import LabError
 _lock = Lock()
 _on: dict[FunctionType, str] = {}
 """The functions that have a mistake now, each with the name of it."""
-
-
-class _Swap(NamedTuple):
-    function: FunctionType
-    right: CodeType
-    wrong: CodeType
+Swap = tuple[FunctionType, CodeType, CodeType]
+"""A function, its code, and its code with the mistake."""
 
 
 class Mutant:
@@ -78,21 +74,18 @@ class Mutant:
         Raises: LabError, if one of the functions has a mistake already.
         """
         with _lock:
-            for swap in self._swaps:
-                if swap.function in _on:
-                    raise LabError(
-                        f"{swap.function.__name__} has a mistake already, {_on[swap.function]!r}: leave that `with` first"
-                    )
-            for swap in self._swaps:
-                _on[swap.function] = self.name
-                swap.function.__code__ = swap.wrong
+            for function, _, _ in self._swaps:
+                _refuse_another(function)
+            for function, _, wrong in self._swaps:
+                _on[function] = self.name
+                function.__code__ = wrong
 
     def stop(self) -> None:
         """Put everything back."""
         with _lock:
-            for swap in self._swaps:
-                swap.function.__code__ = swap.right
-                _on.pop(swap.function, None)
+            for function, right, _ in self._swaps:
+                function.__code__ = right
+                _on.pop(function, None)
 
     def _say(self, words: str, on: bool) -> None:
         """A banner on the standard error; where that is closed, nobody is told."""
@@ -167,6 +160,11 @@ class _Text(NamedTuple):
         return "".join([*before, made, *after])
 
 
+def _refuse_another(function: FunctionType) -> None:
+    if function in _on:
+        raise LabError(f"{function.__name__} has a mistake already, {_on[function]!r}: leave that `with` first")
+
+
 def _text_of(function: FunctionType) -> _Text:
     code = function.__code__
     try:
@@ -184,12 +182,12 @@ def _text_of(function: FunctionType) -> _Text:
     return _Text(code.co_filename, "".join(lines), first, last)
 
 
-def _planned(called: str, functions: list[FunctionType], edits: Mapping[str, str]) -> tuple[_Text, list[_Swap]]:
+def _planned(called: str, functions: list[FunctionType], edits: Mapping[str, str]) -> tuple[_Text, list[Swap]]:
     """The text that holds all old pieces, and the code to swap, for the functions that stand in it."""
     texts = {function: _text_of(function) for function in functions}
     text = next((t for t in texts.values() if all(old and old in t.statement for old in edits)), None)
     if text is None:
-        missing = next((old for old in edits if not any(old in t.statement for t in texts.values())), [*edits][0])
+        missing = next((o for o in edits if not any(o in t.statement for t in texts.values())), next(iter(edits)))
         raise LabError(f"{called} does not contain {missing!r}; its text is\n{texts[functions[0]].statement}")
     try:
         right = compile(text.whole, text.file, "exec", dont_inherit=True)
@@ -200,8 +198,7 @@ def _planned(called: str, functions: list[FunctionType], edits: Mapping[str, str
     swaps = []
     for function in [function for function, own in texts.items() if own == text]:
         live = function.__code__
-        if function in _on:
-            raise LabError(f"{function.__name__} has a mistake already, {_on[function]!r}: leave that `with` first")
+        _refuse_another(function)
         pair = next((pair for pair in pairs if _place(pair[0]) == _place(live)), None)
         if pair is None:
             raise LabError(f"the text of {called} in {_shortened(text.file)} is not what runs: was it edited since?")
@@ -210,7 +207,7 @@ def _planned(called: str, functions: list[FunctionType], edits: Mapping[str, str
                 raise LabError(f"{called} would use other variables of the function around it, which cannot be changed")
             if _interface(pair[1]) != _interface(live):
                 raise LabError(f"{called} would take other arguments, and its callers would not know: change its body")
-            swaps.append(_Swap(function, live, pair[1]))
+            swaps.append((function, live, pair[1]))
     if not swaps:
         raise LabError(
             f"{called} would run as before: {', '.join(map(repr, edits.values()))} changes no function that is there. "

@@ -26,7 +26,7 @@ INPUTS = "inputs"
 """The function of a file that gives the arguments, a tuple or list of them, or a mapping by name."""
 
 
-def neuron(x: Any = ((0.5, -1.0, 2.0), (1.5, 0.25, -0.5)), w: Any = ((0.4,), (-0.3,), (0.2,)), b: float = 0.1) -> Any:
+def loss(x: Any = ((0.5, -1.0, 2.0), (1.5, 0.25, -0.5)), w: Any = ((0.4,), (-0.3,), (0.2,)), b: float = 0.1) -> Any:
     """The example where no file is named: a neuron on N = 2 inputs, whose bias is broadcast and whose value is used
     twice."""
     y = tanh(x @ w + b)
@@ -42,8 +42,10 @@ def crossing(x: Any = 0.5, w: Any = 1.5) -> Any:
 
 
 def found(where: str) -> tuple[Callable[..., Any], list[Any], Path]:
-    """The function that `FILE.py:function` names, the arguments to call it with, and its file. The arguments: those of `inputs()` in the same
-    file, if there is such a function, else its defaults. Without `:function`, the only one in the file.
+    """The function that `FILE.py:function` names, the arguments to call it with, and its file.
+
+    The arguments are those that `inputs()` in the same file returns, if there is such a function, else the defaults.
+    Without `:function`, it is the only one in the file.
 
     The file is run, with every random number started anew.
 
@@ -118,7 +120,9 @@ def told(path: Path, what: str) -> Iterator[None]:
 
 def explained(error: BaseException, path: Path) -> str:
     """An error in a few words, with the line of a file in which it happened."""
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()]
+    lines = [
+        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()
+    ]
     line = error.lineno if isinstance(error, SyntaxError) else next(reversed(lines), None)
     said = error.msg if isinstance(error, SyntaxError) else str(error)
     return f"{type(error).__name__}: {said}" + (f" (line {line})" if line else "")
@@ -173,7 +177,9 @@ def run_worksheet(path: Path) -> dict[str, Any]:
         try:
             exec(compile(ast.Module([line], []), str(path.resolve()), "exec"), namespace)
         except Exception as error:
-            names = [node.id for node in ast.walk(line) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+            names = [
+                node.id for node in ast.walk(line) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+            ]
             if isinstance(error, TinygradError) and "drill" in names:
                 raise
             for name in names:

@@ -63,7 +63,10 @@ class Verdicts(Sheet, Mapping[str, Verdict]):
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What is known of a gradient. right: the numbers. parts: by a name for each use, what it adds. broadcast: whether one was."""
+    """What is known of a gradient.
+
+    right: the numbers. parts: by a name for each use, what it adds. broadcast: whether the variable was, in one use.
+    """
 
     right: NDArray[Any]
     parts: Mapping[str, NDArray[Any]]
@@ -170,7 +173,9 @@ def _scaled(found: NDArray[Any], known: Known) -> tuple[str, str] | None:
     factor = float((found.astype(np.float64) * right).sum()) / weight
     simple = Fraction(factor).limit_denominator(64)
     plain = simple != 0 and abs(factor - simple) <= 1e-5 * abs(factor)
-    if not factor or not known.same(found / factor) or (right.size == 1 and not plain):  # one number is always a multiple
+    if (
+        not factor or not known.same(found / factor) or (right.size == 1 and not plain)
+    ):  # one number is always a multiple
         return None
     if plain:
         return FACTOR, "the sign is wrong" if simple == -1 else f"{simple} times what it should be"

@@ -16,7 +16,6 @@ import numpy as np
 from ..core.primitive import Primitive
 from ..core.tensor import Tensor
 from ..see.formula import Formula, applied
-from ..see.notation import plain
 from ..see.summary import host
 
 OPERATORS: dict[str, type[ast.operator]] = {
@@ -59,7 +58,7 @@ class Writer:
 
     def __init__(self, names: Mapping[int, str]) -> None:
         self.names, self.given = names, dict[str, Any]()
-        self._known: dict[int, str] = {}
+        self._known: dict[int, tuple[str, Any]] = {}  # by id; with the value, so that it stays, and its id with it
         self._taken = {*TAKEN, *names.values(), *[f"d_{name}" for name in names.values()]}
 
     def forward(self, node: Tensor) -> str:
@@ -103,7 +102,9 @@ class Writer:
         if op.trusted and op.name in COPIES:
             return args[0]
         if op.trusted and op.name == "index":
-            return ast.Subscript(args[0], self._literal(options["key"], "key", inside=True))
+            key = options["key"]
+            alone = key[0] if isinstance(key, tuple) and len(key) == 1 else key
+            return ast.Subscript(args[0], self._literal(alone, "key", inside=True))
         if op.trusted and op.name == "transpose" and options["axes"] is None:
             return ast.Attribute(args[0], "T")
         named = [
@@ -111,7 +112,7 @@ class Writer:
             for name, value in options.items()
             if not _plainly_equal(value, op.defaults[name])
         ]
-        arrays = [ast.List(list(args))] if op.variadic else list(args)
+        arrays: list[ast.expr] = [ast.List(list(args))] if op.variadic else list(args)
         return ast.Call(self._function(op), arrays, named)
 
     def _function(self, op: Primitive) -> ast.expr:
@@ -129,9 +130,7 @@ class Writer:
         if isinstance(value, tuple):
             return ast.Tuple([self._literal(each, name, inside) for each in value])
         if isinstance(value, slice):
-            ends = [
-                None if end is None else self._literal(end, name) for end in (value.start, value.stop, value.step)
-            ]
+            ends = [None if end is None else self._literal(end, name) for end in (value.start, value.stop, value.step)]
             if inside:
                 return ast.Slice(*ends)
             return ast.Call(ast.Name("slice"), [ast.Constant(None) if end is None else end for end in ends], [])
@@ -147,16 +146,11 @@ class Writer:
     def _as_given(self, value: Any, name: str) -> ast.expr:
         if id(value) not in self._known:
             word = _unused(name if name.isidentifier() else "given", self._taken)
-            self._known[id(value)] = word
+            self._known[id(value)] = word, value
             self._taken.add(word)
             self.given[word] = host(value) if hasattr(value, "dtype") and hasattr(value, "shape") else value
-        return ast.Name(self._known[id(value)])
+        return ast.Name(self._known[id(value)][0])
 
 
 def _plainly_equal(value: Any, default: Any) -> bool:
     return value is default or (type(value) is type(default) and not hasattr(value, "shape") and value == default)
-
-
-def words(latex: str) -> str:
-    """A formula in one line of text."""
-    return plain(latex)

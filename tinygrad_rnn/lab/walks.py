@@ -215,7 +215,9 @@ class Order(Sheet):
         kind = [way for way in ("first_come", "passed_again") if all(leaf.right(way) for leaf in self.leaves)]
         if kind and self.leaves:
             which = " and ".join(WAYS[way].partition(": ")[2] for way in kind)
-            said.append(f"This graph is kind to a careless order ({which}): the numbers come out right. Others are not.")
+            said.append(
+                f"This graph is kind to a careless order ({which}): the numbers come out right. Others are not."
+            )
         return said
 
 
