@@ -48,8 +48,8 @@ class Drill:
         if count > MOST:
             raise LabError(f"{called} has {count:,} operations, and a worksheet up to {MOST}: take smaller sizes")
         words = names(tensors)
-        self.called = identifiers({t.age: called if t is y and not y.name else words[t.age] for t in tensors})
         self.origin, self.y, self.ordered = origin, y, tensors[::-1]
+        self.called = identifiers({t.age: called if t is y and not y.name else words[t.age] for t in self.ordered})
         self.formulas, self._writer = Formulas(self.called), Writer(self.called)
         self._tensors = {name: t for t in tensors if (name := self.called[t.age])}
         self._asked = [t for t in tensors if t is not y and not self.book.state(t)]

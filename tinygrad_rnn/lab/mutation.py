@@ -15,6 +15,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from threading import Lock
 from types import CodeType, FunctionType, MethodType
@@ -23,6 +24,8 @@ from typing import Any, NamedTuple, Self
 from ..core.primitive import Primitive, passed, unchanged
 from ..errors import LabError
 
+KINDS = 0x3FF
+"""The flags of code that say what a function is, and not from which __future__ it comes."""
 _lock = Lock()
 _on: dict[FunctionType, str] = {}
 """The functions that have a mistake now, each with the name of it."""
@@ -97,9 +100,10 @@ class Mutant:
         if on:
             body.append(f"\n{self.diff}", style="not bold default")
         with suppress(OSError, ValueError):
-            Console(file=sys.stderr, highlight=False, force_jupyter=False).print(
-                Panel(body, border_style="red" if on else "green")
-            )
+            out = StringIO()  # of its own: on a broken pipe, rich would end the process
+            console = Console(file=out, force_terminal=sys.stderr.isatty(), force_jupyter=False, highlight=False)
+            console.print(Panel(body, border_style="red" if on else "green"))
+            print(out.getvalue(), end="", file=sys.stderr, flush=True)
 
 
 def mutant(function: Any, old: str, new: str) -> Mutant:
@@ -241,7 +245,8 @@ def _meaning(code: CodeType) -> tuple[Any, ...]:
 def _interface(code: CodeType) -> tuple[Any, ...]:
     """What it takes: its parameters, and the variables around it."""
     count = code.co_argcount + code.co_kwonlyargcount
-    return code.co_varnames[:count], code.co_argcount, code.co_posonlyargcount, code.co_flags, code.co_freevars
+    own_flags = code.co_flags & KINDS
+    return code.co_varnames[:count], code.co_argcount, code.co_posonlyargcount, own_flags, code.co_freevars
 
 
 def _shortened(file: str) -> str:
