@@ -265,7 +265,10 @@ def test_it_shows_itself_in_a_notebook_and_saves_a_file(tmp_path: Any) -> None:
 def test_hints_go_from_who_to_how_to_how_much() -> None:
     made = lab.drill(affine, *ARGS)
     one, two, three = (made.hint("d_h", level) for level in (1, 2, 3))
-    assert one == "h (2, 3) is used 3 times, and all of it adds up:\n  by v4 (x) = sin\n  by v3 (a) = mul\n  by v3 (b) = mul"
+    assert (
+        one
+        == "h (2, 3) is used 3 times, and all of it adds up:\n  by v4 (x) = sin\n  by v3 (a) = mul\n  by v3 (b) = mul"
+    )
     assert "h̄ += v̄4 ⊙ cos(h)" in two and "h̄ += v̄3 ⊙ h" in two and "contribution" not in two
     assert "local derivative:" in three and "contribution:" in three and len(three) > len(two) > len(one)
     assert "summed over the axes (0,), along which b was broadcast" in made.hint("d_b", 2)

@@ -51,9 +51,7 @@ def doubled(times: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("name", "sample"), DIFFERENTIABLE)
-def test_a_step_hands_back_what_the_ledger_saw_in_the_engines_own_pass(
-    name: str, sample: Sample, backend: str
-) -> None:
+def test_a_step_hands_back_what_the_ledger_saw_in_the_engines_own_pass(name: str, sample: Sample, backend: str) -> None:
     args = [tg.tensor(x, backend=backend) if isinstance(x, np.ndarray) else x for x in sample.args]
     for x in args:
         if isinstance(x, Tensor) and x.dtype.kind == "f":
@@ -69,7 +67,9 @@ def test_a_step_hands_back_what_the_ledger_saw_in_the_engines_own_pass(
     assert found.keys() == expected.keys() and found
     for key, added in found.items():
         assert added.shape == expected[key].shape and added.dtype == expected[key].dtype
-        np.testing.assert_array_equal(tg.tensor(added).to("numpy").numpy(), tg.tensor(expected[key]).to("numpy").numpy())
+        np.testing.assert_array_equal(
+            tg.tensor(added).to("numpy").numpy(), tg.tensor(expected[key]).to("numpy").numpy()
+        )
 
 
 def test_a_step_stops_at_the_inputs_and_touches_no_grad() -> None:
@@ -135,7 +135,11 @@ CROSSING = [("mul", 0, 1), ("tanh", 2, 2), ("mul", 2, 3), ("add", 4, 2)]
     ("function", "old", "new"),
     [
         ("by_recursion", "total[x.age] if whole else arrived", "total[x.age]"),
-        ("step", "fitted(d.whole() if type(d) is Part else d, x)", "2 * fitted(d.whole() if type(d) is Part else d, x)"),
+        (
+            "step",
+            "fitted(d.whole() if type(d) is Part else d, x)",
+            "2 * fitted(d.whole() if type(d) is Part else d, x)",
+        ),
         ("paths_to", "found.get(x.age, 0) + found[node.age]", "found[node.age]"),
         ("paths_to", "found.get(x.age, 0) + found[node.age]", "found.get(x.age, 0) + 1"),
         ("uses", "x.requires_grad and", "x.requires_grad and i == 0 and"),

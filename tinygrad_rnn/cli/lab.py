@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from shlex import quote
 
 from ..errors import LabError, OptionError
 from ..lab import gallery
@@ -87,7 +88,9 @@ def make_drill(chosen: argparse.Namespace) -> int:
         return SAVED
     if chosen.out.exists():
         raise OptionError(f"{chosen.out} is there already, and may hold somebody's work: take another name")
-    print(f"{drill.save(chosen.out)} has {len(drill.names)} blanks; tinygrad-rnn lab check {chosen.out} checks them")
+    print(
+        f"{drill.save(chosen.out)} has {len(drill.names)} blanks; tinygrad-rnn lab check {quote(str(chosen.out))} checks them"
+    )
     return SAVED
 
 

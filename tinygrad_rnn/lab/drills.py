@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -91,9 +92,7 @@ class Drill:
         lines += ["import tinygrad_rnn as tg", "", *([f"drill = {self.origin}"] if self.origin else [])]
         lines += ["# What it begins from."]
         for name, value in self.given.items():
-            shown = isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
-            words = f"  # {value.shape}: {summary(value).words(DIGITS)}" if shown else ""
-            lines.append(f'{name} = drill.given["{name}"]{words}')
+            lines.append(f'{name} = drill.given["{name}"]{_about(value)}')
         lines += ["", "# Forward: one operation a line.", *self._forward]
         lines += ["", "# Backward, youngest first: write NumPy, or tg's functions, in place of each `...`."]
         lines += [f"d_{y} = np.ones_like({y})  # given"]
@@ -254,9 +253,8 @@ def drill_of(where: str | None = None, *, expand: bool = False) -> Drill:
         function, xs, path = found(where)
         with told(path, where):
             made = drill(function, *xs, expand=expand)
-    made.origin = (
-        f"tg.lab.drill_of({'' if where is None else repr(where)}{', expand=True' if expand and where else ''})"
-    )
+    named = "" if where is None else json.dumps(where, ensure_ascii=False)
+    made.origin = f"tg.lab.drill_of({named}{', expand=True' if expand and where else ''})"
     return made
 
 
@@ -265,6 +263,14 @@ def _held_together(term: str) -> str:
     tree = ast.parse(term, mode="eval").body
     loose = isinstance(tree, ast.Compare) or (isinstance(tree, ast.BinOp) and isinstance(tree.op, (ast.Add, ast.Sub)))
     return f"({term})" if loose else term
+
+
+def _about(value: Any) -> str:
+    """A comment on something given: the numbers, or what a function does."""
+    if isinstance(value, np.ndarray):
+        return f"  # {value.shape}: {summary(value).words(DIGITS)}"
+    told = (value.__doc__ or "").strip().partition("\n")[0] if callable(value) else ""
+    return f"  # {told}" if told else ""
 
 
 def _shape(t: Tensor) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import inspect
 import random
+import runpy
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -74,20 +74,15 @@ def found(where: str) -> tuple[Callable[..., Any], list[Any], Path]:
 def _run(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise LabError(f"there is no file {path}; name it as FILE.py:function")
-    spec = importlib.util.spec_from_file_location(f"lab_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise LabError(f"{path} is no Python file: its name ends in .py")
-    module = importlib.util.module_from_spec(spec)
     package_random.seed(0)
     np.random.seed(0)
     random.seed(0)
     sys.path.insert(0, str(path.parent.resolve()))
     try:
         with told(path, str(path)):
-            spec.loader.exec_module(module)
+            return runpy.run_path(str(path), run_name=f"lab_{path.stem}")
     finally:
         sys.path.pop(0)
-    return vars(module)
 
 
 def _arguments(function: Callable[..., Any], given: Any, path: Path) -> list[Any]:
