@@ -258,7 +258,7 @@ def test_it_shows_itself_in_a_notebook_and_saves_a_file(tmp_path: Any) -> None:
     made = lab.drill(affine, *ARGS)
     assert made._repr_markdown_() == f"```python\n{made.text}```\n" and repr(made).startswith("<Drill of")
     assert made.save(tmp_path / "w.py").read_text(encoding="utf-8") == str(made)
-    with pytest.raises(OptionError, match="known suffixes are .py"):
+    with pytest.raises(OptionError, match=r"known suffixes are \.py"):
         made.save(tmp_path / "w.txt")
 
 

@@ -104,7 +104,7 @@ def test_the_symptoms_are_those_of_the_mistakes() -> None:
 def test_the_picture_has_the_mistake_in_it_after_it_is_gone() -> None:
     """The boxes are filled while the mistake is on, though they are laid out later."""
     node = next(n for n in lab.symptom("= for +=").picture.graph.nodes if n.name == "x")
-    assert node.grad == "0.5"
+    assert node.gradient is not None and node.gradient.numbers == (0.5,)
 
 
 @pytest.mark.parametrize("name", NAMES)

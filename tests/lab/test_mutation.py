@@ -195,6 +195,15 @@ def test_it_is_on_in_every_thread_and_refused_from_another() -> None:
     assert found[0] == pytest.approx(1 - np.tanh(0.5)) and isinstance(found[1], LabError)
 
 
+def test_stopping_what_is_not_on_leaves_others_alone() -> None:
+    planted, later = lab.mutant(tg.tanh, *TANH), lab.mutant(tg.tanh, "g - g", "g + g")
+    with planted:
+        later.stop()
+        assert slope() == pytest.approx(1 - np.tanh(0.5))
+        with pytest.raises(LabError):
+            planted.start()
+
+
 def test_many_threads_at_one_function_leave_nothing() -> None:
     planted = [lab.mutant(tg.tanh, *TANH) for _ in range(8)]
     start = threading.Barrier(8)

@@ -1,4 +1,4 @@
-"""The order lab: its steps are the engine's, its counts are those of paths walked one by one, its wrong orders wrong."""
+"""The order lab: its steps are the engine's, its counts those of paths walked one by one, its wrong orders wrong."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_a_graph_that_is_kind_to_carelessness_is_told_from_others() -> None:
     assert not any("is kind" in note for note in lab.order(y).notes)
     x = scalar(2.0, "x")
     chain = lab.order(tg.sin(tg.tanh(x)))
-    assert "passed on when first reached and all of it passed on" in chain.text(300)
+    assert "kind to carelessness (wrong: first come) and (wrong: passed again)" in chain.text(300)
 
 
 # -- counts --------------------------------------------------------------------------------------------------------

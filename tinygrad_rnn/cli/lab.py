@@ -88,9 +88,8 @@ def make_drill(chosen: argparse.Namespace) -> int:
         return SAVED
     if chosen.out.exists():
         raise OptionError(f"{chosen.out} is there already, and may hold somebody's work: take another name")
-    print(
-        f"{drill.save(chosen.out)} has {len(drill.names)} blanks; tinygrad-rnn lab check {quote(str(chosen.out))} checks them"
-    )
+    again = f"tinygrad-rnn lab check {quote(str(chosen.out))}"
+    print(f"{drill.save(chosen.out)} has {len(drill.names)} blanks; {again} checks them")
     return SAVED
 
 

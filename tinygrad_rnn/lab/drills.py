@@ -25,7 +25,7 @@ from ..see.tables import DIGITS
 from ..see.unfolding import unfolded
 from ..see.words import counted
 from .sources import found, loss, told, traced
-from .verdicts import Known, Verdicts, judged, numbers
+from .verdicts import Known, Verdict, Verdicts, judged, numbers
 from .walks import step
 from .writing import Writer, identifiers
 
@@ -164,20 +164,24 @@ class Drill:
 
     def check(self, answers: Mapping[str, Any]) -> Verdicts:
         """A verdict on each variable. answers: by name, as `globals()` has them: arrays, Tensors, lists or numbers."""
-        found = []
-        wrong: set[int] = set()
+        found, wrong = [], set[int]()
         for t in self._asked:
-            uses = self._parts(t)
-            parts = {self._use(use): host(use.added) for use in uses}
-            upstream = {use.consumer.age: use.consumer for use in uses if use.consumer.age in wrong}
-            follows = self._following(t, answers) if upstream else None
-            through = " and ".join(map(self._d, upstream.values()))
-            known = Known(host(self.book.gradients[t.age]), parts, any(use.broadcast for use in uses))
-            verdict = judged(self._d(t), answers.get(self._d(t)), known, follows, through)
-            if not verdict.right:
+            with np.errstate(all="ignore"):
+                found.append(self._verdict(t, answers, wrong))
+            if not found[-1].right:
                 wrong.add(t.age)
-            found.append(verdict)
         return Verdicts(f"Gradients of {self.called[self.y.age]}, by hand", found)
+
+    def _verdict(self, t: Tensor, answers: Mapping[str, Any], wrong: set[int]) -> Verdict:
+        """wrong: the ages of those, younger, whose answers are not right."""
+        uses = self._parts(t)
+        parts = {self._use(use): host(use.added) for use in uses}
+        known = Known(host(self.book.gradients[t.age]), parts, any(use.broadcast for use in uses))
+        upstream = {use.consumer.age: use.consumer for use in uses if use.consumer.age in wrong}
+        follows = self._following(t, answers) if upstream else None
+        return judged(
+            self._d(t), answers.get(self._d(t)), known, follows, " and ".join(map(self._d, upstream.values()))
+        )
 
     def _following(self, t: Tensor, answers: Mapping[str, Any]) -> Any:
         """The gradient that the right rules make of the learner's gradients; None, if these do not allow it."""

@@ -27,8 +27,8 @@ from ..errors import LabError
 KINDS = 0x3FF
 """The flags of code that say what a function is, and not from which __future__ it comes."""
 _lock = Lock()
-_on: dict[FunctionType, str] = {}
-"""The functions that have a mistake now, each with the name of it."""
+_on: dict[FunctionType, Mutant] = {}
+"""The functions that have a mistake now, each with it."""
 Swap = tuple[FunctionType, CodeType, CodeType]
 """A function, its code, and its code with the mistake."""
 
@@ -80,15 +80,16 @@ class Mutant:
             for function, _, _ in self._swaps:
                 _refuse_another(function)
             for function, _, wrong in self._swaps:
-                _on[function] = self.name
+                _on[function] = self
                 function.__code__ = wrong
 
     def stop(self) -> None:
-        """Put everything back."""
+        """Put everything back, if the mistake is on."""
         with _lock:
             for function, right, _ in self._swaps:
-                function.__code__ = right
-                _on.pop(function, None)
+                if _on.get(function) is self:
+                    function.__code__ = right
+                    del _on[function]
 
     def _say(self, words: str, on: bool) -> None:
         """A banner on the standard error; where that is closed, nobody is told."""
@@ -166,7 +167,7 @@ class _Text(NamedTuple):
 
 def _refuse_another(function: FunctionType) -> None:
     if function in _on:
-        raise LabError(f"{function.__name__} has a mistake already, {_on[function]!r}: leave that `with` first")
+        raise LabError(f"{function.__name__} has a mistake already, {_on[function].name!r}: leave that `with` first")
 
 
 def _text_of(function: FunctionType) -> _Text:

@@ -57,7 +57,8 @@ class Sheet:
         return page(self.title, self._body(), styles=["tables.css"])
 
     def _repr_html_(self) -> str:
-        return framed(self.html, self.title)
+        rows = 2 + len(self.notes) + len(self.code.splitlines()) / 2 + sum(2 + len(table.rows) for table in self.tables)
+        return framed(self.html, self.title, height=f"{min(32, round(2.2 * rows + 3))}rem")
 
     def _body(self) -> str:
         out = [f'<main class="trace"><h1>{escape(self.title)}</h1>']

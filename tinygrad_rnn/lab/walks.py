@@ -165,12 +165,16 @@ class LeafGradients:
 
 
 WAYS = {
-    "engine": "the tape: youngest first",
-    "recursion": "recursion: path by path",
-    "first_come": "wrong: passed on when first reached",
-    "passed_again": "wrong: all of it passed on at each arrival",
+    "engine": "by the tape",
+    "recursion": "by recursion",
+    "first_come": "wrong: first come",
+    "passed_again": "wrong: passed again",
 }
 """The orders, and what stands above their columns."""
+MEANT = (
+    "First come: breadth first, a tensor passes its gradient on as soon as it is reached, with what it has by then.",
+    "Passed again: in recursion, a tensor passes on at every arrival all that it has, not what has arrived.",
+)
 
 
 class Order(Sheet):
@@ -214,11 +218,9 @@ class Order(Sheet):
             said.append(f"Recursion was counted, not run: more than {LIMIT:,} visits take too long (limit=).")
         kind = [way for way in ("first_come", "passed_again") if all(leaf.right(way) for leaf in self.leaves)]
         if kind and self.leaves:
-            which = " and ".join(WAYS[way].partition(": ")[2] for way in kind)
-            said.append(
-                f"This graph is kind to a careless order ({which}): the numbers come out right. Others are not."
-            )
-        return said
+            which = " and ".join(f"({WAYS[way]})" for way in kind)
+            said.append(f"This graph is kind to carelessness {which}: the numbers come out right. Others are not.")
+        return [*said, *MEANT]
 
 
 def count_of(count: int, noun: str = "") -> str:

@@ -406,7 +406,9 @@ def printed(
     from rich.text import Text
 
     out = StringIO()
-    console = Console(file=out, width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    console = Console(  # in a notebook too
+        file=out, width=width, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
+    )
     console.print(Text(title, style="bold"))
     console.print()
     for i, (heads, rows) in enumerate(tables):
