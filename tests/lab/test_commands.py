@@ -142,6 +142,16 @@ def test_a_line_that_fails_is_one_verdict_and_the_others_are_read(
     )  # fmt: skip
 
 
+def test_a_line_that_needs_a_blank_says_which(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status("drill", "one.py:only", "--out", "w.py")
+    text = (here / "w.py").read_text()
+    (here / "w.py").write_text(text.replace("d_w = ...", "d_w = d_v1 * x").replace("d_x = ...", "d_x = d_w / x * w"))
+    capsys.readouterr()
+    assert status("check", "w.py") == 1
+    out = capsys.readouterr().out
+    assert "it needs d_v1, which is blank or fails" in out and "it needs d_w, which is blank or fails" in out
+
+
 def test_seeds_are_fixed(here: Path) -> None:
     one, other = (tg.lab.drill_of("model.py:step") for _ in range(2))
     for name in ("x", "W", "U"):

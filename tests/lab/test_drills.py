@@ -271,7 +271,7 @@ def test_hints_go_from_who_to_how_to_how_much() -> None:
     )
     assert "h̄ += v̄4 ⊙ cos(h)" in two and "h̄ += v̄3 ⊙ h" in two and "contribution" not in two
     assert "local derivative:" in three and "contribution:" in three and len(three) > len(two) > len(one)
-    assert "summed over the axes (0,), along which b was broadcast" in made.hint("d_b", 2)
+    assert "summed over axis 0: b was broadcast" in made.hint("d_b", 2)
     for bad in (("d_y",), ("d_h", 4), ("d_h", "1")):
         with pytest.raises(OptionError):
             made.hint(*bad)

@@ -105,6 +105,10 @@ def test_the_picture_has_the_mistake_in_it_after_it_is_gone() -> None:
     """The boxes are filled while the mistake is on, though they are laid out later."""
     node = next(n for n in lab.symptom("= for +=").picture.graph.nodes if n.name == "x")
     assert node.gradient is not None and node.gradient.numbers == (0.5,)
+    edge = next(e for e in lab.symptom("missing factor").picture.graph.edges if e.name == "x")
+    x = tg.tensor([0.5, 1.0], requires_grad=True, name="x")
+    right = next(e for e in tg.draw(tg.tanh(x)).graph.edges if e.name == "x")
+    assert edge.slope.count("y") < right.slope.count("y")
 
 
 @pytest.mark.parametrize("name", NAMES)

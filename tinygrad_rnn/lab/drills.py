@@ -24,7 +24,7 @@ from ..see.summary import host, summary
 from ..see.tables import DIGITS
 from ..see.unfolding import unfolded
 from ..see.words import counted
-from .sources import found, loss, told, traced
+from .sources import located, loss, told, traced
 from .verdicts import Known, Verdict, Verdicts, judged, numbers
 from .walks import step
 from .writing import Writer, identifiers
@@ -52,7 +52,7 @@ class Drill:
         self.origin, self.y, self.ordered = origin, y, tensors[::-1]
         self.called = identifiers({t.age: called if t is y and not y.name else words[t.age] for t in self.ordered})
         self.formulas, self._writer = Formulas(self.called), Writer(self.called)
-        self._tensors = {name: t for t in tensors if (name := self.called[t.age])}
+        self._tensors = {self.called[t.age]: t for t in tensors}
         self._asked = [t for t in tensors if t is not y and not self.book.state(t)]
         self._forward = [
             f"{self.called[t.age]} = {self._writer.forward(t)}  # {_shape(t)}" for t in self.ordered if t.op is not None
@@ -218,7 +218,10 @@ class Drill:
                 formula = plain(self.formulas.contribution(use.consumer, use.place, t, True))
                 out.append(f"    {plain(accented('bar', literal(called)))} += {formula}")
                 if use.axes:
-                    out.append(f"    summed over the axes {use.axes}, along which {called} was broadcast")
+                    axes = ", ".join(map(str, use.axes))
+                    out.append(
+                        f"    summed over ax{'i' if len(use.axes) == 1 else 'e'}s {axes}: {called} was broadcast"
+                    )
             if level > 2:
                 out += [
                     f"    {what}: {summary(host(a)).words(DIGITS)}" for what, a in self._numbers(use) if a is not None
@@ -240,7 +243,8 @@ def drill(f: Callable[..., Any], *xs: Any, expand: bool = False) -> Drill:
     Raises: GraphError, if f returns no Tensor, or one that depends on nothing; LabError for too many operations.
     """
     y = traced(f, xs)
-    return Drill(unfolded([y])[0] if expand else y, getattr(f, "__name__", "y"))
+    called = getattr(f, "__name__", "y")
+    return Drill(unfolded([y])[0] if expand else y, called if called.isidentifier() else "y")  # a lambda has no name
 
 
 def drill_of(where: str | None = None, *, expand: bool = False) -> Drill:
@@ -254,7 +258,7 @@ def drill_of(where: str | None = None, *, expand: bool = False) -> Drill:
     if where is None:
         made = drill(loss, *loss.__defaults__ or (), expand=expand)
     else:
-        function, xs, path = found(where)
+        function, xs, path = located(where)
         with told(path, where):
             made = drill(function, *xs, expand=expand)
     named = "" if where is None else json.dumps(where, ensure_ascii=False)

@@ -47,7 +47,7 @@ class Mutant:
         self.where = f"{_shortened(text.file)}:{text.first}"
         self.diff = "\n".join(
             difflib.unified_diff(
-                text.whole.splitlines(), text.edited(edits).splitlines(), self.where.partition(":")[0],
+                "".join(text.lines).splitlines(), text.edited(edits).splitlines(), self.where.partition(":")[0],
                 "with the mistake", n=1, lineterm="",
             )
         )  # fmt: skip
@@ -138,31 +138,29 @@ def functions_of(target: Any) -> list[FunctionType]:
         if isinstance(part, FunctionType) and part not in (*found, unchanged, passed):
             found.append(part)
     if not found:
-        what = "is known to the engine, which never calls it" if target in (unchanged, passed) else "has no Python text"
+        known = target is unchanged or target is passed
+        what = "is known to the engine, which never calls it" if known else "has no Python text"
         raise LabError(f"{getattr(target, '__name__', repr(target))} {what}: name a function written in Python")
     return found
 
 
 class _Text(NamedTuple):
-    """A statement in a file: the whole text of the file, and the lines of the statement in it, from 1."""
+    """The lines of a file, and where in them a statement begins (from 1) and ends."""
 
     file: str
-    whole: str
+    lines: tuple[str, ...]
     first: int
     last: int
 
     @property
     def statement(self) -> str:
-        """The statement's own lines."""
-        return textwrap.dedent("".join(self.whole.splitlines(keepends=True)[self.first - 1 : self.last]))
+        """The statement as it stands there."""
+        return "".join(self.lines[self.first - 1 : self.last])
 
     def edited(self, edits: Mapping[str, str]) -> str:
-        """The whole text with each old piece replaced in the statement, all at once."""
-        lines = self.whole.splitlines(keepends=True)
-        before, inside, after = lines[: self.first - 1], lines[self.first - 1 : self.last], lines[self.last :]
-        pattern = "|".join(map(re.escape, edits))
-        made = re.sub(pattern, lambda match: edits[match[0]], "".join(inside))
-        return "".join([*before, made, *after])
+        """The whole file, with each old piece replaced in the statement, all at once."""
+        made = re.sub("|".join(map(re.escape, edits)), lambda match: edits[match[0]], self.statement)
+        return "".join([*self.lines[: self.first - 1], made, *self.lines[self.last :]])
 
 
 def _refuse_another(function: FunctionType) -> None:
@@ -184,7 +182,7 @@ def _text_of(function: FunctionType) -> _Text:
             if first <= code.co_firstlineno <= (node.end_lineno or first):
                 spans.append((first, node.end_lineno or first))
     first, last = min(spans, key=lambda span: span[1] - span[0], default=(1, len(lines)))
-    return _Text(code.co_filename, "".join(lines), first, last)
+    return _Text(code.co_filename, tuple(lines), first, last)
 
 
 def _planned(called: str, functions: list[FunctionType], edits: Mapping[str, str]) -> tuple[_Text, list[Swap]]:
@@ -192,10 +190,11 @@ def _planned(called: str, functions: list[FunctionType], edits: Mapping[str, str
     texts = {function: _text_of(function) for function in functions}
     text = next((t for t in texts.values() if all(old and old in t.statement for old in edits)), None)
     if text is None:
+        statement = texts[functions[0]].statement
         missing = next((o for o in edits if not any(o in t.statement for t in texts.values())), next(iter(edits)))
-        raise LabError(f"{called} does not contain {missing!r}; its text is\n{texts[functions[0]].statement}")
+        raise LabError(f"{called} does not contain {missing!r}; its text is\n{textwrap.dedent(statement)}")
     try:
-        right = compile(text.whole, text.file, "exec", dont_inherit=True)
+        right = compile("".join(text.lines), text.file, "exec", dont_inherit=True)
         wrong = compile(text.edited(edits), text.file, "exec", dont_inherit=True)
     except SyntaxError as error:
         raise LabError(f"{' and '.join(map(repr, edits.values()))} in {called} is no Python: {error.msg}") from None

@@ -41,7 +41,7 @@ def crossing(x: Any = 0.5, w: Any = 1.5) -> Any:
     return v * tanh(v) + v
 
 
-def found(where: str) -> tuple[Callable[..., Any], list[Any], Path]:
+def located(where: str) -> tuple[Callable[..., Any], list[Any], Path]:
     """The function that `FILE.py:function` names, the arguments to call it with, and its file.
 
     The arguments are those that `inputs()` in the same file returns, if there is such a function, else the defaults.
@@ -51,7 +51,9 @@ def found(where: str) -> tuple[Callable[..., Any], list[Any], Path]:
 
     Raises: LabError, if there is no such file or function, if it fails, or if arguments are missing.
     """
-    file, colon, name = where.rpartition(":") if where.rpartition(":")[0] else (where, "", "")
+    file, colon, name = where.rpartition(":")
+    if not (file and name.isidentifier()):
+        file, colon, name = where, "", ""
     path = Path(file)
     namespace = _run(path)
     own = {
@@ -171,12 +173,16 @@ def run_worksheet(path: Path) -> dict[str, Any]:
     for line in tree.body:
         try:
             exec(compile(ast.Module([line], []), str(path.resolve()), "exec"), namespace)
-        except Exception as error:
-            names = [
-                node.id for node in ast.walk(line) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-            ]
-            if isinstance(error, TinygradError) and "drill" in names:
-                raise
-            for name in names:
-                namespace[name] = LabError(explained(error, path))
+        except (Exception, SystemExit) as error:
+            names = [node for node in ast.walk(line) if isinstance(node, ast.Name)]
+            made = [node.id for node in names if isinstance(node.ctx, ast.Store)]
+            if "drill" in made:
+                raise error if isinstance(error, TinygradError) else LabError(explained(error, path)) from error
+            bad = [node.id for node in names if node.id not in made and _is_missing(namespace.get(node.id))]
+            said = f"it needs {bad[0]}, which is blank or fails" if bad else explained(error, path)
+            namespace |= dict.fromkeys(made, LabError(said))
     return namespace
+
+
+def _is_missing(value: Any) -> bool:
+    return value is ... or isinstance(value, LabError)
