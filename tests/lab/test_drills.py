@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from samples import SAMPLES, Sample
 
 import tinygrad_rnn as tg
@@ -17,7 +19,7 @@ from tinygrad_rnn import lab, nn
 from tinygrad_rnn.core.primitive import PRIMITIVES
 from tinygrad_rnn.core.tensor import Tensor
 from tinygrad_rnn.errors import GraphError, LabError, OptionError
-from tinygrad_rnn.lab import verdicts
+from tinygrad_rnn.lab import verdicts, writing
 from tinygrad_rnn.lab.drills import Drill
 
 CASES = [pytest.param(n, s, id=f"{n}-{i}-{s}") for n, ss in SAMPLES.items() for i, s in enumerate(ss)]
@@ -51,6 +53,47 @@ def test_every_primitive_has_a_line_forward_and_one_back(name: str, sample: Samp
     verdicts = made.check(namespace)
     assert verdicts.right, str(verdicts)
     assert len(verdicts) == len(made.names) >= 2
+
+
+operations = st.lists(
+    st.tuples(st.sampled_from(["add", "sub", "mul", "tanh", "sum", "column"]), st.integers(0, 9), st.integers(0, 9)),
+    min_size=1, max_size=9,
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(operations)
+def test_solutions_of_random_graphs_are_right_and_a_forgotten_use_is_missed(
+    program: list[tuple[str, int, int]],
+) -> None:
+    rng = np.random.default_rng(1)
+    known: list[Any] = [tg.tensor(rng.uniform(0.5, 1.5, s), requires_grad=True) for s in ((4, 3), (3,), (4, 1))]
+    for name, i, j in program:
+        a, b = known[i % len(known)], known[j % len(known)]
+        if name in ("tanh", "sum"):
+            known.append(getattr(tg, name)(a))
+        elif name == "column":
+            known.append(a[..., :1] if a.ndim else a * a)
+        elif {a.ndim, b.ndim} != {1, 2} or a.shape[-1] == b.shape[-1] or 1 in (a.shape[-1], b.shape[-1]):
+            known.append(getattr(tg, name)(a, b))
+    if known[-1].op is None:
+        return
+    made = Drill(known[-1])
+    namespace = executed(made.solution(), made)
+    assert made.check(namespace).right
+    for t in made._asked:
+        uses = [use.added for use in made.book.contributions[t.age]]
+        if len(uses) == 2 and all(np.abs(use).max() > 1e-3 for use in uses):
+            found = made.check(namespace | {made._d(t): uses[0]})[made._d(t)]
+            assert found.kind == "missing", (found, made.solution())
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.lists(st.text(max_size=6), min_size=1, max_size=6))
+def test_any_names_become_names_of_python(texts: list[str]) -> None:
+    found = list(writing.identifiers(dict(enumerate(texts))).values())
+    code = compile("\n".join(f"{name} = d_{name} = 0" for name in found), "names", "exec")
+    assert len(set(code.co_names)) == 2 * len(texts)
 
 
 # -- verdicts ------------------------------------------------------------------------------------------------------

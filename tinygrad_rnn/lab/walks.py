@@ -81,21 +81,19 @@ def uses(node: Tensor) -> Iterator[tuple[int, Tensor]]:
 # -- walks --------------------------------------------------------------------------------------------------------
 
 
-def by_recursion(y: Tensor, seed: Any, *, whole: bool) -> tuple[dict[int, Any], dict[int, int]]:
-    """Every path from y by itself, depth first: the gradients and the visits, by age.
+def by_recursion(y: Tensor, seed: Any, *, whole: bool) -> dict[int, Any]:
+    """Every path from y by itself, depth first: the gradients by age.
 
     whole: the mistake: at every arrival a node passes on all that it has so far, not what has arrived.
     """
     total: dict[int, Any] = {}
-    visits: dict[int, int] = {}
     waiting = [(y, seed)]  # a list in place of recursion, since deep graphs are deeper than Python's stack
     while waiting:
         x, arrived = waiting.pop()
-        visits[x.age] = visits.get(x.age, 0) + 1
         total[x.age] = _sum(total.get(x.age), arrived)
         if x.op is not None:
             waiting += [(use.x, use.added) for use in reversed(step(x, total[x.age] if whole else arrived))]
-    return total, visits
+    return total
 
 
 def first_come(y: Tensor, seed: Any) -> dict[int, Any]:
@@ -273,9 +271,9 @@ def _gradients(book: Ledger, y: Tensor, seed: Any, ran: bool) -> dict[str, dict[
     """By the order, all gradients by age; None if it was not run."""
     return {
         "engine": book.gradients,
-        "recursion": by_recursion(y, seed, whole=False)[0] if ran else None,
+        "recursion": by_recursion(y, seed, whole=False) if ran else None,
         "first_come": first_come(y, seed),
-        "passed_again": by_recursion(y, seed, whole=True)[0] if ran else None,
+        "passed_again": by_recursion(y, seed, whole=True) if ran else None,
     }
 
 
