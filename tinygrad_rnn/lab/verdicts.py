@@ -15,7 +15,7 @@ from ..core.tensor import Tensor
 from ..see.summary import host, number
 from .sheet import Sheet, Table
 
-EXACT, CLOSE, FOLLOWS, BLANK = "exact", "close", "follows", "blank"
+EXACT, CLOSE, FOLLOWS, BLANK, FAILS = "exact", "close", "follows", "blank", "fails"
 FACTOR, TRANSPOSED, SHAPE, MISSING, WRONG = "factor", "transposed", "wrong shape", "missing", "wrong"
 RIGHT = (EXACT, CLOSE)
 MANY = 8
@@ -108,7 +108,7 @@ def judged(name: str, answer: Any, known: Known, follows: NDArray[Any] | None, t
     if answer is None or answer is ...:
         return Verdict(name, BLANK)
     if isinstance(answer, Exception):
-        return Verdict(name, WRONG, str(answer))
+        return Verdict(name, FAILS, str(answer))
     found, right = numbers(answer), known.right
     if found is None:
         return Verdict(name, WRONG, f"{type(answer).__name__} is no array of numbers")
@@ -173,9 +173,8 @@ def _scaled(found: NDArray[Any], known: Known) -> tuple[str, str] | None:
     factor = float((found.astype(np.float64) * right).sum()) / weight
     simple = Fraction(factor).limit_denominator(64)
     plain = simple != 0 and abs(factor - simple) <= 1e-5 * abs(factor)
-    if (
-        not factor or not known.same(found / factor) or (right.size == 1 and not plain)
-    ):  # one number is always a multiple
+    alone = right.size == 1 and not plain  # one number is always a multiple of another
+    if alone or not factor or not known.same(found / factor):
         return None
     if plain:
         return FACTOR, "the sign is wrong" if simple == -1 else f"{simple} times what it should be"
