@@ -97,6 +97,13 @@ optim.Schedule(optimizer)  optim.Schedule.step(loss)  optim.Schedule.lr_at(count
 optim.StepLR(optimizer, step_size, *, gamma)  optim.ExponentialLR(optimizer, gamma)
 optim.CosineLR(optimizer, steps, *, lr_min)  optim.WarmupLR(optimizer, steps, *, start_factor, then)
 optim.ReduceLROnPlateau(optimizer, mode, *, factor, patience, threshold, threshold_mode, cooldown, lr_min)
+lab.order(y, grad, *, expand, limit)  lab.mutant(function, old, new)  lab.bug(name)  lab.bugs()  lab.symptom(name)
+lab.drill(f, *xs, expand)  lab.drill_of(where, *, expand)
+lab.Drill(y, called, origin)  lab.Drill.solution()  lab.Drill.check(answers)  lab.Drill.hint(name, level)
+lab.Drill.rule(variable, argument, g)  lab.Drill.save(path)
+lab.Mutant(function, edits, name)  lab.Order(visited, leaves, edges, ran)  lab.Verdict(name, kind, words)
+lab.Verdicts(title, verdicts)  lab.Symptom(bug, diff, right, wrong, gradcheck, fused, picture)
+lab.Bug(name, changed, function, edits, look, noticed, compute, inputs)
 interop.Final(layer)  interop.Layers(layers, order, *, left_out)  interop.Report()
 interop.OnnxModel(graph, layers, report)
 interop.as_layers(model)  interop.compared(source, target, module, *, names)
@@ -170,8 +177,8 @@ def test_the_list_is_complete() -> None:
         and not value.__module__.startswith(("tinygrad_rnn.see", "tinygrad_rnn.nn", "tinygrad_rnn.optim"))
     }  # fmt: skip
     assert not others, "these names are public; say in SIGNATURES what they promise"
-    for room in (tg.nn, tg.optim, tg.interop):
-        names = {name for name in room.__all__ if not isinstance(getattr(room, name), types.ModuleType)}
+    for room in (tg.nn, tg.optim, tg.interop, tg.lab):
+        names = {name for name in room.__all__ if callable(getattr(room, name))}
         assert {f"{room.__name__.rpartition('.')[2]}.{name}" for name in names} <= listed
 
 

@@ -1,6 +1,7 @@
 """tinygrad_rnn: tensors that remember how they were made, on NumPy or CuPy; recurrent cells; pictures of both.
 
-This is the list of public names; `tinygrad_rnn.nn`, `.optim`, `.train`, `.see`, `.interop`, `.testing` hold the rest.
+This is the list of public names; `tinygrad_rnn.nn`, `.optim`, `.train`, `.see`, `.interop`, `.testing` and `.lab`
+hold the rest.
 """
 
 import importlib as _importlib
@@ -118,6 +119,6 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> _Any:
-    if name in ("interop", "train"):  # rooms that take as long to load as all others together, and few programs need
+    if name in ("interop", "lab", "train"):  # rooms that take long to load, and that few programs need
         return _importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -89,6 +89,10 @@ class OutputError(TinygradError, OSError):
     """An output folder or file that cannot be written, or that holds something else."""
 
 
+class LabError(TinygradError, RuntimeError):
+    """A mistake that cannot be planted, or is planted already; an exercise that cannot be made, or does not run."""
+
+
 class DrawError(TinygradError, RuntimeError):
     """A picture that could not be laid out or written; the message names the engine and the remedy."""
 

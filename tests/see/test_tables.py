@@ -405,3 +405,10 @@ def test_only_a_tensor_has_a_table_and_a_lone_tangent_is_one():
         with pytest.raises(tg.errors.GraphError, match="takes one tensor"):
             tables.trace_table(wrong)
     assert tables.trace_table(x * 3.0, tangents=tg.tensor([1.0, 10.0])).rows[-1].tangent.value.numbers == (3.0, 30.0)
+
+
+def test_text_is_text_in_a_notebook_too(monkeypatch):
+    """There, rich would show the table by itself and leave the text empty."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    x = tg.tensor([1.0, 2.0], requires_grad=True, name="x")
+    assert "Reverse adjoint trace" in tables.trace_table(x * 3.0).text(120)

@@ -1,6 +1,6 @@
 """The command `tinygrad-rnn`.
 
-`command` has its words and what becomes of errors; `training`, `showing` and `converting` do what they say.
+`command` has its words and what becomes of errors; `training`, `showing`, `converting` and `lab` do what they say.
 """
 
 from .command import main

@@ -19,6 +19,7 @@ from ..backend import use_backend
 from ..errors import TinygradError
 from ..see import flow
 from ..train.loop import CHOICES, TASK_DEFAULTS, Configuration
+from . import lab
 from .converting import SUFFIXES, convert_file
 from .ending import BAD_INPUT, INTERRUPTED, SAVED, interrupt, on_signals
 from .showing import draw_picture, make_page, say_what_is_there, show_gates, write
@@ -97,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tinygrad-rnn", description="Recurrent networks that learn text.")
     parser.add_argument("--version", action="version", version=f"tinygrad-rnn {__version__}")
     commands = parser.add_subparsers(
-        title="commands", required=True, metavar="{demo,train,sample,gates,draw,play,convert,info}"
+        title="commands", required=True, metavar="{demo,train,sample,gates,draw,play,convert,lab,info}"
     )
 
     def command(name: str, action: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
@@ -202,6 +203,9 @@ def _parser() -> argparse.ArgumentParser:
         help="where IN does not tell: its layers in the order in which they act, each as NAME[=KIND][:SETTING=VALUE], "
         "such as emb=Embedding,gru:batch_first,norm:eps=1e-3,head",
     )
+
+    summary = "Learn how gradients go wrong: the order of the way back, classic bugs, and drills to work out by hand."
+    lab.add_commands(command("lab", say_what_is_there, summary), _Help)
 
     command("info", say_what_is_there, "Say what is installed and which backends can be used, and if not, why.")
     return parser

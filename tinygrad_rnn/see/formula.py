@@ -106,10 +106,10 @@ def derivative_formulas(
     result = symbols[0].__apply_primitive__(op, symbols, shown)
     y = symbol("y", result.value)
     g = symbol(r"\bar{y}", np.random.default_rng(seed).standard_normal(y.shape).astype(y.dtype))
-    return result, g, {name: _applied(op, name, g, y, symbols, shown) for name in op.rules}
+    return result, g, {name: applied(op, name, g, y, symbols, shown) for name in op.rules}
 
 
-def _applied(
+def applied(
     op: Primitive, name: str, g: Formula, y: Formula, symbols: Sequence[Any], options: Mapping[str, Any]
 ) -> Any:  # fmt: skip
     """What the rule of one array makes of the gradient g, on symbols; for a list of arrays a list."""
@@ -148,7 +148,7 @@ def local(node: Tensor, names: Mapping[int, str] | None = None, name: str = "y")
     for argument in op.rules:
         try:
             with np.errstate(all="ignore"):
-                made = _applied(op, argument, g, y, symbols, node.options)
+                made = applied(op, argument, g, y, symbols, node.options)
         except Exception:  # a rule of a user's may do what only arrays can
             continue
         places = range(len(inputs)) if op.variadic else [op.arrays.index(argument)]

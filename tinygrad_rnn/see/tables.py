@@ -7,7 +7,7 @@ any computation: the formulas are the primitives themselves, run on symbols, and
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
@@ -130,28 +130,14 @@ class TraceTable:
 
     def text(self, width: int = 80) -> str:
         """The table in plain text, folded to a width."""
-        from rich.box import SIMPLE_HEAD
         from rich.cells import cell_len
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
 
         lines = [[_line(cell) for cell in row.cells] for row in self.rows]
         if sum(max((cell_len(line[i]) for line in lines), default=0) for i in range(3)) + EDGES > width:
             lines = [[_folded(cell, (width - EDGES) // 3) for cell in row.cells] for row in self.rows]
         if self.gap:
             lines.insert(self.gap[0], ["⋮"] * 3)
-        table = Table(*COLUMNS, box=SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-        for line in lines:
-            table.add_row(*map(Text, line))
-        out = StringIO()
-        console = Console(file=out, width=width, color_system=None, force_terminal=False, legacy_windows=False)
-        console.print(Text(self.title, style="bold"))
-        console.print()
-        console.print(table)
-        for note in self._notes():
-            console.print(Text(note))
-        return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+        return printed(self.title, [(COLUMNS, lines)], self._notes(), width)
 
     @property
     def markdown(self) -> str:
@@ -408,6 +394,33 @@ class _Builder:
         said = "Both ways agree" if same else "The two ways differ, so that a rule, or a hook, is no derivative"
         at_y, at_ends = (number(each, DIGITS) for each in (forward, back))
         return [f"{said}: adjoint times tangent is {at_y} at {called}, {at_ends} at what moves."]
+
+
+def printed(
+    title: str, tables: Iterable[tuple[Sequence[str], Sequence[Sequence[str]]]], notes: Sequence[str], width: int
+) -> str:  # fmt: skip
+    """A title, tables (their heads and their rows) and sentences in plain text, cells folded to fit a width."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    out = StringIO()
+    console = Console(  # in a notebook too
+        file=out, width=width, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
+    )
+    console.print(Text(title, style="bold"))
+    console.print()
+    for i, (heads, rows) in enumerate(tables):
+        if i:
+            console.print()
+        table = Table(*heads, box=SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+    for note in notes:
+        console.print(Text(note))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def _has(t: Tensor, index: tuple[int, ...]) -> bool:

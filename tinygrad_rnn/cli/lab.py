@@ -1,0 +1,114 @@
+"""`lab`: the order lab, the bug gallery and the drills in the shell."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from shlex import quote
+
+from ..errors import LabError, OptionError
+from ..lab import gallery
+from ..lab.drills import Drill, drill_of
+from ..lab.sources import crossing, located, run_worksheet, told, traced
+from ..lab.walks import order
+from .ending import SAVED
+
+NOT_ALL_RIGHT = 1
+"""The exit status of `lab check`, if something is wrong or blank."""
+HOW = "FILE.py:function (called with what a function inputs() beside it returns, else with its defaults)"
+LEVELS = (1, 2, 3)
+
+
+def add_commands(lab: argparse.ArgumentParser, help_format: type[argparse.HelpFormatter]) -> None:
+    """The words of `tinygrad-rnn lab`."""
+    commands = lab.add_subparsers(title="commands", required=True, metavar="{order,bugs,drill,check,hint}")
+
+    def command(name: str, summary: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=summary, description=summary, formatter_class=help_format)
+
+    summary = "The way back through a computation in the engine's order, against recursion and careless orders."
+    parser = command("order", summary)
+    parser.set_defaults(action=show_order)
+    parser.add_argument("where", nargs="?", metavar="FUNCTION", help=f"{HOW} (default: a small example)")
+    parser.add_argument("--expand", action="store_true", help="unfold fused layers into their operations")
+
+    parser = command("bugs", "Classic mistakes, made on purpose: what each does, and who notices it.")
+    parser.set_defaults(action=show_bugs)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="one of them, such as 'missing factor' (default: all)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a picture with the mistake in it: .svg, .html, .png")
+
+    parser = command("drill", "Write a function as a worksheet: forward line by line, the derivatives left blank.")
+    parser.set_defaults(action=make_drill)
+    parser.add_argument("where", nargs="?", metavar="FUNCTION", help=f"{HOW} (default: a small example)")
+    parser.add_argument("--expand", action="store_true", help="unfold fused layers into their operations")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the worksheet to write, a .py file, which stays if it is there"
+    )
+
+    parser = command("check", "Check a worksheet: a verdict on each line. Exit status 0 only if all are right, else 1.")
+    parser.set_defaults(action=check)
+    parser.add_argument("worksheet", type=Path, metavar="WORKSHEET", help="the file that drill wrote and you filled in")
+
+    parser = command("hint", "A hint for one line of a worksheet.")
+    parser.set_defaults(action=hint)
+    parser.add_argument("worksheet", type=Path, metavar="WORKSHEET", help="the file that drill wrote")
+    parser.add_argument("variable", metavar="VARIABLE", help="such as d_h")
+    parser.add_argument("--level", type=int, choices=LEVELS, default=1,
+        help="1: who used the variable, 2: the formulas too, 3: the numbers too (default: 1)")  # fmt: skip
+
+
+def show_order(chosen: argparse.Namespace) -> int:
+    if chosen.where is None:
+        y = traced(crossing, crossing.__defaults__ or ())
+    else:
+        function, xs, path = located(chosen.where)
+        with told(path, chosen.where):
+            y = traced(function, xs)
+    print(order(y, expand=chosen.expand))
+    return SAVED
+
+
+def show_bugs(chosen: argparse.Namespace) -> int:
+    if chosen.name is None:
+        if chosen.out:
+            raise OptionError("--out needs the NAME of a bug, whose picture it is")
+        print(gallery.bugs())
+        return SAVED
+    symptom = gallery.symptom(chosen.name)
+    print(symptom)
+    if chosen.out:
+        print(f"{symptom.picture.save(chosen.out)} shows the computation with the mistake in it")
+    return SAVED
+
+
+def make_drill(chosen: argparse.Namespace) -> int:
+    drill = drill_of(chosen.where, expand=chosen.expand)
+    if chosen.out is None:
+        print(drill, end="")
+        return SAVED
+    if chosen.out.exists():
+        raise OptionError(f"{chosen.out} is there already, and may hold somebody's work: take another name")
+    again = f"tinygrad-rnn lab check {quote(str(chosen.out))}"
+    print(f"{drill.save(chosen.out)} has {len(drill.names)} blanks; {again} checks them")
+    return SAVED
+
+
+def check(chosen: argparse.Namespace) -> int:
+    drill, answers = _read(chosen.worksheet)
+    verdicts = drill.check(answers)
+    print(verdicts)
+    return SAVED if verdicts.right else NOT_ALL_RIGHT
+
+
+def hint(chosen: argparse.Namespace) -> int:
+    drill, _ = _read(chosen.worksheet)
+    print(drill.hint(chosen.variable, chosen.level))
+    return SAVED
+
+
+def _read(worksheet: Path) -> tuple[Drill, dict[str, object]]:
+    answers = run_worksheet(worksheet)
+    drill = answers.get("drill")
+    if not isinstance(drill, Drill):
+        raise LabError(f"{worksheet} does not say what it is of: its line `drill = tg.lab.drill_of(...)` is missing")
+    return drill, answers
