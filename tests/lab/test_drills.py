@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import keyword
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -282,6 +283,25 @@ def test_own_primitives_are_called_by_their_name() -> None:
     assert "= cubed(x)" in made.text and "* 3 * x * x" in made.solution()
     assert 'drill.rule("v2", "x", d_v2)' in made.solution()
     assert made.check(executed(made.solution(), made)).right
+
+
+def test_variables_of_the_function_keep_their_names() -> None:
+    kept = tg.exp(tg.tensor([0.5, -1.0], requires_grad=True))
+
+    def cost(x: Any) -> Any:
+        gate, old = tg.sigmoid(x), kept
+        state = gate * old
+        state = state * state
+        inner = (lambda hidden: tg.sin(hidden))(state)
+        return inner.sum()
+
+    made = lab.drill(cost, [0.25, 2.0])
+    assert [name for name in made.names if not name.startswith("d_v")] == ["d_inner", "d_state", "d_gate", "d_x"]
+    assert "d_hidden" not in made.names and not kept.name, "nobody else's tensors get names"
+    assert sys.getprofile() is None
+    with pytest.raises(ZeroDivisionError):
+        lab.drill(lambda x: x / (1 // 0), 1.0)
+    assert sys.getprofile() is None
 
 
 def test_a_result_of_many_elements_stands_for_their_sum() -> None:

@@ -11,14 +11,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FunctionType
+from types import FrameType, FunctionType
 from typing import Any
 
 import numpy as np
 
 from ..backend import random as package_random
 from ..core.modes import enable_grad
-from ..core.tensor import Tensor, tensor
+from ..core.tensor import Tensor, next_age, tensor
 from ..errors import GraphError, LabError, TinygradError
 from ..ops.elementwise import tanh
 
@@ -128,6 +128,8 @@ def explained(error: BaseException, path: Path) -> str:
 def traced(function: Callable[..., Any], xs: Sequence[Any]) -> Tensor:
     """The result of a function at copies of its arguments, of which the floating ones have gradients and names.
 
+    What it computes and still has in a variable when it returns is called like that.
+
     Raises: GraphError, if it returns no Tensor.
     """
     try:
@@ -135,12 +137,30 @@ def traced(function: Callable[..., Any], xs: Sequence[Any]) -> Tensor:
     except (TypeError, ValueError):  # a builtin
         called = []
     called += [f"x{i}" for i in range(len(called), len(xs))]
-    with enable_grad():
+    with enable_grad(), _variables_named(function):
         y = function(*[_leaf(x, name) for x, name in zip(xs, called)])
     if not isinstance(y, Tensor):
         name = getattr(function, "__name__", repr(function))
         raise GraphError(f"{name} must return a Tensor, not {type(y).__name__}: tg's functions of its arguments do")
     return y
+
+
+@contextmanager
+def _variables_named(function: Callable[..., Any]) -> Iterator[None]:
+    """Inside, results of the function that have no name are called like the variables that it has when it returns."""
+    code, born, before = getattr(function, "__code__", None), next_age(), sys.getprofile()
+
+    def look(frame: FrameType, event: str, _: Any) -> None:
+        if event == "return" and frame.f_code is code:
+            for name, value in frame.f_locals.items():
+                if type(value) is Tensor and value.op is not None and value.age > born and not value.name:
+                    value.name = name
+
+    sys.setprofile(look)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
 
 
 def _leaf(x: Any, name: str) -> Any:
