@@ -144,6 +144,16 @@ def side_by_side(*cells: Cell) -> Markdown:
     return Markdown("\n".join([f"| {names} |", "|---" * len(cells) + "|", *lines]))
 
 
+def shapes(*cells: Cell) -> Markdown:
+    """The shapes of each cell's parameters, in letters; the cells have other sizes for I than for H."""
+    lines = ["| cell | packed | `W` | `U` | `b` |", "|---|---|---|---|---|"]
+    for cell in cells:
+        letters = {cell.input_size: "I"} | {n * cell.hidden_size: f"{n}H".removeprefix("1") for n in range(1, 5)}
+        found = [f"({', '.join(letters[n] for n in part.shape)})" for part in (cell.W, cell.U, cell.b) if part is not None]
+        lines.append(f"| `{type(cell).__name__}` | {' '.join(cell.gates)} | {' | '.join(found)} |")
+    return Markdown("\n".join(lines))
+
+
 FORMS: dict[str, Callable[[], Cell]] = {
     "`RNNCell`": lambda: RNNCell(2, 3),
     '`RNNCell(activation="relu")`': lambda: RNNCell(2, 3, activation="relu"),
