@@ -14,7 +14,6 @@ PAGES = [
     "docs/autograd.md",
     "docs/player.md",
     "docs/pictures.md",
-    "docs/through_time.md",
     "docs/interchange.md",
 ]
 NEEDS = {"docs/interchange.md": "torch"}

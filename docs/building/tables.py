@@ -144,6 +144,16 @@ def side_by_side(*cells: Cell) -> Markdown:
     return Markdown("\n".join([f"| {names} |", "|---" * len(cells) + "|", *lines]))
 
 
+def shapes(*cells: Cell) -> Markdown:
+    """The shapes of the parameters W, U and b of cells in letters; I must be another number than H."""
+    lines = ["| cell | packed | `W` | `U` | `b` |", "|---|---|---|---|---|"]
+    for cell in cells:
+        letters = {cell.input_size: "I"} | {n * cell.hidden_size: f"{n}H".removeprefix("1") for n in range(1, 5)}
+        found = [f"({', '.join(letters[n] for n in part.shape)})" for part in cell.parameters()]
+        lines.append(f"| `{type(cell).__name__}` | {' '.join(cell.gates)} | {' | '.join(found)} |")
+    return Markdown("\n".join(lines))
+
+
 FORMS: dict[str, Callable[[], Cell]] = {
     "`RNNCell`": lambda: RNNCell(2, 3),
     '`RNNCell(activation="relu")`': lambda: RNNCell(2, 3, activation="relu"),
@@ -199,7 +209,8 @@ def answering(reset: str, update: str) -> str:
     for row in CONVENTIONS:
         if (row.reset, row.update) == (reset, update):
             others = {other.reset for other in CONVENTIONS if other.classes == row.classes}
-            found.append(f"{row.key} {row.classes}: {row.note.partition(',')[0]}" if len(others) > 1 else row.classes)
+            name = row.classes if row.classes.startswith(row.key) else f"{row.key} {row.classes}"
+            found.append(f"{name}: {row.note.partition(',')[0]}" if len(others) > 1 else row.classes)
     return "<br>".join(found)
 
 

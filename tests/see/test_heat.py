@@ -327,6 +327,7 @@ def test_the_suffix_says_what_is_written(pictures: dict, tmp_path: Path) -> None
 def test_a_notebook_shows_the_picture(pictures: dict) -> None:
     for picture in pictures.values():
         assert picture._repr_svg_() == picture.svg and len(repr(picture)) < 200
+        assert picture.svg in picture._repr_html_() and "overflow" in picture._repr_html_()
 
 
 # -- plots -----------------------------------------------------------------------------------------------------------
