@@ -34,6 +34,7 @@ def test_there_are_seven_steps_of_at_most_fifteen_lines():
     counts = {number: lines(code) for number, code in engine(PAGE.read_text("utf-8")).items()}
     assert list(counts) == [1, 2, 3, 4, 5, 6, 7]
     assert all(0 < each <= MOST for each in counts.values()), counts
+    assert 80 < sum(counts.values()) < 90, "as the page says"
 
 
 def test_a_line_too_many_is_seen():
