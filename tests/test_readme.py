@@ -11,7 +11,6 @@ ROOT = Path(__file__).parents[1]
 README = "README.md"
 PAGES = [
     README,
-    "docs/autograd.md",
     "docs/player.md",
     "docs/pictures.md",
     "docs/interchange.md",

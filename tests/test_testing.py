@@ -146,6 +146,20 @@ def test_a_rule_that_calls_numpy_is_told_so() -> None:
     assert "a rule uses operators and tg's functions, not NumPy's" in complaint(wrong, X, order=2)
 
 
+@pytest.mark.parametrize("exponent", [1, 2], ids=["as the complex step has it", "right"])
+def test_a_kernel_that_is_not_analytic_is_told_so_whatever_its_rule(exponent: int) -> None:
+    def kernel(xp: Any, x: Any) -> Any:
+        return x / (1 + xp.abs(x))
+
+    rule = lambda g, x: g / (1 + tg.abs(x)) ** exponent  # noqa: E731
+    assert complaint(define("elementwise", kernel, dx=rule), X).endswith("say analytic=False")
+    said = define("elementwise", kernel, analytic=False, dx=rule)
+    if exponent == 1:
+        assert "by central differences" in complaint(said, X)
+    else:
+        tg.gradcheck(said, X, order=2)
+
+
 def test_a_wrong_sign() -> None:
     wrong = define("linear", lambda xp, a, b: a - b, da=lambda g: g, db=lambda g: g)
     message = complaint(wrong, X, X[0])

@@ -75,7 +75,7 @@ def gradcheck(f: Callable[..., Any], *xs: Any, order: int = 1, tolerance: float 
         if at:
             call = partial(node.op.function, **node.options)
             args = [_doubled(x) if type(x) is Tensor else x for x in inputs]
-            Check(call, args, at, _names(node), _described(node), tolerance).run(order)
+            Check(call, args, at, _names(node), _described(node), tolerance, trusted=node.op.trusted).run(order)
     names = [f"argument {i}" for i in range(len(xs))]
     try:
         Check(run, arguments, moving, names, "the function as a whole", tolerance).run(order)
@@ -94,7 +94,10 @@ def packed(y: Any) -> Tensor:
 
 @dataclass
 class Check:
-    """One function at one point: its derivatives for the arguments `moving`, to any order."""
+    """One function at one point: its derivatives for the arguments `moving`, to any order.
+
+    trusted: False looks whether the function is analytic, as the complex step believes.
+    """
 
     function: Function
     args: list[Any]
@@ -102,6 +105,7 @@ class Check:
     names: list[str]
     what: str
     tolerance: float
+    trusted: bool = True
 
     def run(self, order: int) -> None:
         """Raises: GradcheckError, at the first order that is wrong."""
@@ -145,6 +149,8 @@ class Check:
         ways, total = [self._random(x) for x in wrt], np.zeros(y.shape)
         for i, rule, way in zip(moving, found, ways, strict=True):
             change = slope(i, way.numpy())
+            if exact and not self.trusted and fast is recorded:
+                self._analytic(change, slope(i, way.numpy(), exact=False), names[i])
             total = total + change
             terms, numbers = rule * way.numpy(), weight * change
             if not _close(terms.sum(), numbers.sum(), allowed * (np.abs(terms).sum() + np.abs(numbers).sum()) + noise):
@@ -169,6 +175,15 @@ class Check:
         if not np.all(np.abs(fast - recorded) <= 1e-6 * (np.abs(fast) + np.abs(recorded)) + 1e-12):
             raise GradcheckError(
                 f"{self.what}: the {ordinal} derivative is {_worst(recorded, fast)} without create_graph=True"
+            )
+
+    def _analytic(self, exact: np.ndarray, differences: np.ndarray, name: str) -> None:
+        """Refuse a kernel that the complex step is wrong about: it would blame a right rule, and excuse a wrong one."""
+        sizes = np.abs(exact) + np.abs(differences)
+        if np.any(np.abs(exact - differences) > 1e-3 * (sizes + sizes.mean())):
+            raise GradcheckError(
+                f"{self.what}: for {name} the complex step gives {_worst(exact, differences)} by central differences; "
+                "where a kernel takes abs, compares or chooses, say analytic=False"
             )
 
     def _complain(self, which: str, rule: np.ndarray, numerical: np.ndarray, exact: bool) -> None:

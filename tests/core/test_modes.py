@@ -177,6 +177,14 @@ def line_here() -> int:
     return sys._getframe(1).f_lineno
 
 
+def test_in_a_notebook_the_source_line_is_that_of_the_cell() -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    names = {"x": x}
+    with tg.debug():
+        exec(compile("# a remark\ny = x * 3", "/tmp/ipykernel_71/1234567.py", "exec"), names)
+    assert names["y"].source == "cell:2"
+
+
 def test_the_source_line_is_that_of_the_caller() -> None:
     x = leaf()
     with tg.debug():

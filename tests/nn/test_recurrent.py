@@ -293,6 +293,26 @@ def test_the_state_may_come_in_a_list(x, fused):
     np.testing.assert_array_equal(alone[0].numpy(), expected[0].numpy())
 
 
+class Pair(nn.Recurrent):
+    """A layer over a cell of two states, as users write it."""
+
+    cell_type = nn.LSTMCell
+
+
+def test_a_layer_of_ones_own_carries_as_many_states_as_its_cell(x):
+    known, own = layer_of("LSTM", 2, bidirectional=True), Pair(I, H, 2, bidirectional=True, dtype=np.float64)
+    own.load_state_dict(known.state_dict())
+    h, c = starts(known).values()
+    for given in (None, (h, c), h):
+        expected, found = known(x, given, LENGTHS), own(x, given, LENGTHS)
+        for wanted, seen in zip((expected[0], *expected[1]), (found[0], *found[1]), strict=True):
+            np.testing.assert_array_equal(seen.numpy(), wanted.numpy())
+    with pytest.raises(ShapeError, match=r"h_0 is a tuple of 3; Pair carries 2 states, so that \(h_0, c_0\) would fit"):
+        own(x, (h, c, c))
+    with pytest.raises(ShapeError, match="c_0 is given twice"):
+        known(x, (h, c), c_0=c)
+
+
 # -- derivatives ---------------------------------------------------------------------------------------------
 
 

@@ -230,6 +230,17 @@ def test_the_page_loads_nothing_and_allows_nothing():
     assert tables.trace_table(y)._repr_html_().startswith("<iframe")
 
 
+def test_the_frame_of_a_short_table_in_a_notebook_is_not_half_empty():
+    def height(table):
+        return int(re.search(r"height:\s*(\d+)rem", table._repr_html_())[1])
+
+    x = tg.tensor([0.5, 2.0], requires_grad=True)
+    long = x
+    for _ in range(9):
+        long = tg.tanh(long)
+    assert height(tables.trace_table(x * x)) < height(tables.trace_table(long)) == 32
+
+
 def test_saved_by_suffix_whole_or_not_at_all(tmp_path):
     _, _, y = survey()
     table = tables.trace_table(y)

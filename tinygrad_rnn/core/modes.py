@@ -129,11 +129,12 @@ def place() -> str:
 
 
 def source_line() -> str:
-    """The file and line, outside of this package, that is running now."""
+    """The file and line, outside of this package, that is running now; of a notebook, the line of its cell."""
     frame = sys._getframe(1)
     while frame.f_back and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+    file = Path(frame.f_code.co_filename)
+    return f"{'cell' if file.parent.name.startswith('ipykernel_') else file.name}:{frame.f_lineno}"
 
 
 def inspect_result(result: Array, what: str, source: str | None = None) -> str:

@@ -107,15 +107,29 @@ class Recurrent(Module):
     def forward(self, x: Any, h_0: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         """x (T, N, I) -> output (T, N, D*H) and the final state h_n (num_layers*D, N, H), cell by cell as in `cells`.
 
-        h_0: the initial state, of h_n's shape; zeros if left out.
+        h_0: the initial state, of h_n's shape; zeros if left out. Where the cell carries several states, h_n is a tuple
+            of them, in the order of its `states`, and h_0 may be one too.
         lengths: how many steps of each sequence are real, as N integers on the host. Outputs past the end are zero,
             the final state is that of the last valid step, the reverse direction starts there. A length of 0 leaves
             the state as it was.
 
         Raises: ShapeError, DtypeError, BackendError.
         """
-        output, (h_n,) = self._folded(x, (h_0,), lengths)
-        return output, h_n
+        output, final = self._folded(x, self._initial(h_0), lengths)
+        return output, final[0] if len(final) == 1 else final
+
+    def _initial(self, given: Any) -> State:
+        """For each state that the cell carries the initial one, or None: as a tuple, a list of arrays, or the first."""
+        states = self.cell_type.states
+        several = isinstance(given, tuple) or (isinstance(given, list) and any(hasattr(s, "shape") for s in given))
+        if len(states) == 1 or not several:
+            return (given, *[None] * (len(states) - 1))
+        if len(given) != len(states):
+            raise ShapeError(
+                f"h_0 is a {type(given).__name__} of {len(given)}; {type(self).__name__} carries {len(states)} states, "
+                f"so that ({', '.join(f'{name}_0' for name in states)}) would fit{place()}"
+            )
+        return tuple(given)
 
     def _folded(self, x: Any, initial: State, lengths: Any) -> tuple[Tensor, State]:
         x = self._checked_input(x)
@@ -228,11 +242,10 @@ class LSTM(Recurrent):
         h_0, c_0: the initial states, zeros if left out; h_0 may also be the pair, as an earlier call returned it: a
             tuple, or a list of arrays.
         """
-        if isinstance(h_0, tuple) or (isinstance(h_0, list) and any(hasattr(each, "shape") for each in h_0)):
-            if len(h_0) != 2 or c_0 is not None:
-                raise ShapeError(
-                    f"h_0 is a {type(h_0).__name__} of {len(h_0)}; give the pair (h_0, c_0), or h_0= and c_0={place()}"
-                )
-            h_0, c_0 = h_0
-        output, (h_n, c_n) = self._folded(x, (h_0, c_0), lengths)
+        if c_0 is not None:
+            first, *others = self._initial(h_0)
+            if any(state is not None for state in others):
+                raise ShapeError(f"c_0 is given twice: give the pair (h_0, c_0), or h_0= and c_0={place()}")
+            h_0 = first, c_0
+        output, (h_n, c_n) = super().forward(x, h_0, lengths)
         return output, (h_n, c_n)

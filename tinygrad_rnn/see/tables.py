@@ -171,7 +171,7 @@ class TraceTable:
         return page(self.title, self._body(), styles=["tables.css"])
 
     def _repr_html_(self) -> str:
-        return framed(self.html, self.title)
+        return framed(self.html, self.title, f"{min(32, 6 + 8 * len(self.rows))}rem")
 
     def _body(self) -> str:
         heads = "".join(f'<th scope="col">{head}</th>' for head in COLUMNS)

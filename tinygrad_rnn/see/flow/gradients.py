@@ -16,7 +16,7 @@ from ...core.autodiff import pullback
 from ...core.modes import enable_grad
 from ...core.tensor import Tensor
 from ...errors import GraphError, OptionError
-from ...nn.recurrent import LSTM, Recurrent
+from ...nn.recurrent import Recurrent
 from ...ops.shapes import concatenate
 from ..summary import number
 from .heat import Strip, logarithmic, seen
@@ -199,7 +199,7 @@ def decay(layers: Mapping[str, Recurrent], x: Any, *, loss: Loss = total) -> Dec
         raise OptionError("there is no layer to compare: give at least one, as in {'GRU': layer}")
     curves: dict[str, NDArray[Any]] = {}
     for name, layer in layers.items():
-        states = ("h", "c") if isinstance(layer, LSTM) else ("h",)
+        states = layer.cell_type.states if isinstance(layer, Recurrent) else ("h",)
         for state in states:
             found = gradient_through_time(layer, x, loss=loss, state=state)
             curves[name if len(states) == 1 else f"{name}, {state}"] = found.decay
