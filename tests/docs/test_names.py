@@ -129,13 +129,3 @@ LINKED = [
 def test_links_of_what_is_not_on_the_site_lead_somewhere(page, target):
     """Sphinx looks after those of the site."""
     assert (page.parent / target).exists()
-
-
-def test_autograd_from_nothing_takes_seven_steps_of_fifteen_lines_at_most():
-    steps = re.split(r"^## ", text_of(ROOT / "docs/autograd_from_nothing.md"), flags=re.M)
-    new = [
-        sum(bool(line.strip()) for block in blocks(step) if "engine" in block.tags for line in block.text.splitlines())
-        for step in steps
-    ]
-    steps = [count for count in new if count]
-    assert len(steps) == 7 and max(steps) <= 15, steps

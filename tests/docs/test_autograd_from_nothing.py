@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-PAGE = Path(__file__).parents[1] / "docs" / "autograd_from_nothing.md"
+PAGE = Path(__file__).parents[2] / "docs" / "autograd_from_nothing.md"
 MOST = 15
 
 
