@@ -227,6 +227,8 @@ class LSTM(Recurrent):
 
         h_0, c_0: the initial states, zeros if left out; h_0 may also be the pair, as an earlier call returned it: a
             tuple, or a list of arrays.
+
+        Raises: as `Recurrent.forward`; ShapeError for a pair that is none.
         """
         if isinstance(h_0, tuple) or (isinstance(h_0, list) and any(hasattr(each, "shape") for each in h_0)):
             if len(h_0) != 2 or c_0 is not None:

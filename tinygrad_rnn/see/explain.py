@@ -116,8 +116,9 @@ class Line:
 class Explanation:
     """How a gradient comes about. `print` it, let a notebook show it, or `.save(path)` it.
 
-    x, y: the names. index: of the element that is explained, None for all. lines: the contributions, in the order in
-    which they are added. total: the gradient as a NumPy array, a number for one element, None if there is none.
+    x, y: the names. index: of the element that is explained, None for all.
+    lines: the contributions, in the order in which they are added.
+    total: the gradient as a NumPy array, a number for one element, None if there is none.
     missing: why there is none. reasons: why it is zero, or not finite. notes: what else there is to know.
     """
 
@@ -309,7 +310,8 @@ def explain(
     grad: the gradient that comes in for the result.
     expand: unfold a fused layer that x goes into, so that its time steps can be seen; it is computed once more for it.
 
-    Raises: IndexOutOfRange, OptionError for an index that is no element of x.
+    Raises: GraphError, if x or the result is no Tensor; IndexOutOfRange, OptionError for an index that is no element
+        of x.
     """
     for t, name in ((x, "x"), (of, "of")):
         if not isinstance(t, Tensor):
