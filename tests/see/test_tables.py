@@ -227,7 +227,20 @@ def test_the_page_loads_nothing_and_allows_nothing():
     page = tables.trace_table(y).html
     assert "default-src 'none'" in page and "unsafe" not in page and "prefers-color-scheme:dark" in page
     assert not re.search(r"(src|href|url)\s*[=(]", page) and "width=device-width" in page
-    assert tables.trace_table(y)._repr_html_().startswith("<iframe")
+
+
+def test_a_notebook_shows_the_table_in_its_own_page():
+    _, _, y = survey()
+    shown = tables.trace_table(y)._repr_html_()
+    assert shown.startswith('<div class="tinygrad-rnn">') and shown.count("<table>") == 1 and "<script" not in shown
+    assert all(f'data-of="{head}"' in shown for head in tables.COLUMNS)
+
+
+def test_printing_in_a_notebook_prints(monkeypatch):
+    """There, rich would rather show a table of its own, and leave nothing to print."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    _, _, y = survey()
+    assert "v1 = log(x1)" in str(tables.trace_table(y))
 
 
 def test_saved_by_suffix_whole_or_not_at_all(tmp_path):

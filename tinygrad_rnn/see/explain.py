@@ -26,7 +26,7 @@ from .formula import Formulas
 from .ledger import Contribution, Ledger, changed_since, ledger
 from .naming import names
 from .notation import accented, latex_name, literal, mathml, plain
-from .publishing import framed, page, save
+from .publishing import inlined, page, save
 from .reasons import broken, changed_note, faint, missing, moves, slopes, zero
 from .summary import FEW, Summary, host, number, summary
 from .tables import DIGITS, folded, markdown_text
@@ -259,7 +259,7 @@ class Explanation:
         return page(self.title, self._body(), styles=["tables.css"])
 
     def _repr_html_(self) -> str:
-        return framed(self.html, self.title)
+        return inlined(self._body(), "tables.css")
 
     def _body(self) -> str:
         out = [f'<main class="explain"><h1>{escape(self.title)}</h1><p class="note">{escape(self.about)}</p>']

@@ -28,7 +28,7 @@ from .formula import Formulas, moving
 from .ledger import Ledger, changed_since, ledger
 from .naming import names
 from .notation import escaped, mathml, plain
-from .publishing import framed, page, save
+from .publishing import inlined, page, save
 from .reasons import changed_note
 from .summary import Summary, host, number, summary
 from .unfolding import unfolded
@@ -145,7 +145,8 @@ class TraceTable:
         for line in lines:
             table.add_row(*map(Text, line))
         out = StringIO()
-        console = Console(file=out, width=width, color_system=None, force_terminal=False, legacy_windows=False)
+        console = Console(file=out, width=width, color_system=None, force_terminal=False, force_jupyter=False,
+                          legacy_windows=False)  # fmt: skip
         console.print(Text(self.title, style="bold"))
         console.print()
         console.print(table)
@@ -185,7 +186,7 @@ class TraceTable:
         return page(self.title, self._body(), styles=["tables.css"])
 
     def _repr_html_(self) -> str:
-        return framed(self.html, self.title)
+        return inlined(self._body(), "tables.css")
 
     def _body(self) -> str:
         heads = "".join(f'<th scope="col">{head}</th>' for head in COLUMNS)
