@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import pkgutil
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("sphinx", reason="only the site needs it")
 
-from building.docstrings import Place, formulas, left_out, place_of, plain, rewritten, shortened
+from building.docstrings import ENTRY, Place, formulas, left_out, place_of, plain, rewritten, shortened
 
 import tinygrad_rnn as tg
 
@@ -131,3 +135,41 @@ def test_plain_values_of_a_class_are_left_out() -> None:
     assert out(3) and out("text")
     assert out(tg.draw) is None and out(vars(tg.Tensor)["T"]) is None and out(vars(tg.Drawing)["svg"]) is None
     assert out(3, "module") is None
+
+
+# -- the docstrings of the package ---------------------------------------------------------------------------
+
+
+def broken(docstring: str) -> list[str]:
+    """Entries whose sentence goes on in a line that is not indented, so that the rest would be lost to them."""
+    return re.findall(
+        rf"^{ENTRY.pattern.replace('?P<names>', '').replace('?P<words>', '')}(?<![.;:])\n(?=\S)", docstring, re.M
+    )
+
+
+def shown_docstrings() -> dict[str, str]:
+    """What the directives of the reference show: of modules, functions and classes, with the methods of these."""
+    found: dict[str, str] = {}
+    for page in (Path(__file__).parents[2] / "docs" / "reference").glob("*.md"):
+        module = ""
+        for kind, argument in re.findall(r"^\.\. (currentmodule|auto\w+):: (\S+)", page.read_text("utf-8"), re.M):
+            module = argument if kind == "currentmodule" else module
+            name = argument if kind in ("currentmodule", "automodule") else f"{module}.{argument}"
+            thing = pkgutil.resolve_name(name)
+            found[name] = inspect.getdoc(thing) or ""
+            for key, member in vars(thing).items() if isinstance(thing, type) else ():
+                if not isinstance(member, type) and key[:1] != "_":
+                    found[f"{name}.{key}"] = inspect.getdoc(member) or ""
+    return found
+
+
+def test_no_entry_of_a_docstring_breaks_off() -> None:
+    docstrings = shown_docstrings()
+    assert len(docstrings) > 400 and "tinygrad_rnn.ops.shapes" in docstrings
+    assert {name: found for name, docstring in docstrings.items() if (found := broken(docstring))} == {}
+
+
+def test_an_entry_that_breaks_off_is_caught() -> None:
+    assert broken("Does it.\n\nRaises, in all of them: ShapeError for an axis\nthat is not there.\n")
+    assert broken("x: it. y: that,\nand more.\n")
+    assert not broken("x: it,\n    and more.\nReturns it.\n") and not broken("x: it.\nMore.\n")

@@ -34,7 +34,7 @@ def sum_to(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
 def astype(xp: Any, x: Array, *, dtype: Any) -> Array:
     """x in another dtype (a copy). Between floating dtypes gradients flow; to integers they stop.
 
-    Raises: DtypeError for what is no dtype of real numbers.
+    Raises: DtypeError for what is no dtype.
     """
     return x.astype(dtype)
 

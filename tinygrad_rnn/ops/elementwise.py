@@ -4,7 +4,7 @@ Arguments of any shapes that broadcast -> the shape that they have together. Dty
 the dtype of the array beside it, and comparisons give bools. What has a kink or a tie is settled in docs/semantics.md.
 
 Raises, in all of them: ShapeError for shapes that do not broadcast; BackendError for arrays of two backends;
-DtypeError for numbers that a function does not take, such as integers to a negative power.
+    DtypeError for numbers that a function does not take, such as integers to a negative power.
 """
 
 from __future__ import annotations

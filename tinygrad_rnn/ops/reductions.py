@@ -4,7 +4,7 @@
 left of x's shape are the other axes: over axis 0, (T, N, H) -> (N, H).
 
 Raises, in all of them: ShapeError for an axis that is not there, and for an extreme of no elements; DtypeError for
-numbers that a function does not take.
+    numbers that a function does not take.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Operations that move elements and compute nothing: most are views of the same numbers.
 
 Raises, in all of them: ShapeError for an axis that is not there, and for lengths that do not fit; BackendError for
-arrays of two backends.
+    arrays of two backends.
 """
 
 from __future__ import annotations
