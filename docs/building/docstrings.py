@@ -66,12 +66,10 @@ class Place:
     @property
     def members(self) -> set[str]:
         """What the class around it has, declared or given."""
-        owner = pkgutil.resolve_name(self.owner) if self.owner else None
-        return (
-            {*dir(owner), *(name for each in owner.mro() for name in getattr(each, "__annotations__", ()))}
-            if owner
-            else set()
-        )
+        if not self.owner:
+            return set()
+        owner = pkgutil.resolve_name(self.owner)
+        return {*dir(owner), *(name for each in owner.mro() for name in vars(each).get("__annotations__", ()))}
 
     @property
     def parameters(self) -> set[str]:

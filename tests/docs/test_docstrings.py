@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +143,8 @@ def test_plain_values_of_a_class_are_left_out() -> None:
 
 def broken(docstring: str) -> list[str]:
     """Entries whose sentence goes on in a line that is not indented, so that the rest would be lost to them."""
-    return re.findall(
-        rf"^{ENTRY.pattern.replace('?P<names>', '').replace('?P<words>', '')}(?<![.;:])\n(?=\S)", docstring, re.M
-    )
+    lines = pairwise(docstring.splitlines())
+    return [one for one, other in lines if ENTRY.fullmatch(one) and one[-1] not in ".;:" and other[:1].strip()]
 
 
 def shown_docstrings() -> dict[str, str]:
