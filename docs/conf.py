@@ -59,6 +59,8 @@ myst_heading_anchors = 3
 html_math_renderer = "mathml"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+autoclass_content = "both"
 viewcode_line_numbers = True
 
 # The notebook lives among the examples and is shown here as a page.

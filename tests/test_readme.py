@@ -1,4 +1,7 @@
-"""README and docs are executed: a page's Python blocks run from top to bottom in one namespace, in an empty folder."""
+"""README is executed, and of the pages the blocks that the site does not run, since they need other libraries.
+
+The blocks of a page, and its cells between them, run from top to bottom in one namespace, in an empty folder.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = "README.md"
-PAGES = [
-    README,
-    "docs/player.md",
-    "docs/pictures.md",
-    "docs/interchange.md",
-]
-NEEDS = {"docs/interchange.md": "torch"}
+NEEDS = {
+    README: (),
+    "docs/coming_from_pytorch.md": ("torch",),
+    "docs/interchange.md": ("torch", "onnx", "h5py"),
+}
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -23,28 +24,40 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
 
 
-@pytest.mark.parametrize("page", PAGES)
+def code(page: str) -> list[tuple[bool, str]]:
+    """The Python of a page in its order, and whether it promises what it prints: the cells of a page show it."""
+    found = re.findall(
+        r"^```(\{code-cell\} )?python\n((?::[^\n]*\n)*)(.*?)^```", (ROOT / page).read_text(), re.M | re.S
+    )
+    return [(not cell, block) for cell, _, block in found]
+
+
+@pytest.mark.parametrize("page", NEEDS)
 def test_the_python_blocks_run_and_print_what_they_promise(page, tmp_path, monkeypatch, capsys):
-    if page in NEEDS:
-        pytest.importorskip(NEEDS[page])
+    for library in NEEDS[page]:
+        pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)
-    assert blocks(page, "python")
+    assert any(promises for promises, _ in code(page))
     namespace: dict[str, object] = {"__name__": "page"}
-    for number, block in enumerate(blocks(page, "python")):
+    for number, (promises, block) in enumerate(code(page)):
         promised = re.findall(r"print\(.*\)\s+# (.*)$", block, re.M)
         exec(compile(block, f"{page}, block {number}", "exec"), namespace)
-        assert capsys.readouterr().out.splitlines() == promised
-    assert list(tmp_path.glob("*.svg")), "the example draws its picture"
+        printed = capsys.readouterr().out.splitlines()
+        assert not promises or printed == promised
+    assert page != README or list(tmp_path.glob("*.svg")), "the example draws its picture"
 
 
+def test_blocks_and_cells_are_told_apart(tmp_path, monkeypatch):
+    page = "```python\nprint(1)  # 1\n```\n\n```{code-cell} python\n:tags: [wrap]\nprint(2)\n```\n\n```sh\nls\n```\n"
+    (tmp_path / "page.md").write_text(page)
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    assert code("page.md") == [(True, "print(1)  # 1\n"), (False, "print(2)\n")]
+
+
+# The build of the site looks at the links of its pages.
 LINKS = [
     (page.parent, path)
-    for page in [
-        ROOT / "README.md",
-        ROOT / "CONTRIBUTING.md",
-        *(ROOT / "docs").glob("*.md"),
-        ROOT / "benchmarks/README.md",
-    ]
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md")
     for path in sorted(
         set(re.findall(r"\]\((?!https?:)([^)#]+)\)", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)))
     )

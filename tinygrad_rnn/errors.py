@@ -1,8 +1,7 @@
 """The exceptions: each message says what was wrong, with the shapes, and what to do.
 
 Every class is a `TinygradError` and also the built-in exception that a Python programmer would
-expect in its place, so that `except ValueError` and `except TinygradError` both work. The functions at the end
-find the words for what goes wrong inside of an operation.
+expect in its place, so that `except ValueError` and `except TinygradError` both work.
 """
 
 from __future__ import annotations
@@ -34,19 +33,29 @@ class OptionError(TinygradError, ValueError):
 
 
 class GraphError(TinygradError, RuntimeError):
-    """`backward()` where there is no graph, no scalar, or a graph that was freed."""
+    """`backward()` where there is no graph, no scalar, or a graph that was freed.
+
+    No graph: nothing that the result was made from requires a gradient, or it was made under `no_grad()`. No scalar:
+    reduce it, or say `grad=`. Also what a tensor refuses since it would cut the graph, such as writing to an element.
+    """
 
 
 class ModifiedError(GraphError):
-    """A value that the tape read was overwritten before `backward()` could use it."""
+    """A value that the tape read was overwritten before `backward()` could use it.
+
+    Mostly an `assign_`, or an optimiser's step, between the computation and its `backward()`: compute once more.
+    """
 
 
 class PrimitiveError(TinygradError, TypeError):
-    """A primitive or one of its derivative rules is ill-formed; raised when it is defined or first used."""
+    """A primitive or one of its derivative rules is ill-formed; raised when it is defined or first used.
+
+    Also an option that a function does not have, such as `dim=` for `axis=`.
+    """
 
 
 class NumericalError(TinygradError, FloatingPointError):
-    """Under `debug()`: the first operation whose result or gradient is NaN or infinite."""
+    """Under `debug()`: the first operation whose result or gradient is NaN or infinite; in training, a loss that is."""
 
 
 class GradcheckError(TinygradError, AssertionError):
@@ -54,7 +63,7 @@ class GradcheckError(TinygradError, AssertionError):
 
 
 class BackendError(TinygradError, TypeError):
-    """Arrays of two backends met in one operation, or an array of no known backend came in."""
+    """Arrays of two backends met in one operation, which `.to()` brings together, or an array of no known backend."""
 
 
 class BackendUnavailable(TinygradError, RuntimeError):
@@ -99,6 +108,9 @@ class DrawError(TinygradError, RuntimeError):
 
 class DrawTimeout(DrawError):
     """The layout took longer than `timeout`; the message says how to draw less."""
+
+
+# -- the words for what goes wrong inside of an operation ----------------------------------------------------
 
 
 def operands(inputs: Sequence[Any]) -> str:

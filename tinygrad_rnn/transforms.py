@@ -107,7 +107,13 @@ def _run(f: Callable[..., Tensor], fresh: Sequence[Tensor], since: int) -> tuple
 
 
 def vjp(f: Callable[..., Tensor], *xs: Any) -> tuple[Tensor, Callable[..., list[Tensor]]]:
-    """The value of f at xs, and the function that takes a gradient for it to the gradients for xs."""
+    """The value of f at xs, and the function that takes a gradient for it to the gradients for xs.
+
+    f: takes Tensors, returns one. xs: tensors, arrays, lists or numbers, all floating.
+    The function takes a gradient of the value's shape (left out, 1 of a scalar) and returns a list, one for each x.
+
+    Raises: GraphError, if f returns no Tensor; DtypeError for an x that is not floating; the function, as `backward`.
+    """
     since = next_age()
     fresh = [_fresh(x) for x in xs]
     y, connected = _run(f, fresh, since)
@@ -153,7 +159,9 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -
 def grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
     """A function that returns the gradient of the scalar function f for the argument `argnums` (a list for several).
 
-    `grad(grad(f))` is the second derivative, and so on to any order.
+    `grad(grad(f))` is the second derivative, and so on to any order. The gradient has the argument's shape.
+
+    Raises (when called): as `value_and_grad`.
     """
     valued = value_and_grad(f, argnums)
     return lambda *args: valued(*args)[1]
@@ -162,7 +170,10 @@ def grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable
 def jvp(f: Callable[..., Tensor], xs: Sequence[Any], ts: Sequence[Any]) -> tuple[Tensor, Tensor]:
     """The value of f at xs, and how fast it changes when each x moves with its tangent t (forward mode).
 
-    Raises: ShapeError, if a tangent does not have the shape of its argument.
+    xs, ts: lists of as many tensors, arrays or numbers; each t has the shape of its x, both results that of f.
+
+    Raises: ShapeError, if a tangent is missing or does not have the shape of its argument; BackendError; GraphError,
+        if f returns no Tensor.
     """
     since = next_age()
     if len(xs) != len(ts):
@@ -183,7 +194,10 @@ def jvp(f: Callable[..., Tensor], xs: Sequence[Any], ts: Sequence[Any]) -> tuple
 
 
 def jacobian(f: Callable[..., Tensor], argnums: int = 0) -> Callable[..., Tensor]:
-    """A function that returns all partial derivatives of f, of shape y.shape + x.shape: a backward pass per element."""
+    """A function that returns all partial derivatives of f, of shape y.shape + x.shape: a backward pass per element.
+
+    Raises (when called): OptionError, if there is no argument `argnums`; GraphError, if f returns no Tensor.
+    """
 
     def all_partials(*args: Any) -> Tensor:
         at = _place(argnums, args)
@@ -200,7 +214,10 @@ def jacobian(f: Callable[..., Tensor], argnums: int = 0) -> Callable[..., Tensor
 
 
 def hessian(f: Callable[..., Tensor], argnums: int = 0) -> Callable[..., Tensor]:
-    """A function that returns the second derivatives of the scalar function f, of shape x.shape + x.shape."""
+    """A function that returns the second derivatives of the scalar function f, of shape x.shape + x.shape.
+
+    Raises (when called): as `value_and_grad`.
+    """
     return jacobian(grad(f, argnums), argnums)
 
 
@@ -208,6 +225,8 @@ def hvp(f: Callable[..., Tensor], x: Any, v: Any) -> Tensor:
     """The Hessian of the scalar function f at x times v, of x's shape, without ever making the Hessian.
 
     Forward mode over reverse mode (Pearlmutter 1994, Fast exact multiplication by the Hessian).
+
+    Raises: as `jvp`, of v beside x; GraphError, if f returns no scalar.
     """
     return jvp(grad(f), [x], [v])[1]
 
@@ -219,6 +238,8 @@ def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
     derivatives too. Numbers that change in between are noticed, as everywhere: ModifiedError.
 
     f: takes xs as they are and returns a Tensor, or tuples and lists of Tensors of one dtype, nested as you like.
+
+    Raises: GraphError, if f returns anything else; what f raises.
     """
     if not current().recording:
         return f(*xs)

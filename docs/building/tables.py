@@ -88,7 +88,7 @@ def sample(op: Primitive) -> tuple[list[Any], dict[str, Any]]:
 
 def primitives(room: str) -> Markdown:
     """The primitives of one module, such as "ops.shapes", with the formula of each rule."""
-    lines = ["| primitive | formula | derivatives | kind | complex step | domain | |", "|---|---|---|---|---|---|---|"]
+    lines = ["| primitive | | formula | derivatives | kind | domain |", "|---|---|---|---|---|---|"]
     return Markdown("\n".join([*lines, *[row(op) for op in table()[f"tinygrad_rnn.{room}"] if not op.vjp]]))
 
 
@@ -110,15 +110,14 @@ def row(op: Primitive) -> str:
             shown.append(rf"$\bar{{{identifier(name)}}} = {written(made)}$")
     words = (op.function.__doc__ or "").strip().partition("\n")[0]
     low, high = op.domain
-    analytic = ("yes" if op.analytic else "no") if op.rules else ""
+    public = vars(tg).get(op.name) is op.function
     cells = [
-        f"`{op.name}`",
+        f"{{py:func}}`{op.name} <tinygrad_rnn.{op.name}>`" if public else f"`{op.name}`",
+        words,
         f"${y.latex}$",
         "<br>".join(shown) or "none",
-        op.kind,
-        analytic,
+        op.kind + (", no complex step" if op.rules and not op.analytic else ""),
         f"{low:g} to {high:g}",
-        words,
     ]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 

@@ -14,7 +14,7 @@ from mutants import mutated
 import tinygrad_rnn as tg
 from tinygrad_rnn.errors import OptionError, OutputError
 from tinygrad_rnn.see import publishing
-from tinygrad_rnn.see.publishing import asset, framed, save
+from tinygrad_rnn.see.publishing import asset, framed, inlined, save
 
 
 def page(*arguments, **options):
@@ -87,6 +87,25 @@ def test_a_frame_holds_the_whole_page():
     text = page("t", f"<p>{'x' * 9}</p>", data={"d": NASTY})
     (attributes,) = [each for tag, each in Elements(framed(text, NASTY)).found if tag == "iframe"]
     assert attributes["srcdoc"] == text and attributes["sandbox"] == "allow-scripts" and "onerror" not in attributes
+
+
+def test_inside_of_another_page_there_is_nothing_that_a_page_has_once():
+    text = inlined('<main class="trace"><h1>&lt;h1&gt;</h1>\n<p>p</p></main>', "tables.css")
+    elements = Elements(text)
+    assert [tag for tag, _ in elements.found] == ["div", "style", "div", "p", "p"]
+    assert elements.found[2][1] == {"class": "trace"} and "&lt;h1&gt;" in text
+    (sheet,) = elements.texts["style"]
+    inner = re.sub(r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}", "{}", sheet)  # what stands outside of all braces
+    assert all(rule.startswith(".tinygrad-rnn") for rule in inner.replace("{}", "\n").splitlines()), (
+        "it reaches what is not ours"
+    )
+
+
+def test_a_sheet_that_reaches_the_whole_page_is_caught(monkeypatch):
+    mutated(monkeypatch, publishing, "inlined", ".tinygrad-rnn{{{asset(style)}}}", "{asset(style)}")
+    monkeypatch.setitem(globals(), "inlined", publishing.inlined)
+    with pytest.raises(AssertionError, match="reaches"):
+        test_inside_of_another_page_there_is_nothing_that_a_page_has_once()
 
 
 def test_style_sheets_lose_what_only_people_read():

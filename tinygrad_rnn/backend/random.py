@@ -18,7 +18,10 @@ _counter = {"seed": 0, "call": 0}
 
 
 def seed(n: int) -> None:
-    """Start all random numbers of the package anew: the same n gives the same weights, shuffles and masks."""
+    """Start all random numbers of the package anew: the same n gives the same weights, shuffles and masks.
+
+    n: an integer from 0 on.
+    """
     global _host
     _host = np.random.default_rng(n)
     _counter.update(seed=n, call=0)

@@ -114,7 +114,8 @@ class use_backend:
     """Make a backend the default for new tensors: from here on as a call, or inside a `with`.
 
     name: "numpy", "cupy" or "cupy:1" (which also makes that GPU the current one).
-    Raises: BackendUnavailable.
+
+    Raises: BackendUnavailable, with the reason and what to install.
     """
 
     def __init__(self, name: str) -> None:
@@ -132,7 +133,11 @@ class use_backend:
 
 
 def backends() -> dict[str, BackendStatus]:
-    """Every backend by name and whether it can be used here; CuPy is tried out once, down to a first kernel."""
+    """Every backend by name and whether it can be used here; CuPy is tried out once, down to a first kernel.
+
+    Each is `usable` or not; `detail` says which version it is, or what is missing, and `remedy` what to do; printed, it
+    says all of it.
+    """
     found = {"numpy": BackendStatus("numpy", True, f"NumPy {np.__version__}"), "cupy": cupy_.status()}
     others = {name: BackendStatus(name, True, "registered") for name in BACKENDS if name not in found}
     return {**found, **others}

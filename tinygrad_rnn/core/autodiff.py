@@ -36,7 +36,10 @@ def alias(xp: Any, x: Array) -> Array:
 
 
 class Tape(Sequence[Tensor]):
-    """Everything that had a part in making some results, youngest first. Iterate it, index it, print it."""
+    """Everything that had a part in making some results, youngest first. Iterate it, index it, print it.
+
+    Raises: as `tape`, which makes it.
+    """
 
     def __init__(self, *results: Tensor) -> None:
         found = {y.age: y for y in results}
@@ -366,7 +369,8 @@ def backward(y: Tensor, grad: Any = None, retain_graph: bool = True) -> None:
         gradients once more); False frees it on the way.
 
     Raises: GraphError without a graph, after it was freed, or for a non-scalar without `grad`;
-        ShapeError, if `grad` has another shape; ModifiedError, if a value was overwritten since; OutOfMemory.
+        ShapeError, if `grad` has another shape, BackendError, if it lies elsewhere; ModifiedError, if a value was
+        overwritten since; OutOfMemory; NumericalError under `debug()`.
     """
     complete: list[tuple[Tensor, Any, bool]] = []  # so that a pass that fails half-way leaves no half gradients
     with memory_explained(lambda: f"the way back from {y.label}", REMEDY):

@@ -15,7 +15,10 @@ from .tensor import Tensor
 
 @primitive("linear", dx=lambda g, x: sum_to(g, shape=x.shape))
 def broadcast_to(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
-    """x stretched to `shape`, as NumPy broadcasts."""
+    """x stretched to `shape`, as NumPy broadcasts.
+
+    Raises: ShapeError, if x does not broadcast to it.
+    """
     return xp.broadcast_to(x, shape)
 
 
@@ -29,7 +32,10 @@ def sum_to(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
 
 @primitive("linear", analytic=False, latex="{x}", dx=unchanged)
 def astype(xp: Any, x: Array, *, dtype: Any) -> Array:
-    """x in another dtype (a copy). Between floating dtypes gradients flow; to integers they stop."""
+    """x in another dtype (a copy). Between floating dtypes gradients flow; to integers they stop.
+
+    Raises: DtypeError for what is no dtype.
+    """
     return x.astype(dtype)
 
 

@@ -86,7 +86,7 @@ def no_grad() -> Switch[None]:
 
 
 def enable_grad() -> Switch[None]:
-    """Record again, inside a `no_grad()`."""
+    """Record again, inside a `no_grad()`: in a `with`, or in the function that it decorates."""
     return changed(recording=True)
 
 
@@ -106,7 +106,10 @@ def listening(listener: Listener | None) -> Switch[None]:
 
 
 class scope:
-    """Name what is computed inside the `with`: `with scope("gru", "GRU"):` or `with scope(step=3):`."""
+    """Name what is computed inside the `with`: `with scope("gru", "GRU"):` or `with scope(step=3):`.
+
+    name: what pictures and messages call it. kind: the class of a module. step: the time step.
+    """
 
     __slots__ = ("_token", "kind", "name", "step")
 

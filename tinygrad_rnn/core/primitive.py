@@ -51,13 +51,8 @@ class Primitive:
     """What is known of one primitive: the row of the table that everything else is derived from.
 
     function: what users call. kernel: the forward computation on bare arrays. rules: by the array's name.
-    kind: "linear" (in all its arrays together), "bilinear" (in each array while the others stand still),
-        "elementwise" (element by element, arrays broadcast) or "general". Forward mode (`transforms.push`) follows.
-    analytic: whether it is differentiable in the complex sense, so that the complex step can check it.
-    domain: (low, high) of the numbers that tests and docs sample from.
-    latex: its notation, with the arguments' names in braces; None is its name applied to the arguments.
-    reference, vjp: of a fused primitive, as this module's first lines say; None for all others.
-    sparse: whether `vjp` takes a gradient that is zero outside of an index as the `autodiff.Part` that it comes as.
+    kind, analytic, domain, latex, reference, vjp, sparse: as `primitive` takes them. Forward mode (`transforms.push`)
+        follows from the kind; a sparse `vjp` takes an `autodiff.Part`.
     """
 
     def __init__(
@@ -231,9 +226,29 @@ def primitive(
     sparse: bool = False,
     **rules: Callable[..., Any],
 ) -> Callable[[Callable[Concatenate[Any, P], Any]], Callable[P, Tensor]]:
-    """Make a primitive of a forward kernel: this module's first lines show the form, `Primitive` tells the options.
+    """Make a primitive of a forward kernel with the derivative of each argument above it.
 
-    Raises: PrimitiveError at definition, when a rule asks for something that is not there.
+        @tg.primitive("elementwise", dx=lambda g, y: g * (1 - y * y))
+        def my_tanh(xp, x):
+            return xp.tanh(x)
+
+    A kernel takes `xp`, the functions of NumPy or CuPy, then arrays; keyword-only parameters are options.
+
+    kind: "linear" (in all its arrays together), "bilinear" (in each array while the others stand still),
+        "elementwise" (element by element, arrays broadcast) or "general". Forward mode follows from it.
+    rules: d and the name of an array: its derivative. A rule takes `g`, the incoming gradient, then what it names of
+        `y` (the result), the arrays and the options, and is written with operators and other primitives.
+    analytic: whether it is differentiable in the complex sense, so that the complex step can check it.
+    domain: (low, high) of the numbers that tests and docs sample from.
+    latex: its notation, with the arguments' names in braces; None is its name applied to the arguments.
+    reference, vjp: make it a fused primitive, as the first lines of `core/primitive.py` say: the kernel returns
+        (result, saved), `vjp(xp, g, y, saved, *arrays, wanted=..., **options)` the gradients, and `reference` computes
+        the same of Tensors by other primitives.
+    sparse: whether `vjp` takes a gradient that is zero outside of an index as the part that it comes as.
+
+    Returns a decorator, which gives the function that users call.
+
+    Raises: PrimitiveError at definition, when a rule asks for something that is not there, and so on.
     """
     if not isinstance(kind, str):
         raise PrimitiveError(f"write @primitive(kind, ...) with one of the kinds {', '.join(KINDS)}")

@@ -30,16 +30,15 @@ _RARE: dict[str, Any] = {"options": {}, "source": None, "_grad": None, "name": N
 class Tensor(Operators):
     """An array with a gradient; made by `tg.tensor` and its kin, or by an operation on tensors.
 
-    shape, dtype, backend: those of the array.
-    requires_grad: whether gradients flow to it. Settable on leaves of a floating dtype.
-    grad: a detached Tensor of its shape and dtype after `backward()`, else None. Kept for leaves.
-    name: what pictures and messages call it.
-
-    The result of an operation on something that requires a gradient also knows `op`, `inputs` and `options`; a leaf
-    has op None. `age` counts births, so that larger is younger, and a result is younger than all that it was made
-    from: a topological order. `scope` is the module call and time step that it was born in, `source` its line of code
-    (recorded under `debug()`). `stop` says of a leaf why gradients end there, as in "mul under no_grad()", also of what
-    was made from it, and `source` where; None of a leaf that was made from nothing that has gradients.
+    name: what pictures and messages call it. Settable.
+    op, inputs, options: of the result of an operation on something that requires a gradient, the primitive and what it
+        was called with. A leaf has op None.
+    age: counts births, so that larger is younger, and a result is younger than all that it was made from, which is a
+        topological order. modified: when the numbers were last written, on the same clock.
+    scope: the module call and time step that it was born in. source: its line of code, recorded under `debug()`.
+    stop: of a leaf, why gradients end there, as in "mul under no_grad()", also of what was made from it; None of a leaf
+        that was made from nothing that has gradients.
+    hooks: what looks at its gradient. saved: what a fused primitive keeps for its way back.
     """
 
     __slots__ = (
@@ -86,7 +85,10 @@ class Tensor(Operators):
 
     @property
     def requires_grad(self) -> bool:
-        """Whether gradients flow to this tensor."""
+        """Whether gradients flow to this tensor. Settable on leaves of a floating dtype.
+
+        Raises: GraphError, if the result of an operation is set; DtypeError for integers.
+        """
         return self._requires_grad
 
     @requires_grad.setter
@@ -101,7 +103,12 @@ class Tensor(Operators):
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that `backward()` left here, detached; None before, and None on results of operations."""
+        """The gradient that `backward()` left here, detached; None before, and on results without `retain_grad()`.
+
+        It has the shape, dtype and backend of the tensor; what is assigned is copied.
+
+        Raises: GraphError, ShapeError, BackendError, if what is assigned is none, or does not fit.
+        """
         if self._grad is None and self.op is not None and self._requires_grad and keep not in (self.hooks or ()):
             warnings.warn(
                 f"{self.label} is the result of an operation, whose gradient is not kept: call .retain_grad() on it "
@@ -131,14 +138,17 @@ class Tensor(Operators):
         return backend_of(self._array).to_host(self._array)
 
     def item(self) -> Any:
-        """The only element, as a Python number. On a GPU this waits for the device."""
+        """The only element, as a Python number. On a GPU this waits for the device.
+
+        Raises: ShapeError, if there are more elements or none.
+        """
         if self._array.size != 1:
             raise ShapeError(f"item() needs exactly one element, and {self.label} has {self.size}; use .tolist()")
         self._read()
         return self._array.item()
 
     def tolist(self) -> Any:
-        """The numbers as nested Python lists."""
+        """The numbers as nested Python lists, or as one number if there are no axes. On a GPU this waits."""
         return self.numpy().tolist()
 
     def _read(self) -> None:
@@ -181,6 +191,8 @@ class Tensor(Operators):
         """Call `hook(gradient)` when backward has summed this tensor's gradient; what it returns replaces it.
 
         Returns a function that takes the hook off again.
+
+        Raises: GraphError, if no gradient flows to it; ShapeError from `backward()`, if the hook returns another shape.
         """
         if not self._requires_grad:
             raise GraphError(f"{self.label} does not require a gradient, so a hook on it would never run")
@@ -190,7 +202,10 @@ class Tensor(Operators):
         return lambda: self.hooks.remove(entry) if self.hooks and entry in self.hooks else None
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this result in `.grad` too when `backward()` runs (`pullback` never touches `.grad`)."""
+        """Keep the gradient of this result in `.grad` too when `backward()` runs (`pullback` never touches `.grad`).
+
+        Raises: GraphError, if no gradient flows to it.
+        """
         if not self._requires_grad:
             raise GraphError(f"{self.label} does not require a gradient, so there will be none to keep")
         if self.op is not None and keep not in (self.hooks or []):
@@ -270,6 +285,10 @@ def tensor(
     Python floats become float32, integers int64, bools bool; arrays keep their dtype unless `dtype` says otherwise.
     Host data goes to the default backend, an array on a GPU stays there, unless `backend` is given.
 
-    Raises: DtypeError for text, objects, or an integer that requires a gradient; BackendUnavailable.
+    dtype: real numbers, such as "float64"; left out, as above. requires_grad: for floats only.
+    backend: "numpy", "cupy" or "cupy:1". name: what pictures and messages call it.
+
+    Raises: DtypeError for text, objects, or an integer that requires a gradient; ShapeError for lists of rows of
+        different lengths; BackendUnavailable.
     """
     return Tensor(as_array(data, backend, dtype), requires_grad, name)

@@ -42,7 +42,12 @@ def _along(x, axis):
 
 @lists_too
 def prod(x, axis=None, keepdims=False):
-    """Product; 1 over no elements. Its derivatives are right at zeros too: halves are multiplied with each other."""
+    """Product; 1 over no elements. Its derivatives are right at zeros too: halves are multiplied with each other.
+
+    axis, keepdims: as in `tg.sum`.
+
+    Raises: ShapeError for an axis that is not there.
+    """
     if not x.shape:
         return prod(ravel(x), axis)  # NumPy lets a scalar have an axis 0
     axes, shape = axes_of(x, axis), tuple(x.shape)
@@ -62,14 +67,22 @@ def prod(x, axis=None, keepdims=False):
 
 @lists_too
 def var(x, axis=None, keepdims=False, correction=0):
-    """Variance: the mean squared distance from the mean, over count - correction."""
+    """Variance: the sum of the squared distances from the mean over count - correction.
+
+    axis, keepdims: as in `tg.sum`. correction: 0 divides by the count, as NumPy does, 1 by one less, as PyTorch does.
+
+    Raises: ShapeError for an axis that is not there.
+    """
     away = x - mean(x, axis=axis, keepdims=True)
     return sum(square(away), axis=axis, keepdims=keepdims) / degrees(x, axis, correction)
 
 
 @lists_too
 def split(x, indices_or_sections, axis=0):
-    """x cut along an axis into equal sections (an integer) or at the given indices, as a list."""
+    """x cut along an axis into equal sections (an integer) or at the given indices, as a list.
+
+    Raises: ShapeError, if the axis does not divide into equal sections; OptionError for fewer sections than 1.
+    """
     axis = axis_of(x, axis)
     length, lead = x.shape[axis], (slice(None),) * axis
     if not np.ndim(indices_or_sections):
@@ -82,7 +95,10 @@ def split(x, indices_or_sections, axis=0):
 
 @lists_too
 def tile(x, reps):
-    """x repeated like tiles, `reps` times along each axis."""
+    """x repeated like tiles, `reps` times along each axis: (2, 3) tiled (2, 1) -> (4, 3).
+
+    Raises: OptionError for what are no whole numbers of at least 0.
+    """
     reps = tuple([_whole(n, "reps") for n in np.atleast_1d(reps)])
     reps, shape = (1,) * (len(x.shape) - len(reps)) + reps, (1,) * (len(reps) - len(x.shape)) + tuple(x.shape)
     between = tuple(n for size in shape for n in (1, size))
@@ -93,7 +109,12 @@ def tile(x, reps):
 
 @lists_too
 def repeat(x, repeats, axis=None):
-    """Each element `repeats` times in a row along an axis (None: of all elements on one axis)."""
+    """Each element `repeats` times in a row along an axis (None: of all elements on one axis).
+
+    repeats: one number for all elements.
+
+    Raises: OptionError for what is no whole number of at least 0; ShapeError for an axis that is not there.
+    """
     (x, axis), times = _along(x, axis), _whole(repeats, "repeats")
     before, size, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
     wide = broadcast_to(expand_dims(x, axis + 1), shape=(*before, size, times, *after))
@@ -102,7 +123,12 @@ def repeat(x, repeats, axis=None):
 
 @lists_too
 def take(x, indices, axis=None):
-    """The slices of x at `indices` (integers of any shape) along an axis; None indexes all elements on one axis."""
+    """The slices of x at `indices` (integers of any shape) along an axis; None indexes all elements on one axis.
+
+    (A, n, B) and indices of shape S along the axis of length n -> (A, S, B).
+
+    Raises: IndexOutOfRange, on a GPU under `debug()` only; ShapeError for an axis that is not there; BackendError.
+    """
     x, axis = _along(x, axis)
     if not hasattr(indices, "dtype"):
         indices = np.asarray(indices, None if np.size(indices) else np.int64)
@@ -113,7 +139,12 @@ def take(x, indices, axis=None):
 
 @lists_too
 def take_along_axis(x, indices, axis=-1):
-    """One element of x for each of `indices`, matched position by position along the other axes."""
+    """One element of x for each of `indices`, matched position by position along the other axes.
+
+    indices: integers, as many axes as x has; the result has their shape. axis: None takes all elements on one axis.
+
+    Raises: ShapeError for another number of axes; DtypeError for indices that are no integers; IndexOutOfRange.
+    """
     (x, axis), indices = _along(x, axis), shaped(indices, x)
     if len(indices.shape) != len(x.shape):
         raise ShapeError(f"take_along_axis: indices of shape {indices.shape} for {x.shape}; they need as many axes")
@@ -127,7 +158,10 @@ def take_along_axis(x, indices, axis=-1):
 
 @lists_too
 def diagonal(x, offset=0, axis1=0, axis2=1):
-    """The elements x[i, i + offset] of two axes, on a new last axis."""
+    """The elements x[i, i + offset] of two axes, on a new last axis: (n, m, ...) -> (..., min(n, m)) at offset 0.
+
+    Raises: ShapeError for an axis that is not there.
+    """
     x = moveaxis(x, (axis1, axis2), (-2, -1))
     rows, columns = x.shape[-2:]
     first = max(0, -offset), max(0, offset)
@@ -138,7 +172,12 @@ def diagonal(x, offset=0, axis1=0, axis2=1):
 
 
 def dot(a, b):
-    """The sum over the last axis of a and the last but one of b, or its only one; `a * b` if one has no axes."""
+    """The sum over the last axis of a and the last but one of b, or its only one; `a * b` if one has no axes.
+
+    (A, k) and (B, k, n) -> (A, B, n): unlike in `tg.matmul`, leading axes do not go together.
+
+    Raises: ShapeError, if the two axes differ in length; BackendError.
+    """
     a, b = shaped(a, b), shaped(b, a)
     if not (a.shape and b.shape):
         return a * b
@@ -150,7 +189,10 @@ def dot(a, b):
 
 
 def outer(a, b):
-    """All products a[i] * b[j] of two vectors: shape (a.size, b.size)."""
+    """All products a[i] * b[j] of two vectors: shape (a.size, b.size). More axes are taken as one.
+
+    Raises: BackendError.
+    """
     return expand_dims(ravel(shaped(a, b)), 1) * ravel(shaped(b, a))
 
 

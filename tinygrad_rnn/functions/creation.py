@@ -15,24 +15,32 @@ Shape = int | tuple[int, ...]
 
 
 def zeros(shape: Shape, *, dtype: DTypeLike = np.float32, **keywords: Any) -> Tensor:
-    """A leaf of zeros; keywords as in `tg.tensor` (requires_grad, backend, name)."""
+    """A leaf of zeros.
+
+    shape: an integer or a tuple of them. keywords: as in `tg.tensor` (requires_grad, backend, name).
+
+    Raises: as `tg.tensor`.
+    """
     return tensor(np.zeros(shape), dtype=dtype, **keywords)
 
 
 def ones(shape: Shape, *, dtype: DTypeLike = np.float32, **keywords: Any) -> Tensor:
-    """A leaf of ones; keywords as in `tg.tensor`."""
+    """A leaf of ones; shape, keywords and errors are those of `tg.zeros`."""
     return tensor(np.ones(shape), dtype=dtype, **keywords)
 
 
 def full(shape: Shape, fill_value: Any, *, dtype: DTypeLike | None = None, **keywords: Any) -> Tensor:
-    """A leaf of one value; keywords as in `tg.tensor`."""
+    """A leaf of one value, in its dtype; shape, keywords and errors are those of `tg.zeros`."""
     return tensor(np.full(shape, tensor(fill_value, dtype=dtype, backend="numpy").numpy()), **keywords)
 
 
 def arange(
     start: float, stop: float | None = None, step: float = 1, *, dtype: DTypeLike | None = None, **keywords: Any
 ) -> Tensor:
-    """start, start + step, ... below stop, as NumPy counts: integers give int64, floats float32."""
+    """The numbers start, start + step, ... below stop, as NumPy counts: integers give int64, floats float32.
+
+    `arange(n)` counts from 0 to n - 1. keywords, and errors: as in `tg.tensor`.
+    """
     first, last = (0, start) if stop is None else (start, stop)
     numbers = np.arange(first, last, step)
     if dtype is None:
@@ -41,7 +49,7 @@ def arange(
 
 
 def eye(n: int, *, dtype: DTypeLike = np.float32, **keywords: Any) -> Tensor:
-    """The identity matrix of shape (n, n); keywords as in `tg.tensor`."""
+    """The identity matrix of shape (n, n); keywords and errors are those of `tg.tensor`."""
     return tensor(np.eye(n), dtype=dtype, **keywords)
 
 
@@ -58,10 +66,16 @@ def generator(rng: np.random.Generator | None) -> np.random.Generator:
 def randn(
     *shape: int, rng: np.random.Generator | None = None, dtype: DTypeLike = np.float32, **keywords: Any
 ) -> Tensor:
-    """Normal random numbers, drawn on the host, so that every backend gets the same ones; see `tg.seed`."""
+    """Normal random numbers of mean 0 and variance 1, drawn on the host, so that every backend gets the same ones.
+
+    shape: the lengths one by one, `randn(2, 3)`; none for a single number. keywords: as in `tg.tensor`.
+    rng: a numpy.random.Generator; left out, the one that `tg.seed` starts.
+
+    Raises: OptionError for an rng that is none, such as a seed; as `tg.tensor`.
+    """
     return tensor(generator(rng).standard_normal(shape), dtype=dtype, **keywords)
 
 
 def rand(*shape: int, rng: np.random.Generator | None = None, dtype: DTypeLike = np.float32, **keywords: Any) -> Tensor:
-    """Uniform random numbers in [0, 1), drawn on the host; see `tg.seed`."""
+    """Uniform random numbers in [0, 1), drawn on the host; all else is as in `tg.randn`."""
     return tensor(generator(rng).random(shape), dtype=dtype, **keywords)

@@ -28,7 +28,10 @@ def _reversed(function):
 
 
 def _to(self, backend):
-    """The same numbers on another backend, such as "numpy", "cupy" or "cupy:1"; gradients come back."""
+    """The same numbers on another backend, such as "numpy", "cupy" or "cupy:1"; gradients come back.
+
+    Raises: BackendUnavailable, with the reason and what to install.
+    """
     return shapes.transfer(self, backend)
 
 

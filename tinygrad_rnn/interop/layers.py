@@ -106,7 +106,10 @@ class Final(Module):
     """The last output of a recurrent layer, of both directions side by side, in place of all: x -> (N, D*H)."""
 
     def __init__(self, layer: Recurrent) -> None:
-        """Raises: OptionError for what is no recurrent layer."""
+        """layer: a layer of this package, whose directions come side by side.
+
+        Raises: OptionError for what is no recurrent layer.
+        """
         if not isinstance(layer, Recurrent):
             raise OptionError(f"Final takes a recurrent layer, not {type(layer).__name__}")
         self.layer = layer

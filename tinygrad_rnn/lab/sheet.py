@@ -9,7 +9,7 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import NamedTuple
 
-from ..see.publishing import framed, page, save
+from ..see.publishing import inlined, page, save
 from ..see.tables import markdown_text, printed
 
 
@@ -57,8 +57,7 @@ class Sheet:
         return page(self.title, self._body(), styles=["tables.css"])
 
     def _repr_html_(self) -> str:
-        rows = 2 + len(self.notes) + len(self.code.splitlines()) / 2 + sum(2 + len(table.rows) for table in self.tables)
-        return framed(self.html, self.title, height=f"{min(32, round(2.2 * rows + 3))}rem")
+        return inlined(self._body(), "tables.css")
 
     def _body(self) -> str:
         out = [f'<main class="trace"><h1>{escape(self.title)}</h1>']

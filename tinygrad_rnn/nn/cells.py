@@ -119,7 +119,10 @@ class Cell(Module):
         return new[0] if len(new) == 1 else new
 
     def checked_input(self, x: Any) -> Tensor:
-        """x as a Tensor, provided that it has I numbers in its last axis, of this cell's dtype."""
+        """x as a Tensor, provided that it has I numbers in its last axis, of this cell's dtype.
+
+        Raises: ShapeError, DtypeError or BackendError, if it does not fit.
+        """
         checked = self._as_tensor(x, "x")
         if checked.shape[-1:] != (self.input_size,):
             raise ShapeError(
@@ -129,7 +132,10 @@ class Cell(Module):
         return checked
 
     def checked_state(self, state: Any, lead: tuple[int, ...], name: str) -> Tensor:
-        """A state as a Tensor of shape (*lead, H); None is zeros where the weights lie."""
+        """A state as a Tensor of shape (*lead, H); None is zeros where the weights lie.
+
+        Raises: ShapeError, DtypeError or BackendError, if it does not fit.
+        """
         shape = (*lead, self.hidden_size)
         if state is None:
             backend, device = resolve(self.W.backend)
@@ -235,6 +241,8 @@ class RNNCell(Cell):
     W (I, H), U (H, H), b (H).
 
     activation: "tanh" or "relu". All else: as `Cell`.
+
+    Raises: as `Cell`; OptionError for another activation.
     """
 
     gates, candidate = ("h",), "h"
@@ -253,7 +261,7 @@ class RNNCell(Cell):
 class MinimalGRUCell(Cell):
     """The simplified GRU with an update gate only; see `equations.minimal_gru`.
 
-    W (I, 2H), U (H, 2H), b (2H), packed [z|n]. Options: as `Cell`.
+    W (I, 2H), U (H, 2H), b (2H), packed [z|n]. Options and errors: as `Cell`.
     """
 
     gates, candidate = ("z", "n"), "n"

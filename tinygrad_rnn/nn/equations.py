@@ -15,22 +15,29 @@ from typing import Any
 
 from ..ops.elementwise import sigmoid, tanh
 
-# One thing for each gate, by its letter: z update, r reset, n candidate; i input, f forget, g candidate, o output.
 MinimalGates = namedtuple("MinimalGates", "z n")
+MinimalGates.__doc__ = "One thing for each gate of a simplified GRU: z update, n candidate."
 GRUGates = namedtuple("GRUGates", "z r n")
+GRUGates.__doc__ = "One thing for each gate of a GRU: z update, r reset, n candidate."
 LSTMGates = namedtuple("LSTMGates", "i f g o")
+LSTMGates.__doc__ = "One thing for each gate of an LSTM: i input, f forget, g candidate, o output."
 
-# What one step defines: the gates, then the states, h the hidden and c the cell state.
 RNNStep = namedtuple("RNNStep", "h")
+RNNStep.__doc__ = "What one step of the basic unit defines: the hidden state h (N, H)."
 MinimalGRUStep = namedtuple("MinimalGRUStep", "z n h")
+MinimalGRUStep.__doc__ = "What one step of a simplified GRU defines: z, n, and the hidden state h, each (N, H)."
 GRUStep = namedtuple("GRUStep", "z r n h")
+GRUStep.__doc__ = "What one step of a GRU defines: z, r, n, and the hidden state h, each (N, H)."
 LSTMStep = namedtuple("LSTMStep", "i f g o c h")
+LSTMStep.__doc__ = "What one step of an LSTM defines: i, f, g, o, the cell state c and the hidden state h, each (N, H)."
 
 
 def rnn(x: Any, h: Any, W: Any, U: Any, b: Any, *, activation: Callable[[Any], Any] = tanh) -> RNNStep:
     """The basic unit (Elman 1990, Finding structure in time); with a single gate, W, U and b are the arrays themselves.
 
-    Raises, here and below: ShapeError, if the arrays do not fit each other.
+    activation: g of h' = g(x W + h U + b).
+
+    Raises: ShapeError, if the arrays do not fit each other; so do all functions here.
     """
     h = activation(x @ W + h @ U + b)
     return RNNStep(h)

@@ -155,7 +155,7 @@ class Sequential(Module):
         self.layers = list(layers)
 
     def forward(self, x: Any) -> Any:
-        """x through all of them."""
+        """x through all of them, one after another; what they return, and raise."""
         for layer in self.layers:
             x = layer(x)
         return x

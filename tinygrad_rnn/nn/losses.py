@@ -90,10 +90,12 @@ def cross_entropy(logits: Any, targets: Any, ignore_index: int | None = None, re
     targets: (...), the true classes, integers from 0 to V - 1.
     ignore_index: positions with this target count for nothing, neither in the sum nor in the mean's denominator;
         a mean over no position at all is nan.
+    reduction: "mean", "sum" (both without axes), or "none": one loss per target.
 
-    Raises: ShapeError; BackendError; DtypeError, if the targets are no integers or the logits no floats; OptionError
-        for an ignore_index that is no integer; IndexOutOfRange for a class outside of 0 ... V - 1. Targets on a GPU
-        are looked at only under `debug()`: reading them costs a wait.
+    Raises: ShapeError, if targets and logits do not fit each other; BackendError; DtypeError, if the targets are no
+        integers or the logits no floats; OptionError for an ignore_index that is no integer, or another reduction;
+        IndexOutOfRange for a class outside of 0 ... V - 1. Targets on a GPU are looked at only under `debug()`:
+        reading them costs a wait.
     """
     return _over_classes("cross_entropy", softmax_cross_entropy, logits, targets, ignore_index, reduction)
 
@@ -103,7 +105,7 @@ def nll_loss(
 ) -> Tensor:
     """Minus the logarithm of the probability of the true class; what `log_softmax` returns goes in.
 
-    Shapes, options and errors are those of `cross_entropy`.
+    log_probabilities: (..., V). Other shapes, options and errors are those of `cross_entropy`.
     """
     return _over_classes("nll_loss", _negated_choice, log_probabilities, targets, ignore_index, reduction)
 
@@ -111,10 +113,10 @@ def nll_loss(
 def mse(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
     """The squared distance, element by element: (prediction - target)^2.
 
-    prediction, target: numbers, of one shape.
+    prediction, target: numbers, of one shape. reduction: "mean", "sum" (both without axes), or "none": of that shape.
 
     Raises: DtypeError; BackendError; ShapeError, if the shapes are not equal: nothing is broadcast, since (N, 1)
-        against (N,) would compare everything with everything.
+        against (N,) would compare everything with everything; OptionError for another reduction.
     """
     prediction, target = _equals("mse", prediction, target)
     return _reduced(square(prediction - target), reduction)
@@ -123,9 +125,10 @@ def mse(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
 def huber(prediction: Any, target: Any, reduction: Reduction = "mean", *, delta: float = 1.0) -> Tensor:
     """Half the squared distance up to `delta`, from there on as steep as at `delta` (Huber 1964).
 
-    prediction, target: numbers, of one shape.
+    prediction, target: numbers, of one shape. reduction: as in `mse`.
 
-    Raises: DtypeError; BackendError; ShapeError, if the shapes are not equal; OptionError, unless delta is above 0.
+    Raises: DtypeError; BackendError; ShapeError, if the shapes are not equal; OptionError, unless delta is above 0, and
+        for another reduction.
     """
     if not options.number("huber: delta", delta) > 0:
         raise OptionError(f"huber: delta is {delta}; it is where the square becomes a line, and must be above 0")
@@ -138,10 +141,11 @@ def huber(prediction: Any, target: Any, reduction: Reduction = "mean", *, delta:
 def binary_cross_entropy_with_logits(logits: Any, targets: Any, reduction: Reduction = "mean") -> Tensor:
     """The surprise, in nats, at a yes-or-no truth: -t log(s) - (1 - t) log(1 - s), where s = sigmoid(logit).
 
-    targets: probabilities in [0, 1], of the logits' shape.
+    targets: probabilities in [0, 1], of the logits' shape. reduction: as in `mse`.
+
     Computed as t softplus(-x) + (1 - t) softplus(x), which stays exact where s is 0 or 1 to rounding.
 
-    Raises: DtypeError; BackendError; ShapeError, if the shapes are not equal.
+    Raises: DtypeError; BackendError; ShapeError, if the shapes are not equal; OptionError for another reduction.
     """
     logits, targets = _equals("binary_cross_entropy_with_logits", logits, targets)
     return _reduced(targets * softplus(-logits) + (1 - targets) * softplus(logits), reduction)

@@ -241,6 +241,8 @@ class LSTM(Recurrent):
 
         h_0, c_0: the initial states, zeros if left out; h_0 may also be the pair, as an earlier call returned it: a
             tuple, or a list of arrays.
+
+        Raises: as `Recurrent.forward`; ShapeError for a pair that is none.
         """
         if c_0 is not None:
             first, *others = self._initial(h_0)

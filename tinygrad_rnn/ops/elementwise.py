@@ -1,4 +1,11 @@
-"""Arithmetic and functions of single elements; arrays broadcast against each other."""
+"""Arithmetic and functions of single elements; arrays broadcast against each other.
+
+Arguments of any shapes that broadcast -> the shape that they have together. Dtypes are NumPy's: a Python number takes
+the dtype of the array beside it, and comparisons give bools. What has a kink or a tie is settled in docs/semantics.md.
+
+Raises, in all of them: ShapeError for shapes that do not broadcast; BackendError for arrays of two backends;
+    DtypeError for numbers that a function does not take, such as integers to a negative power.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +18,19 @@ from ..core.primitive import primitive, unchanged
 
 @primitive("linear", latex="{a} + {b}", da=unchanged, db=unchanged)
 def add(xp, a, b):
-    """Sum."""
+    """Sum, element by element: a + b."""
     return a + b
 
 
 @primitive("linear", latex="{a} - {b}", da=unchanged, db=lambda g: -g)
 def sub(xp, a, b):
-    """Difference."""
+    """Difference, element by element: a - b."""
     return a - b
 
 
 @primitive("bilinear", latex=r"{a} \odot {b}", da=lambda g, b: g * b, db=lambda g, a: g * a)
 def mul(xp, a, b):
-    """Product, element by element."""
+    """Product, element by element: a * b."""
     return a * b
 
 
@@ -31,7 +38,7 @@ def mul(xp, a, b):
     "elementwise", latex=r"\frac{{a}}{{b}}", domain=(0.5, 2.0), da=lambda g, b: g / b, db=lambda g, y, b: -g * y / b
 )
 def div(xp, a, b):
-    """Quotient. A division by 0 gives inf or nan, as in NumPy."""
+    """Quotient, element by element: a / b. A division by 0 gives inf or nan, as in NumPy."""
     return a / b
 
 
@@ -75,7 +82,7 @@ def sqrt(xp, x):
 
 @primitive("elementwise", latex=r"\frac{1}{{x}}", domain=(0.5, 2.0), dx=lambda g, y: -g * y * y)
 def reciprocal(xp, x):
-    """1 / x."""
+    """1 / x; of integers, as in NumPy, the whole part."""
     return xp.reciprocal(x)
 
 
@@ -269,7 +276,7 @@ def _inside(g, x, low, high):
     da=lambda g, condition: where(condition, g, 0), db=lambda g, condition: where(condition, 0, g),
 )  # fmt: skip
 def where(xp, condition, a, b):
-    """a where the condition holds, else b."""
+    """a where the condition (bools, or 0 for no) holds, else b; all three broadcast."""
     return xp.where(condition, a, b)
 
 

@@ -42,7 +42,7 @@ def _flat(x):
 def matmul(xp, a, b):
     """Product of matrices: (..., m, k) @ (..., k, n) -> (..., m, n); leading axes broadcast, vectors as in NumPy.
 
-    Raises: ShapeError, if the inner axes differ.
+    Raises: ShapeError, if the inner axes differ, or one side has no axes; BackendError for arrays of two backends.
     """
     try:
         if a.ndim > 2 == b.ndim:

@@ -1,6 +1,10 @@
 """Sums, extremes and other operations that take several elements to one.
 
-`axis` is an integer, a tuple of them, or None for all; `keepdims=True` keeps the reduced axes, of length 1.
+`axis` is an integer, a tuple of them, or None for all; `keepdims=True` keeps the reduced axes, of length 1. What is
+left of x's shape are the other axes: over axis 0, (T, N, H) -> (N, H).
+
+Raises, in all of them: ShapeError for an axis that is not there, and for an extreme of no elements; DtypeError for
+    numbers that a function does not take.
 """
 
 from __future__ import annotations
@@ -79,7 +83,10 @@ def _std_slope(g, y, x, axis, keepdims, correction):
 
 @primitive("general", dx=_std_slope)
 def std(xp, x, *, axis=None, keepdims=False, correction=0):
-    """Standard deviation: the root of the variance, with derivative 0 where it is 0."""
+    """Standard deviation: the root of the variance, with derivative 0 where it is 0.
+
+    correction: as in `tg.var`.
+    """
     away = x - xp.mean(x, axis=axis, keepdims=True)
     return xp.sqrt(xp.sum(away * away, axis=axis, keepdims=keepdims) / degrees(x, axis, correction))
 
@@ -91,7 +98,12 @@ def _norm_slope(g, y, x, axis, keepdims):
 
 @primitive("general", latex=r"\lVert {x} \rVert", dx=_norm_slope)
 def norm(xp, x, *, ord=None, axis=None, keepdims=False):
-    """Euclidean length: the root of the sum of squares, with derivative 0 where it is 0."""
+    """Euclidean length: the root of the sum of squares, with derivative 0 where it is 0.
+
+    ord: None, or 2 along a single axis, which is the same.
+
+    Raises: OptionError for another norm.
+    """
     if ord is not None and (ord != 2 or len(axes_of(x, axis)) != 1):
         raise OptionError(f"norm is the Euclidean one: ord is None, or 2 along a single axis, not {ord!r}")
     x = x + 0.0 if x.dtype.kind in "biu" else x  # squares of integers overflow
@@ -119,7 +131,7 @@ def _top(xp, x, axis):
 
 @primitive("general", dx=lambda g, y, axis: y * (g - sum(g * y, axis=axis, keepdims=True)))
 def softmax(xp, x, *, axis=-1):
-    """exp(x) / sum(exp(x)) along an axis, without overflow."""
+    """exp(x) / sum(exp(x)) along an axis, without overflow; the shape stays."""
     y = xp.exp(x - _top(xp, x, axis))
     return y / xp.sum(y, axis=axis, keepdims=True)
 
@@ -128,24 +140,24 @@ def softmax(xp, x, *, axis=-1):
     "general", latex=r"\log\mathrm{softmax}({x})", dx=lambda g, y, axis: g - exp(y) * sum(g, axis=axis, keepdims=True)
 )
 def log_softmax(xp, x, *, axis=-1):
-    """log(softmax(x)) along an axis, without overflow."""
+    """log(softmax(x)) along an axis, without overflow; the shape stays."""
     y = x - _top(xp, x, axis)
     return y - xp.log(xp.sum(xp.exp(y), axis=axis, keepdims=True))
 
 
 @primitive("linear", dx=lambda g, x, axis: reshape(flip(cumsum(flip(g, axis), axis=axis), axis), x.shape))
 def cumsum(xp, x, *, axis=None):
-    """Running sum along an axis; None runs over all elements on one axis."""
+    """Running sum along an axis, the shape stays; None runs over all elements on one axis."""
     return xp.cumsum(x, axis=axis)
 
 
 @primitive("general", analytic=False)
 def argmax(xp, x, *, axis=None, keepdims=False):
-    """Where the maximum is (the first, at a tie). No gradient."""
+    """Where the maximum is (the first, at a tie), as int64; None counts over all elements. No gradient."""
     return xp.argmax(x, axis=axis, keepdims=keepdims)
 
 
 @primitive("general", analytic=False)
 def argmin(xp, x, *, axis=None, keepdims=False):
-    """Where the minimum is (the first, at a tie). No gradient."""
+    """Where the minimum is (the first, at a tie), as int64; None counts over all elements. No gradient."""
     return xp.argmin(x, axis=axis, keepdims=keepdims)

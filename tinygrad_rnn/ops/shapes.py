@@ -1,4 +1,8 @@
-"""Operations that move elements and compute nothing: most are views of the same numbers."""
+"""Operations that move elements and compute nothing: most are views of the same numbers.
+
+Raises, in all of them: ShapeError for an axis that is not there, and for lengths that do not fit; BackendError for
+    arrays of two backends.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +45,13 @@ def shaped(x, beside=None):
 
 @primitive("linear", dx=lambda g, x: reshape(g, x.shape))
 def reshape(xp, x, *, shape):
-    """The same elements in another shape; one length may be -1."""
+    """The same elements, in the same order, in another shape; one length may be -1, and follows from the others."""
     return x.reshape(shape)
 
 
 @primitive("linear", latex=r"{x}^{\top}", dx=lambda g, axes: transpose(g, axes and _inverse(axes)))
 def transpose(xp, x, *, axes=None):
-    """The axes in another order; None reverses them."""
+    """The axes in another order: with axes (2, 0, 1), (T, N, H) -> (H, T, N); None reverses them."""
     return xp.transpose(x, axes)
 
 
@@ -58,31 +62,31 @@ def _inverse(axes):
 
 @primitive("linear", latex=r"{x}^{\top}", dx=lambda g, axis1, axis2: swapaxes(g, axis1, axis2))
 def swapaxes(xp, x, *, axis1, axis2):
-    """Two axes exchanged."""
+    """Two axes exchanged: 0 and 1, (T, N, H) -> (N, T, H)."""
     return xp.swapaxes(x, axis1, axis2)
 
 
 @primitive("linear", dx=lambda g, source, destination: moveaxis(g, destination, source))
 def moveaxis(xp, x, *, source, destination):
-    """Axes moved to other places, the others keeping their order."""
+    """Axes moved to other places, the others keeping their order: from 0 to -1, (T, N, H) -> (N, H, T)."""
     return xp.moveaxis(x, source, destination)
 
 
 @primitive("linear", latex="{x}", dx=lambda g, x: reshape(g, x.shape))
 def expand_dims(xp, x, *, axis):
-    """New axes of length 1."""
+    """New axes of length 1, at the places that `axis` names in the result: at 0, (N, H) -> (1, N, H)."""
     return xp.expand_dims(x, axis)
 
 
 @primitive("linear", latex="{x}", dx=lambda g, x: reshape(g, x.shape))
 def squeeze(xp, x, *, axis=None):
-    """Axes of length 1 left out; None means all of them."""
+    """Axes of length 1 left out; None means all of them: (1, N, 1) -> (N)."""
     return xp.squeeze(x, axis)
 
 
 @primitive("linear", darrays=lambda g, arrays, axis: _cut(g, arrays, axis))
 def concatenate(xp, *arrays, axis=0):
-    """A list of arrays joined along an existing axis; None joins all elements on one axis."""
+    """A list of arrays joined along an existing axis, the others being equal; None joins all elements on one axis."""
     return xp.concatenate(arrays, axis)
 
 
@@ -95,31 +99,34 @@ def _cut(g, arrays, axis):
 
 @primitive("linear", darrays=lambda g, axis: unstack(g, axis))
 def stack(xp, *arrays, axis=0):
-    """A list of arrays of one shape joined along a new axis."""
+    """A list of arrays of one shape joined along a new axis: T arrays (N, H) -> (T, N, H)."""
     return xp.stack(arrays, axis)
 
 
 def unstack(x, axis=0):
-    """The slices of x along an axis, as a tuple; the transpose of `stack`."""
+    """The slices of x along an axis, as a tuple; the transpose of `stack`: (T, N, H) -> T tensors (N, H)."""
     x = shaped(x)
     axis = axis_of(x, axis)
     return tuple([x[(*(slice(None),) * axis, i)] for i in range(x.shape[axis])])
 
 
 def ravel(x):
-    """All elements on one axis."""
+    """All elements on one axis: (T, N, H) -> (T*N*H)."""
     return reshape(x, (-1,))
 
 
 @primitive("linear", dx=lambda g, axis: flip(g, axis))
 def flip(xp, x, *, axis=None):
-    """The order of elements reversed along an axis, several, or (None) all."""
+    """The order of elements reversed along an axis, several, or (None) all; the shape stays."""
     return xp.flip(x, axis)
 
 
 @primitive("linear", dx=lambda g, shift, axis: roll(g, _negative(shift), axis))
 def roll(xp, x, *, shift, axis=None):
-    """Elements shifted along an axis; what leaves at the end comes back at the start."""
+    """Elements shifted along an axis; what leaves at the end comes back at the start.
+
+    shift, axis: numbers, or tuples of them; None shifts all elements as if on one axis. The shape stays.
+    """
     return xp.roll(x, shift, axis)
 
 
@@ -129,7 +136,12 @@ def _negative(shift):
 
 @primitive("general", dx=lambda g, x, pad_width: g[_inner(x, pad_width)])
 def pad(xp, x, *, pad_width, mode="constant", constant_values=0):
-    """x with constants around it: pad_width is a number, a pair (before, after), or a pair for each axis."""
+    """x with constants around it: pad_width is a number, a pair (before, after), or a pair for each axis.
+
+    mode: "constant". constant_values: the constant.
+
+    Raises: OptionError for another mode, or widths that are no whole numbers of at least 0.
+    """
     if mode != "constant":
         raise OptionError(f"pad has mode='constant' only, not {mode!r}")
     return xp.pad(x, _pairs(x, pad_width), constant_values=constant_values)
@@ -149,13 +161,13 @@ def _inner(x, width):
 
 @primitive("linear", dx=lambda g, k: tril(g, k))
 def tril(xp, x, *, k=0):
-    """The lower triangle: zero above the k-th diagonal of the last two axes."""
+    """The lower triangle: zero above the k-th diagonal of the last two axes; the shape stays."""
     return xp.tril(x, k)
 
 
 @primitive("linear", dx=lambda g, k: triu(g, k))
 def triu(xp, x, *, k=0):
-    """The upper triangle: zero below the k-th diagonal of the last two axes."""
+    """The upper triangle: zero below the k-th diagonal of the last two axes; the shape stays."""
     return xp.triu(x, k)
 
 

@@ -47,6 +47,7 @@ class Optimizer:
     parameters: Tensors, or pairs (name, Tensor) as `Module.named_parameters()` gives them, or a dict; the names are
         those of the state, "0", "1", ... where there are none.
     lr: the learning rate, an attribute that schedules set.
+    slots: the arrays that every parameter is accompanied by, with the number that fills them at the start.
 
     A subclass names its buffers in `slots` and says in `update` what a parameter becomes. A parameter whose gradient
     is None is left alone, and its count of steps stands still.
@@ -63,7 +64,6 @@ class Optimizer:
     slots: dict[str, float]
 
     def __init__(self, parameters: Parameters, slots: Mapping[str, float], **options: Any) -> None:
-        """slots: the arrays that every parameter is accompanied by, with the number that fills them at the start."""
         self.options, self.slots = tuple(options), dict(slots)
         for name, value in options.items():
             setattr(self, name, _checked(name, value))

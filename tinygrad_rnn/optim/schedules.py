@@ -19,7 +19,7 @@ class Schedule:
 
     base_lr: the optimiser's rate when the schedule was made. count: how often `step()` ran.
 
-    A schedule of your own: write `lr_at`. All of them raise OptionError for an option out of its range.
+    A schedule of your own: write `lr_at`.
     """
 
     _kept: tuple[str, ...] = ("base_lr", "count")
@@ -34,7 +34,10 @@ class Schedule:
         raise NotImplementedError
 
     def step(self, loss: float | Tensor | None = None) -> None:
-        """Count one step and set the optimiser's rate. loss: only ReduceLROnPlateau looks at it."""
+        """Count one step and set the optimiser's rate.
+
+        loss: only ReduceLROnPlateau looks at it.
+        """
         self.count += 1
         self.optimizer.lr = self.lr_at(self.count)
 
@@ -58,7 +61,10 @@ class Schedule:
 
 
 class StepLR(Schedule):
-    """The rate times gamma, above 0 and at most 1, after every `step_size` steps."""
+    """The rate times gamma, above 0 and at most 1, after every `step_size` steps.
+
+    Raises: OptionError for an option out of its range.
+    """
 
     def __init__(self, optimizer: Optimizer, step_size: int, *, gamma: float = 0.1) -> None:
         self.step_size, self.gamma = _steps("step_size", step_size), number("gamma", gamma)
@@ -69,7 +75,10 @@ class StepLR(Schedule):
 
 
 class ExponentialLR(Schedule):
-    """The rate times gamma, above 0 and at most 1, after every step."""
+    """The rate times gamma, above 0 and at most 1, after every step.
+
+    Raises: OptionError for a gamma out of its range.
+    """
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
         self.gamma = number("gamma", gamma)
@@ -83,6 +92,8 @@ class CosineLR(Schedule):
     """Half a cosine wave from the base rate down to `lr_min` (0 to the base rate) in `steps` steps, where it stays.
 
     Loshchilov and Hutter 2017 (SGDR, equation 5), without restarts; PyTorch's goes up again past the end.
+
+    Raises: OptionError for an option out of its range.
     """
 
     def __init__(self, optimizer: Optimizer, steps: int, *, lr_min: float = 0.0) -> None:
@@ -103,6 +114,8 @@ class WarmupLR(Schedule):
 
     then: the schedule that takes over there, made for the same optimiser just before; its `step()` is not called by
         anybody else. None keeps the base rate.
+
+    Raises: OptionError for an option out of its range, or a schedule that cannot take over.
     """
 
     def __init__(
@@ -136,6 +149,8 @@ class ReduceLROnPlateau(Schedule):
     lr_min: the rate goes no lower.
 
     `step(loss)` needs the loss as a number; a Tensor on a GPU is waited for.
+
+    Raises: OptionError for another mode, or an option out of its range.
     """
 
     _kept = ("base_lr", "count", "best", "bad_steps", "resting", "cuts")

@@ -26,7 +26,7 @@ from .formula import Formulas
 from .ledger import Contribution, Ledger, changed_since, ledger
 from .naming import names
 from .notation import accented, latex_name, literal, mathml, plain
-from .publishing import framed, page, save
+from .publishing import inlined, page, save
 from .reasons import broken, changed_note, faint, missing, moves, slopes, zero
 from .summary import FEW, Summary, host, number, summary
 from .tables import DIGITS, folded, markdown_text
@@ -116,8 +116,9 @@ class Line:
 class Explanation:
     """How a gradient comes about. `print` it, let a notebook show it, or `.save(path)` it.
 
-    x, y: the names. index: of the element that is explained, None for all. lines: the contributions, in the order in
-    which they are added. total: the gradient as a NumPy array, a number for one element, None if there is none.
+    x, y: the names. index: of the element that is explained, None for all.
+    lines: the contributions, in the order in which they are added.
+    total: the gradient as a NumPy array, a number for one element, None if there is none.
     missing: why there is none. reasons: why it is zero, or not finite. notes: what else there is to know.
     """
 
@@ -258,7 +259,7 @@ class Explanation:
         return page(self.title, self._body(), styles=["tables.css"])
 
     def _repr_html_(self) -> str:
-        return framed(self.html, self.title)
+        return inlined(self._body(), "tables.css")
 
     def _body(self) -> str:
         out = [f'<main class="explain"><h1>{escape(self.title)}</h1><p class="note">{escape(self.about)}</p>']
@@ -309,7 +310,8 @@ def explain(
     grad: the gradient that comes in for the result.
     expand: unfold a fused layer that x goes into, so that its time steps can be seen; it is computed once more for it.
 
-    Raises: IndexOutOfRange, OptionError for an index that is no element of x.
+    Raises: GraphError, if x or the result is no Tensor; IndexOutOfRange, OptionError for an index that is no element
+        of x.
     """
     for t, name in ((x, "x"), (of, "of")):
         if not isinstance(t, Tensor):

@@ -50,6 +50,17 @@ def page(
     )
 
 
+def inlined(body: str, style: str) -> str:
+    """A body without scripts inside of another page, such as a notebook, in the ink of that one.
+
+    body: as of `page`; what there may be once in a page becomes a plain block. style: a file in `see/page/`, which
+    here reaches this body only.
+    """
+    for once, plain in (("<main ", "<div "), ("</main>", "</div>"), ("<h1>", '<p class="title">'), ("</h1>", "</p>")):
+        body = body.replace(once, plain)
+    return f'<div class="tinygrad-rnn"><style>{asset("inlined.css")}.tinygrad-rnn{{{asset(style)}}}</style>{body}</div>'
+
+
 def framed(document: str, title: str, height: str = "32rem") -> str:
     """A page inside of another one, such as a notebook, in a frame of its own that cannot reach out."""
     return (

@@ -28,7 +28,7 @@ from .formula import Formulas, moving
 from .ledger import Ledger, changed_since, ledger
 from .naming import names
 from .notation import escaped, mathml, plain
-from .publishing import framed, page, save
+from .publishing import inlined, page, save
 from .reasons import changed_note
 from .summary import Summary, host, number, summary
 from .unfolding import unfolded
@@ -171,7 +171,7 @@ class TraceTable:
         return page(self.title, self._body(), styles=["tables.css"])
 
     def _repr_html_(self) -> str:
-        return framed(self.html, self.title, f"{min(32, 6 + 8 * len(self.rows))}rem")
+        return inlined(self._body(), "tables.css")
 
     def _body(self) -> str:
         heads = "".join(f'<th scope="col">{head}</th>' for head in COLUMNS)

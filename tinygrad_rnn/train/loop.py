@@ -38,10 +38,11 @@ from .text import Vocabulary, read_text
 class Configuration:
     """Everything that decides what a run computes: two runs of equal configurations are equal to the last bit.
 
-    task: "text" or "agreement". text: a UTF-8 file, None is the default text. cell, reset, update, embedding, hidden,
-    layers, dropout: the model, as in `LanguageModel`. batch: N. truncation: T, after how many symbols
-    back-propagation is cut. steps: how many weight updates. lr: Adam's step size; schedule: "constant", or "cosine",
-    which takes it down to 0 at the last step. clip: the largest norm of the gradient. seed: of every random number.
+    task: "text" or "agreement". text: a UTF-8 file, None is the default text.
+    cell, reset, update, embedding, hidden, layers, dropout: the model, as in `LanguageModel`.
+    batch: N. truncation: T, after how many symbols back-propagation is cut. steps: how many weight updates.
+    lr: Adam's step size. schedule: "constant", or "cosine", which takes it down to 0 at the last step.
+    clip: the largest norm of the gradient. seed: of every random number.
 
     Raises: OptionError for a value outside of its choices or its range.
     """

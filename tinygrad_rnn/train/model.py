@@ -27,6 +27,8 @@ class LanguageModel(Module):
     cell: "rnn", "minimal_gru", "gru" or "lstm". dropout: between the layers.
     reset, update: the GRU's convention, as in `nn.GRU`; the other cells have only one.
     rng: draws the first weights.
+
+    Raises: OptionError for another cell; as `nn.Recurrent` for sizes out of range.
     """
 
     def __init__(

@@ -27,8 +27,10 @@ from .unrolled import counts, labelled, unrolled
 class Shares(Picture):
     """What each time step contributes to the gradient of each weight: `contributions["cells.0.W"]` is (T, I, G*H).
 
-    They add up to what `backward` gives, `gradient`. packed: by weight, the gates whose blocks it packs, or none.
-    name: the layer. labels (T): the symbols that were read, or the numbers of the steps.
+    They add up to what `backward` gives, `gradient`.
+
+    packed: by weight, the gates whose blocks it packs, or none. name: the layer.
+    labels (T): the symbols that were read, or the numbers of the steps.
     """
 
     contributions: Arrays

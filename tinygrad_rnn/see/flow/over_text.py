@@ -218,8 +218,10 @@ def gates(
 ) -> list[Gates]:  # fmt: skip
     """What all gates of a layer do over a sequence, one `Gates` for each of `layer.cells`, fused or not.
 
-    x, h_0, lengths: as the layer takes them (for an LSTM h_0 may be the pair). labels: the T symbols that x stands for;
-    the numbers of the steps, if left out. Nothing is recorded, and dropout is off.
+    Nothing is recorded, and dropout is off.
+
+    x, h_0, lengths: as the layer takes them (for an LSTM h_0 may be the pair).
+    labels: the T symbols that x stands for; the numbers of the steps, if left out.
 
     Raises: OptionError for what is no recurrent layer, or a cell without an equation; ShapeError; as the layer does.
     """
