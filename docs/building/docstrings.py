@@ -20,7 +20,7 @@ from sphinx.application import Sphinx
 
 import tinygrad_rnn
 from building import tables
-from tinygrad_rnn import errors, interop, nn, optim, see, train
+from tinygrad_rnn import errors, interop, lab, nn, optim, see, train
 from tinygrad_rnn.core.primitive import Primitive
 from tinygrad_rnn.nn import equations, initializers
 from tinygrad_rnn.see import flow
@@ -34,7 +34,19 @@ ENTRY = re.compile(rf"(?P<names>Raises(?: \([^)]*\)|, [\w ]+)|{NAME}(?:, (?:and 
 """The start of an entry: one or several names, perhaps with their shapes, and what is said of them."""
 ANOTHER = re.compile(rf"(?<=[.;]) (?={NAME}(?:, {NAME})*: )")
 """Where a line that is an entry goes on with the next."""
-ROOMS: tuple[ModuleType, ...] = (nn, optim, train, flow, see, interop, errors, equations, initializers, tinygrad_rnn)
+ROOMS: tuple[ModuleType, ...] = (
+    nn,
+    optim,
+    train,
+    flow,
+    see,
+    interop,
+    lab,
+    errors,
+    equations,
+    initializers,
+    tinygrad_rnn,
+)
 MEMBERS = ("method", "property", "attribute")
 ERRORS = {name for name, thing in vars(errors).items() if isinstance(thing, type)}
 ERROR = re.compile(rf"(?<![\w`.])({'|'.join(sorted(ERRORS - {'AxisError'}, key=len, reverse=True))})(?![\w`])")

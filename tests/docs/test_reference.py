@@ -21,7 +21,7 @@ from tinygrad_rnn import errors
 from tinygrad_rnn.cli.command import main
 
 PAGES = Path(__file__).parents[2] / "docs" / "reference"
-ROOMS = ["", "nn", "nn.equations", "nn.initializers", "optim", "train", "see", "see.flow", "interop", "errors"]
+ROOMS = ["", "nn", "nn.equations", "nn.initializers", "optim", "train", "see", "see.flow", "interop", "lab", "errors"]
 EXTENSIONS = {
     "nn.initializers": {"Initializer", "Maker", "Values", "initializer"},  # what layers are made with
     "errors": {"explained", "memory_explained", "misfit", "mixed", "operands"},  # the words of messages
