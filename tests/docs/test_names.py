@@ -87,7 +87,7 @@ def misspelled(line: str) -> str:
 
 @pytest.mark.parametrize("page", SOURCES, ids=lambda page: page.name)
 def test_the_command_takes_what_the_pages_say(page):
-    lines = re.findall(r"(?:^|[\s/`!])tinygrad-rnn +([a-z-][^\n`|&]*)", code(text_of(page)))
+    lines = re.findall(r"(?:^|[\s/`!])tinygrad-rnn +([a-z-][^\n`|&\"\\]*)", code(text_of(page)))
     wrong = [(line, word) for line in lines if (word := misspelled(line))]
     assert not wrong, f"{page.name} gives the command what it does not take: {wrong}"
 

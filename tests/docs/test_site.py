@@ -87,7 +87,8 @@ def test_light_and_dark(opened, shots):
         tab = opened("gate_by_gate.html", color_scheme=scheme)
         tab.screenshot(path=shots / f"gate_by_gate-{scheme}.png")
         paints = tab.evaluate(
-            "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.tg .paper')).fill]"
+            """[getComputedStyle(document.body).backgroundColor,
+                getComputedStyle(document.querySelector('.tg .paper')).fill]"""
         )
         return [sum(int(part) for part in paint[4:-1].split(",")[:3]) for paint in paints]
 

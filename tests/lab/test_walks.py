@@ -244,7 +244,7 @@ def test_it_is_shown_as_text_markdown_and_a_page(tmp_path: Any) -> None:
     found = lab.order(y)
     assert "visits by recursion" in found.text(100) and max(map(len, found.text(70).splitlines())) <= 70
     assert found.markdown.count("|---") == 5 + 5
-    assert "<iframe" in found._repr_html_() and "Content-Security-Policy" in found.html
+    assert "<table>" in found._repr_html_() and "Content-Security-Policy" in found.html
     assert found.save(tmp_path / "order.html").read_text(encoding="utf-8") == found.html
     assert repr(found).startswith("<Order: 6 paths")
 
