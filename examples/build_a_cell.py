@@ -15,6 +15,7 @@ from rich.progress import track
 import tinygrad_rnn as tg
 from tinygrad_rnn.see import cell_equations, flow
 
+
 class Gates(NamedTuple):
     f: Any
     n: Any
