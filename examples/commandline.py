@@ -1,13 +1,14 @@
-"""What all examples share: an option for each keyword of `main`, the backend, and one sentence for what goes wrong."""
+"""What all examples share: options from the keywords of `main`, a backend, a bar, a sentence for what goes wrong."""
 
 import argparse
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from rich.progress import track
 from threadpoolctl import threadpool_limits
 
 import tinygrad_rnn as tg
@@ -48,3 +49,8 @@ def parser_of(main: Callable[..., Any]) -> argparse.ArgumentParser:
         kind = str if start is None else Path if isinstance(start, Path) else type(start)
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=start, help=f"(default: {start})")
     return parser
+
+
+def counted(steps: int, words: str) -> Iterable[int]:
+    """The numbers from 0 to steps - 1; in a terminal, a bar shows how far they have come."""
+    return track(range(steps), words, transient=True, disable=not sys.stdout.isatty())
