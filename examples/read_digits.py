@@ -45,7 +45,7 @@ def learn(model: Reader, images: np.ndarray, truth: np.ndarray, epochs: int, lr:
     optimizer = tg.optim.Adam(model.parameters(), lr=lr)
     for _ in counted(epochs, type(model.recurrent).__name__):
         for chosen in np.array_split(rng.permutation(len(truth)), len(truth) // 32):
-            loss = tg.nn.cross_entropy(model(tg.tensor(images[:, chosen])), truth[chosen])
+            loss = tg.nn.cross_entropy(model(tg.tensor(images[:, chosen])), tg.tensor(truth[chosen]))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

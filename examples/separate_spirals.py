@@ -47,9 +47,9 @@ def main(*, hidden: int = 64, steps: int = 500, lr: float = 0.02, seed: int = 0,
     points, arm = spirals(600, rng)
     model = tg.nn.Sequential(tg.nn.Linear(2, hidden), tg.tanh, tg.nn.Linear(hidden, ARMS))
     optimizer = tg.optim.Adam(model.parameters(), lr=lr)
-    x = tg.tensor(points)
+    x, y = tg.tensor(points), tg.tensor(arm)
     for step in range(1, steps + 1):
-        loss = tg.nn.cross_entropy(model(x), arm)
+        loss = tg.nn.cross_entropy(model(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

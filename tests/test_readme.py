@@ -46,6 +46,7 @@ LINKS = [
         ROOT / "CONTRIBUTING.md",
         *(ROOT / "docs").glob("*.md"),
         ROOT / "benchmarks/README.md",
+        ROOT / "examples/README.md",
     ]
     for path in sorted(
         set(re.findall(r"\]\((?!https?:)([^)#]+)\)", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)))
