@@ -2,7 +2,7 @@
 
 What you will see: its equations, made by running the cell on symbols; the verdict of the gradient check; a picture of
 one step; and the cell at work. It reads random numbers, some of them marked, and has to say at each step which number
-was the last marked one. After a second of learning its gate opens at a mark, and is nearly shut everywhere else.
+was the last marked one. After a second of learning its gate opens at a mark, and much less everywhere else.
 """
 
 from pathlib import Path

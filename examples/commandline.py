@@ -32,8 +32,12 @@ def run(main: Callable[..., Any], arguments: list[str] | None = None) -> None:
             chosen["out"].mkdir(parents=True, exist_ok=True)
         with threadpool_limits(1), tg.use_backend(backend) if backend else nullcontext():
             main(**chosen)  # on one thread, which small matrices like best
-    except (TinygradError, OSError) as error:
+    except TinygradError as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(
+            f"{error.filename or 'the output'} could not be written ({error.strerror}): name another folder with --out"
+        )
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         sys.exit(f"this example needs {missing}, which is not installed: pip install {PACKAGES.get(missing, missing)}")
@@ -47,7 +51,12 @@ def parser_of(main: Callable[..., Any]) -> argparse.ArgumentParser:
     for name, parameter in inspect.signature(main).parameters.items():
         start = parameter.default
         kind = str if start is None else Path if isinstance(start, Path) else type(start)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=start, help=f"(default: {start})")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            default=start,
+            help=start if start is None else f"(default: {start})",
+        )
     return parser
 
 

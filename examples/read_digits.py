@@ -40,7 +40,9 @@ def digits(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return (data.images[order].swapaxes(0, 1) / 16).astype(np.float32), data.target[order]
 
 
-def learn(model: Reader, images: np.ndarray, truth: np.ndarray, epochs: int, lr: float, rng: np.random.Generator):
+def learn(
+    model: Reader, images: np.ndarray, truth: np.ndarray, epochs: int, lr: float, rng: np.random.Generator
+) -> None:
     """Go through all images in batches of 32, so many times."""
     optimizer = tg.optim.Adam(model.parameters(), lr=lr)
     for _ in counted(epochs, type(model.recurrent).__name__):

@@ -32,7 +32,7 @@ def picture(model: tg.nn.Module, points: np.ndarray, arm: np.ndarray, path: Path
     with tg.no_grad():
         regions = model(tg.tensor(plane)).argmax(axis=-1).numpy()
     figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.add_subplot(title="What the network gives to which arm", aspect="equal")
+    axes = figure.add_subplot(title="Which arm the network gives a point to", aspect="equal")
     axes.contourf(x, y, regions, levels=np.arange(ARMS + 1) - 0.5, colors=("#cfe2f1", "#f6dcc3", "#cde9df"))
     for k, (tone, mark) in enumerate((("#0072b2", "o"), ("#b85c00", "s"), ("#00805f", "^"))):
         axes.plot(*points[arm == k].T, mark, color=tone, markersize=3, label=f"arm {k}")
