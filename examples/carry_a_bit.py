@@ -3,13 +3,15 @@
 With z = 0.000001 the GRU's h' = z n + (1 - z) h keeps h, whatever comes in meanwhile. The weights are set by hand, so
 that the gate opens only when the first input says "write"; the second input is the bit, and noise ever after.
 A plain RNN with the strongest memory that a single unit can have is shown beside it.
+
+What you will see: for each of the two, what it still knows of a +1 and of a -1 at the end, and how much of a gradient
+comes back from there to the step at which the bit was written.
 """
 
 import numpy as np
+from commandline import run
 
 import tinygrad_rnn as tg
-
-STEPS = 10_000
 
 
 def gru_that_remembers() -> tg.nn.GRUCell:
@@ -34,26 +36,26 @@ def rnn_that_tries() -> tg.nn.RNNCell:
     return cell
 
 
-def carried(cell: tg.nn.Module, bit: float) -> tuple[float, float]:
-    """The state after `STEPS` steps of noise, and its derivative for the state right after the bit was written."""
+def carried(cell: tg.nn.Cell, bit: float, steps: int) -> tuple[float, float]:
+    """The state after so many steps of noise, and its derivative for the state right after the bit was written."""
     rng = np.random.default_rng(7)
     h = cell(tg.tensor([[1.0, bit]]), tg.zeros((1, 1)))
     start = h = tg.tensor(h, requires_grad=True)
-    for noise in rng.normal(0, 0.5, STEPS):
+    for noise in rng.normal(0, 0.5, steps):
         h = cell(tg.tensor([[0.0, noise]]), h)
     (slope,) = tg.pullback(h, [start])
     return h.item(), slope.item()
 
 
-def main() -> dict[str, list[tuple[float, float]]]:
-    """Print what both cells remember of a +1 and a -1."""
+def main(*, steps: int = 10_000) -> dict[str, list[tuple[float, float]]]:
+    """Returns for each cell the state at the end and its derivative, of a +1 and of a -1."""
     found = {}
     for name, cell in (("GRU", gru_that_remembers()), ("RNN", rnn_that_tries())):
-        found[name] = [carried(cell, bit) for bit in (1.0, -1.0)]
+        found[name] = [carried(cell, bit, steps) for bit in (1.0, -1.0)]
         for bit, (state, slope) in zip((1, -1), found[name], strict=True):
-            print(f"{name}: wrote {bit:+d}, after {STEPS:,} steps h = {state:+.3f}, dh_T/dh_1 = {slope:.3g}")
+            print(f"{name}: wrote {bit:+d}, after {steps:,} steps h = {state:+.3f}, dh_T/dh_1 = {slope:.3g}")
     return found
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

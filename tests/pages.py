@@ -9,8 +9,13 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 SITE = sorted((ROOT / "docs").rglob("*.md"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *SITE, *sorted((ROOT / "examples").glob("*.md"))]
+PAGES = [
+    *[ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")],
+    *SITE,
+    *sorted((ROOT / "examples").glob("*.md")),
+]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+CELL = "{code-cell} python"
 
 
 class Block(NamedTuple):
@@ -44,4 +49,4 @@ def text_of(page: Path) -> str:
         return page.read_text("utf-8")
     cells = json.loads(page.read_text("utf-8"))["cells"]
     sources = [("".join(cell["source"]), cell["cell_type"]) for cell in cells]
-    return "\n\n".join(s if kind == "markdown" else f"```{{code-cell}} python\n{s}\n```" for s, kind in sources)
+    return "\n\n".join(s if kind == "markdown" else f"```{CELL}\n{s}\n```" for s, kind in sources)

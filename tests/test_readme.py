@@ -6,11 +6,10 @@ The blocks of a page, and its cells between them, run from top to bottom in one 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
+from pages import CELL, ROOT, blocks
 
-ROOT = Path(__file__).parents[1]
 README = "README.md"
 NEEDS = {
     README: (),
@@ -19,17 +18,10 @@ NEEDS = {
 }
 
 
-def blocks(page: str, language: str) -> list[str]:
-    """The fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
-
-
 def code(page: str) -> list[tuple[bool, str]]:
     """The Python of a page in its order, and whether it promises what it prints: the cells of a page show it."""
-    found = re.findall(
-        r"^```(\{code-cell\} )?python\n((?::[^\n]*\n)*)(.*?)^```", (ROOT / page).read_text(), re.M | re.S
-    )
-    return [(not cell, block) for cell, _, block in found]
+    found = blocks((ROOT / page).read_text("utf-8"))
+    return [(each.language == "python", each.text) for each in found if each.language in ("python", CELL)]
 
 
 @pytest.mark.parametrize("page", NEEDS)
@@ -54,23 +46,8 @@ def test_blocks_and_cells_are_told_apart(tmp_path, monkeypatch):
     assert code("page.md") == [(True, "print(1)  # 1\n"), (False, "print(2)\n")]
 
 
-# The build of the site looks at the links of its pages.
-LINKS = [
-    (page.parent, path)
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md")
-    for path in sorted(
-        set(re.findall(r"\]\((?!https?:)([^)#]+)\)", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)))
-    )
-]
-
-
-@pytest.mark.parametrize(("folder", "path"), LINKS, ids=[path for _, path in LINKS])
-def test_links_lead_somewhere(folder, path):
-    assert (folder / path).exists()
-
-
 def test_the_two_commands_are_there():
-    text = "\n".join(blocks(README, "sh"))
+    text = "\n".join(each.text for each in blocks((ROOT / README).read_text("utf-8")) if each.language == "sh")
     assert "pip install -e . && .venv/bin/tinygrad-rnn demo" in text
     assert 'pip install -e ".[test]" && .venv/bin/pytest' in text
 

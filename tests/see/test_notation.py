@@ -31,6 +31,8 @@ FORMULAS = {
     r"\bar{y} b^{\top}": "ȳ bᵀ",
     r"h_{t-1} + x_t W_{z}": "h[t-1] + x_t W_z",
     r"\lVert x \rVert": "‖x‖",
+    r"1 - \lvert x \rvert": "1 - |x|",
+    r"\lvert x \rvert \lVert y \rVert": "|x| ‖y‖",
     r"\lfloor x \rfloor": "⌊x⌋",
     r"\log \sum e^{x}": "log ∑ e^x",
     r"\mathrm{one\ hot}(x)": "one hot(x)",

@@ -54,10 +54,10 @@ def curve(series: Mapping[str, Sequence[Point]], *, title: str = "", x: str = ""
         parts += _drawn([place(p) if _finite(p) else None for p in line], colour)
         if last := [place(p) for p in line if _finite(p)]:
             ends.append((last[-1], name, colour))
-    lowest = -math.inf
-    for (at, height), name, colour in sorted(ends, key=lambda end: end[0][1]):
-        lowest = max(height + 4, lowest + 15)  # names keep a line's distance
-        parts.append(_text(at + 8, lowest, name, f'fill="{colour}"'))
+    highest = math.inf
+    for (at, height), name, colour in sorted(ends, key=lambda end: -end[0][1]):
+        highest = min(height + 4, highest - 15)  # names keep a line's distance, away from the axis
+        parts.append(_text(at + 8, highest, name, f'fill="{colour}"'))
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -23,7 +23,7 @@ from ..core.primitive import Primitive
 from ..core.tensor import Tensor
 from ..functions.methods import operators
 from ..transforms import tangent
-from .notation import accented, identifier, latex_name, literal, subscripted
+from .notation import accented, identifier, latex_name, literal, plain, subscripted
 
 RELATION, SUM, MINUS, BIG, PRODUCT, POWER, ATOM = range(7)
 """How tightly the parts of a formula hold together, from loose to tight; BIG is a sign in front, such as a sum's."""
@@ -39,7 +39,7 @@ NUMBERS = {r"\frac{2}{\sqrt{\pi}}": 2 / math.sqrt(math.pi), r"\frac{1}{\sqrt{2}}
 
 
 class Formula:
-    """A symbol, or a primitive applied to formulas and numbers; `latex` is how it is written.
+    """A symbol, or a primitive applied to formulas and numbers; `latex` is how it is written, `print` shows it as text.
 
     value: a bare array (or number) that the symbol could stand for.
     """
@@ -76,6 +76,9 @@ class Formula:
 
     def _repr_latex_(self) -> str:
         return f"${self.latex}$"
+
+    def __str__(self) -> str:
+        return plain(self.latex)
 
     def __repr__(self) -> str:
         return f"<Formula {self.latex}>"

@@ -28,6 +28,7 @@ SIGNS = GREEK | {
 LETTERS = r"\\text\{(?:\\[^A-Za-z]|\\[a-z]+\{\}|[^{}\\])*\}"
 """Words as they are, as `literal` writes them."""
 TOKEN = re.compile(rf"{LETTERS}|\\[A-Za-z]+|\\.|[\s\S]")
+OPENING, CLOSING = (r"\lVert", r"\lvert", r"\lfloor"), (r"\rVert", r"\rvert", r"\rfloor")
 SPACED = {"⊙", "·", "≠", "≤", "≥", "=", "<", ">", "+"}
 HELD = "\ue000"
 RAISED = dict(zip("0123456789-ᵀ", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ᵀ"))
@@ -90,9 +91,9 @@ def plain(latex: str) -> str:
 
 def _plain(tokens: list[str]) -> str:
     """Use up the tokens to the end of their group."""
-    out = ""
+    out = token = ""
     while tokens:
-        token = tokens.pop(0)
+        before, token = token, tokens.pop(0)
         if token == "}":
             break
         if token.startswith(r"\text{"):
@@ -116,11 +117,11 @@ def _plain(tokens: list[str]) -> str:
             below = _group(tokens)
             out += f"_{below}" if re.fullmatch(r"\w+", below) else below if below[:1] == "[" else f"[{below}]"
         elif token == " ":
-            out += "" if out.endswith((" ", "‖", "⌊", "∂")) and not out.endswith("∑ ") else " "
+            out += "" if out.endswith((" ", "∂")) or before in OPENING else " "
         else:
             sign = token[1:] if token[0] == "\\" else token
             sign = SIGNS.get(sign, sign) if token[0] == "\\" else sign
-            out = out.rstrip() if sign in ("‖", "⌋") else out
+            out = out.rstrip() if token in CLOSING else out
             out += f" {sign} " if sign in SPACED and not out.endswith(" ") else sign
             out += " " if sign in SPACED and not out.endswith(" ") else ""
             if sign == "∑":

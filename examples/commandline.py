@@ -1,0 +1,65 @@
+"""What all examples share: options from the keywords of `main`, a backend, a bar, a sentence for what goes wrong."""
+
+import argparse
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+from threadpoolctl import threadpool_limits
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.errors import TinygradError
+
+PACKAGES = {"sklearn": "scikit-learn", "vega_datasets": "vega-datasets"}
+"""What pip calls a package, where that is not its name in Python."""
+
+
+def run(main: Callable[..., Any], arguments: list[str] | None = None) -> None:
+    """Call main with what the command line says: an option for each of its keyword-only parameters, and --backend.
+
+    An option is of the type of its default, or text, where that is None. A folder `out` is made, if need be.
+
+    Raises: SystemExit with one sentence for what the package refuses, and for a package that is not installed.
+    """
+    chosen = vars(parser_of(main).parse_args(arguments))
+    backend = chosen.pop("backend")
+    try:
+        if "out" in chosen:
+            chosen["out"].mkdir(parents=True, exist_ok=True)
+        with threadpool_limits(1), tg.use_backend(backend) if backend else nullcontext():
+            main(**chosen)  # on one thread, which small matrices like best
+    except TinygradError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(
+            f"{error.filename or 'the output'} could not be written ({error.strerror}): name another folder with --out"
+        )
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        sys.exit(f"this example needs {missing}, which is not installed: pip install {PACKAGES.get(missing, missing)}")
+
+
+def parser_of(main: Callable[..., Any]) -> argparse.ArgumentParser:
+    """The words of the command line; the help is the docstring of main's module."""
+    about, form = inspect.getmodule(main).__doc__, argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=about, formatter_class=form)
+    parser.add_argument("--backend", help="numpy, cupy or cupy:1 (default: numpy)")
+    for name, parameter in inspect.signature(main).parameters.items():
+        start = parameter.default
+        kind = str if start is None else Path if isinstance(start, Path) else type(start)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            default=start,
+            help=start if start is None else f"(default: {start})",
+        )
+    return parser
+
+
+def counted(steps: int, words: str) -> Iterable[int]:
+    """The numbers from 0 to steps - 1; in a terminal, a bar shows how far they have come."""
+    return track(range(steps), words, transient=True, disable=not sys.stdout.isatty())
