@@ -14,7 +14,9 @@ sys.path.insert(0, str(HERE))
 PROFILE = Path(tempfile.mkdtemp(prefix="kernels-")) / "profile_default"  # not what the builder has at home
 PROFILE.mkdir()
 (PROFILE / "ipython_kernel_config.py").write_text(
-    "c.IPKernelApp.log_level = 40\nc.HistoryManager.enabled = False\n"  # they talk within this machine
+    "c.IPKernelApp.log_level = 40\n"  # they talk within this machine
+    "c.HistoryManager.enabled = False\n"
+    "c.IPKernelApp.exec_lines = ['import sys; sys.stdout.flush_interval = 3600']\n"  # what a cell prints is one piece
 )
 os.environ |= {  # for the kernels that run the pages
     "IPYTHONDIR": str(PROFILE.parent),
@@ -47,6 +49,7 @@ html_theme_options = {"navigation_with_keys": True}
 pygments_style, pygments_dark_style = "friendly", "monokai"
 
 nitpicky = True
+nitpick_ignore_regex = [("py:obj", ".*")]  # code in docstrings leads to where the reference has it, if it does
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_timeout = 180
