@@ -43,6 +43,7 @@ exclude_patterns = ["building"]
 html_theme = "furo"
 html_title = "tinygrad_rnn"
 html_copy_source = False
+html_show_search_summary = False  # which a browser may not fetch from the file system
 html_static_path = ["building/site.css"]
 html_css_files = ["site.css"]
 html_theme_options = {"navigation_with_keys": True}

@@ -6,6 +6,7 @@ TINYGRAD_RNN_SITE names a site that is already built; else it is built here, whi
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def site(tmp_path_factory):
     if built := os.environ.get("TINYGRAD_RNN_SITE"):
         return Path(built).resolve()
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-j", "2", str(ROOT / "docs"), str(folder)]
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(ROOT / "docs"), str(folder)]
     made = subprocess.run(command, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
     return folder
@@ -49,7 +50,7 @@ def test_pages_show_what_their_cells_made(site):
 
 def test_pictures_on_the_site_are_not_few(site):
     pages = [(site / name).read_text("utf-8") for name in NAMES]
-    assert sum(text.count('<svg class="tg') + text.count("<iframe") for text in pages) > 40
+    assert sum(len(re.findall(r'<svg[^>]* class="tg|<iframe', text)) for text in pages) > 40
     assert not [silent for text in pages for silent in Page(text).silent]
 
 
@@ -64,7 +65,7 @@ def opened(chromium, site):
         tab.on("request", lambda request: asked.append(request.url))
         tab.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.goto((site / name).as_uri(), wait_until="load")
+        tab.goto(f"{site.as_uri()}/{name}", wait_until="load")
         return tab
 
     yield open_it
@@ -99,7 +100,6 @@ def test_light_and_dark(opened, shots):
 def test_the_search_finds_pages_without_a_server(words, page, opened):
     tab = opened(f"search.html?q={words}")
     tab.wait_for_selector("#search-results li a", timeout=20_000)
-    tab.wait_for_function("document.querySelector('.search-summary')?.textContent.includes('found')", timeout=20_000)
     assert page in " ".join(link.get_attribute("href") for link in tab.query_selector_all("#search-results li a"))
 
 
@@ -108,9 +108,7 @@ def test_the_player_inside_a_page_takes_steps(opened):
     frame = tab.query_selector("iframe")
     frame.scroll_into_view_if_needed()
     inside = frame.content_frame()
-    inside.wait_for_selector("#play, button")
     before = inside.inner_text("body")
-    inside.focus("body")
-    inside.press("body", "ArrowRight")
-    inside.press("body", "ArrowRight")
+    for _ in range(2):
+        inside.click("#next")
     assert inside.inner_text("body") != before
