@@ -18,7 +18,7 @@ pytest.importorskip("sphinx", reason="needs the extra docs: pip install -e '.[do
 
 from building.inspection import Page, complaints
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]
+pytestmark = pytest.mark.slow
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 NAMES = [str(page.relative_to(ROOT / "docs").with_suffix(".html")) for page in SITE] + ["gru_in_jupyter.html"]
 
