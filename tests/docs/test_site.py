@@ -100,7 +100,10 @@ def test_light_and_dark(opened, shots):
 def test_the_search_finds_pages_without_a_server(words, page, opened):
     tab = opened(f"search.html?q={words}")
     tab.wait_for_selector("#search-results li a", timeout=20_000)
-    assert page in " ".join(link.get_attribute("href") for link in tab.query_selector_all("#search-results li a"))
+    links = tab.query_selector_all("#search-results li a")
+    assert page in " ".join(link.get_attribute("href") for link in links)
+    links[0].click()
+    tab.wait_for_selector("article h1")
 
 
 def test_the_player_inside_a_page_takes_steps(opened):
