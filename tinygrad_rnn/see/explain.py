@@ -10,9 +10,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
-from os import PathLike
-from pathlib import Path
-from shutil import get_terminal_size
 from typing import Any
 
 import numpy as np
@@ -26,7 +23,7 @@ from .formula import Formulas
 from .ledger import Contribution, Ledger, changed_since, ledger
 from .naming import names
 from .notation import accented, latex_name, literal, mathml, plain
-from .publishing import inlined, page, save
+from .publishing import Publication
 from .reasons import broken, changed_note, faint, missing, moves, slopes, zero
 from .summary import FEW, Summary, host, number, summary
 from .tables import DIGITS, folded, markdown_text
@@ -113,10 +110,10 @@ class Line:
         return f"{' + '.join(f'{_factor(g)} · {_factor(d)}' for g, d in self.terms)} = {number(self.added, DIGITS)}"
 
 
-class Explanation:
+class Explanation(Publication):
     """How a gradient comes about. `print` it, let a notebook show it, or `.save(path)` it.
 
-    x, y: the names. index: of the element that is explained, None for all.
+    title: what is explained, "∂loss/∂w[0, 2]". x, y: the names. index: of the element that is explained, None for all.
     lines: the contributions, in the order in which they are added.
     total: the gradient as a NumPy array, a number for one element, None if there is none.
     missing: why there is none. reasons: why it is zero, or not finite. notes: what else there is to know.
@@ -126,6 +123,8 @@ class Explanation:
         self, x: str, y: str, about: str, index: tuple[int, ...] | None, lines: Sequence[Line], total: Any,
         missing: str, reasons: Sequence[str], notes: Sequence[str], embed: Callable[[int], Any],
     ) -> None:  # fmt: skip
+        at = "" if not index else f"[{', '.join(map(str, index))}]"
+        self.title = f"∂{y}/∂{x}{at}"
         self.x, self.y, self.about, self.index, self.lines, self.total = x, y, about, index, tuple(lines), total
         self.missing, self.reasons, self.notes, self._embed = (
             missing,
@@ -143,17 +142,8 @@ class Explanation:
                 found[line.step] = found[line.step] + added if line.step in found else added
         return found
 
-    def __str__(self) -> str:
-        return self.text(get_terminal_size((80, 24)).columns)
-
     def __repr__(self) -> str:
         return f"<Explanation of {self.title}: print it>"
-
-    @property
-    def title(self) -> str:
-        """What is explained: "∂loss/∂w[0, 2]"."""
-        at = "" if not self.index else f"[{', '.join(map(str, self.index))}]"
-        return f"∂{self.y}/∂{self.x}{at}"
 
     @property
     def answer(self) -> str:
@@ -253,14 +243,6 @@ class Explanation:
         said = [self._left_out(LINES), *self._said(), *self.notes]
         return "\n".join([*out, *[f"{markdown_text(each)}  " for each in said if each]]) + "\n"
 
-    @property
-    def html(self) -> str:
-        """The explanation as a page of its own."""
-        return page(self.title, self._body(), styles=["tables.css"])
-
-    def _repr_html_(self) -> str:
-        return inlined(self._body(), "tables.css")
-
     def _body(self) -> str:
         out = [f'<main class="explain"><h1>{escape(self.title)}</h1><p class="note">{escape(self.about)}</p>']
         if not self.lines:
@@ -287,14 +269,6 @@ class Explanation:
         out += [f"<p>{escape(each)}</p>" for each in self._said()]
         out += [f'<p class="note">{escape(note)}</p>' for note in self.notes]
         return "\n".join([*out, "</main>"])
-
-    def save(self, path: str | PathLike[str]) -> Path:
-        """Write the explanation to a file, whole or not at all: .txt, .md or .html.
-
-        Raises: OptionError for another suffix; OutputError, if the file cannot be written.
-        """
-        forms = {".txt": lambda: self.text(120) + "\n", ".md": lambda: self.markdown, ".html": lambda: self.html}
-        return save(path, forms)
 
 
 def explain(
