@@ -15,7 +15,7 @@ from ..backend import as_array
 from ..core.tensor import Tensor
 from ..errors import LabError, OptionError
 from ..see.formula import Formulas
-from ..see.ledger import Contribution, ledger
+from ..see.ledger import Contribution, ledger, step
 from ..see.naming import names
 from ..see.notation import accented, literal, plain
 from ..see.publishing import save
@@ -26,7 +26,6 @@ from ..see.unfolding import unfolded
 from ..see.words import counted
 from .sources import located, loss, told, traced
 from .verdicts import Known, Verdict, Verdicts, judged, numbers
-from .walks import step
 from .writing import Writer, identifiers
 
 MOST = 500

@@ -28,7 +28,7 @@ from .reasons import broken, changed_note, faint, missing, moves, slopes, zero
 from .summary import FEW, Summary, host, number, summary
 from .tables import DIGITS, folded, markdown_text
 from .unfolding import unfolded
-from .words import printable
+from .words import counted, over_axes, printable
 
 VIEWS = frozenset({
     "index", "reshape", "transpose", "swapaxes", "moveaxis", "expand_dims", "squeeze", "flip", "roll", "astype",
@@ -97,9 +97,7 @@ class Line:
         if self.slope is not None:
             found.append(("local derivative", _words(self.slope)))
         if self.axes:
-            found.append(
-                ("summed over", f"{'axis' if len(self.axes) == 1 else 'axes'} {', '.join(map(str, self.axes))}")
-            )
+            found.append(("summed over", over_axes(self.axes)))
         return [*found, ("contribution", _words(self.added)), ("so far", self.so_far.words(DIGITS))]
 
     def _products(self) -> str:
@@ -150,8 +148,8 @@ class Explanation(Publication):
         """The gradient in a line."""
         if self.total is None:
             return f"{self.title}: none"
-        count = f"{len(self.lines)} contribution{'' if len(self.lines) == 1 else 's'}"
-        return f"{self.title} = {_words(self.total)}" + (f", the sum of {count}" if self.lines else "")
+        sum_of = f", the sum of {counted(len(self.lines), 'contribution')}" if self.lines else ""
+        return f"{self.title} = {_words(self.total)}{sum_of}"
 
     def text(self, width: int = 80, lines: int = LINES) -> str:
         """The explanation in plain text, folded to a width.

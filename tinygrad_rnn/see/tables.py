@@ -96,7 +96,9 @@ class Row:
 
 
 class TraceTable(Publication):
-    """The rows, oldest first. Iterate it, `print` it, let a notebook show it, or `.save(path)` it as .txt, .md, .html or .tex.
+    """The rows, oldest first. Iterate it, `print` it, let a notebook show it, or `.save(path)` it.
+
+    Files are .txt, .md, .html or .tex.
 
     title, notes: what stands above and below. rows: without those left out; `gap` is where, None if nowhere.
     """
