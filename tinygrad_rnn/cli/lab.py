@@ -9,7 +9,7 @@ from shlex import quote
 from ..errors import LabError, OptionError
 from ..lab import gallery
 from ..lab.drills import Drill, drill_of
-from ..lab.sources import crossing, located, run_worksheet, told, traced
+from ..lab.sources import crossing, result_of, run_worksheet
 from ..lab.walks import order
 from .ending import SAVED
 
@@ -58,13 +58,7 @@ def add_commands(lab: argparse.ArgumentParser, help_format: type[argparse.HelpFo
 
 
 def show_order(chosen: argparse.Namespace) -> int:
-    if chosen.where is None:
-        y = traced(crossing, crossing.__defaults__ or ())
-    else:
-        function, xs, path = located(chosen.where)
-        with told(path, chosen.where):
-            y = traced(function, xs)
-    print(order(y, expand=chosen.expand))
+    print(order(result_of(chosen.where, crossing), expand=chosen.expand))
     return SAVED
 
 

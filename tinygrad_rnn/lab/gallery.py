@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core import autodiff
-from ..core.autodiff import pullback, tape
+from ..core.autodiff import pullback
 from ..core.broadcasting import fitted
 from ..core.modes import enable_grad
 from ..core.tensor import Tensor, tensor
@@ -21,7 +21,6 @@ from ..ops.elementwise import sin, tanh
 from ..ops.matmul import matmul
 from ..ops.reductions import sum
 from ..see.drawing import Drawing, draw
-from ..see.naming import names
 from ..see.summary import number, summary
 from ..see.tables import DIGITS
 from ..testing import gradcheck
@@ -64,30 +63,34 @@ ALL, BUT_GRADCHECK = tuple(CHECKS), ("fused layer", "elsewhere")
 # -- small computations -------------------------------------------------------------------------------------------
 
 
+def _named(y: Tensor, name: str) -> Tensor:
+    y.name = name
+    return y
+
+
 def _neuron(x: Tensor, w: Tensor) -> Tensor:
-    return tanh(x * w)
+    return _named(tanh(x * w), "y")
 
 
 def _used_twice(x: Tensor) -> Tensor:
-    return x * x + sin(x)
+    return _named(x * x + sin(x), "y")
 
 
 def _affine(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
-    y = tanh(x @ W + b)
-    y.name = "y"
-    return sum(y * y)
+    y = _named(tanh(x @ W + b), "y")
+    return _named(sum(y * y), "loss")
 
 
 def _one_step(x: Tensor, h: Tensor, W: Tensor, U: Tensor, b: Tensor) -> Tensor:
     """One step of a GRU by its equations, all gates named."""
     gates = [equations.GRUGates(*split(packed, 3, -1)) for packed in (W, U, b)]
     for letter, weights in zip("WUb", gates):
-        for gate, part in zip("zrn", weights):
-            part.name = f"{letter}_{gate}"
+        for gate, part in weights._asdict().items():
+            _named(part, f"{letter}_{gate}")
     step = equations.gru(x, h, *gates)
     for name, value in step._asdict().items():
-        value.name = name
-    return sum(step.h * step.h)
+        _named(value, name)
+    return _named(sum(step.h * step.h), "loss")
 
 
 def _drawn(**shapes: tuple[int, ...]) -> dict[str, Any]:
@@ -179,10 +182,10 @@ def bug(name: str) -> Mutant:
 
     Raises: LabError for a name that is not in `BUGS`; on entering, if the same function has a mistake already.
     """
-    return _found(name).mutant()
+    return _bug(name).mutant()
 
 
-def _found(name: str) -> Bug:
+def _bug(name: str) -> Bug:
     if name not in BUGS:
         raise LabError(f"there is no bug {name!r}; they are {', '.join(map(repr, BUGS))}")
     return BUGS[name]
@@ -235,7 +238,7 @@ def symptom(name: str) -> Symptom:
 
     Raises: LabError for a name that is not in `BUGS`, or if the function has a mistake already.
     """
-    bug = _found(name)
+    bug = _bug(name)
     right, _ = _computed(bug)
     mistake = bug.mutant()
     mistake.start()
@@ -247,13 +250,12 @@ def symptom(name: str) -> Symptom:
 
 
 def _computed(bug: Bug) -> tuple[dict[str, Any], Tensor]:
+    """The value and the gradients by name, and the result itself."""
     with enable_grad():
         leaves = [tensor(x, requires_grad=True, backend="numpy", name=name) for name, x in bug.inputs.items()]
         y = bug.compute(*leaves)
-    y.name = "loss" if len(bug.inputs) > 2 else "y"
-    called = names(tape(y))
-    gradients = pullback(y, leaves)
-    return {y.name: y.numpy()} | {f"d{y.name}/d{called[x.age]}": d.numpy() for x, d in zip(leaves, gradients)}, y
+    gradients = {f"d{y.name}/d{x.name}": d.numpy() for x, d in zip(leaves, pullback(y, leaves))}
+    return {str(y.name): y.numpy()} | gradients, y
 
 
 def _verdict(bug: Bug) -> str:

@@ -59,9 +59,7 @@ class Contribution:
     @property
     def axes(self) -> tuple[int, ...]:
         """The axes over which the product is summed: those along which x was broadcast."""
-        wide, shape = tuple(self.product.shape), tuple(self.x.shape)
-        lead = len(wide) - len(shape)
-        return (*range(lead), *[lead + i for i, size in enumerate(shape) if size == 1 != wide[lead + i]])
+        return stretched(self.product.shape, self.x.shape)
 
 
 class Ledger:
@@ -197,6 +195,12 @@ def changed_since(tensors: Iterable[Tensor]) -> dict[int, list[Tensor]]:
             if x.modified > node.age:
                 found.setdefault(x.age, []).append(node)
     return found
+
+
+def stretched(wide: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
+    """The axes along which broadcasting stretches a shape to make a wide one of it."""
+    lead = len(wide) - len(shape)
+    return (*range(lead), *[lead + i for i, size in enumerate(shape) if size == 1 != wide[lead + i]])
 
 
 def stopped(t: Tensor) -> str:
