@@ -266,6 +266,7 @@ def test_layers_are_one_line_or_unfolded() -> None:
     folded, unfolded = (lab.drill(lambda x: layer(x)[0].sum(), x, expand=expand) for expand in (False, True))
     assert "gru_layer(x," in folded.text and 'drill.rule("' in folded.solution()
     assert "gru_layer" not in unfolded.text and "drill.rule" not in unfolded.solution()
+    assert "scatter(" in unfolded.solution() and "slice(" in unfolded.solution() and "key" not in unfolded.given
     for made in (folded, unfolded):
         assert made.check(executed(made.solution(), made)).right
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -22,7 +23,8 @@ from ..see.summary import host, summary
 from ..see.tables import DIGITS
 from ..see.unfolding import unfolded
 from ..see.words import counted, over_axes
-from .sources import loss, result_of, traced
+from .sources import loss, result_of
+from .tracing import traced
 from .verdicts import Known, Verdict, Verdicts, judged, numbers
 from .writing import Writer, identifiers
 
@@ -254,7 +256,7 @@ def drill_of(where: str | None = None, *, expand: bool = False) -> Drill:
     Raises: LabError, if there is no such function, or it fails; and as `drill`.
     """
     y = result_of(where, loss)
-    words = ([] if where is None else [repr(where)]) + (["expand=True"] if expand else [])
+    words = ([] if where is None else [json.dumps(where, ensure_ascii=False)]) + (["expand=True"] if expand else [])
     return Drill(unfolded([y])[0] if expand else y, f"tg.lab.drill_of({', '.join(words)})")
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..core import autodiff
-from ..core.autodiff import pullback
+from ..core.autodiff import pullback, tape
 from ..core.broadcasting import fitted
-from ..core.modes import enable_grad
 from ..core.tensor import Tensor, tensor
 from ..errors import GradcheckError, LabError
 from ..functions.composed import split
@@ -26,6 +25,7 @@ from ..see.tables import DIGITS
 from ..testing import gradcheck
 from .mutation import Mutant
 from .sheet import Sheet, Table
+from .tracing import traced
 
 Examples = Mapping[str, Any]
 
@@ -63,34 +63,31 @@ ALL, BUT_GRADCHECK = tuple(CHECKS), ("fused layer", "elsewhere")
 # -- small computations -------------------------------------------------------------------------------------------
 
 
-def _named(y: Tensor, name: str) -> Tensor:
-    y.name = name
+def _neuron(x: Tensor, w: Tensor) -> Tensor:
+    y = tanh(x * w)
     return y
 
 
-def _neuron(x: Tensor, w: Tensor) -> Tensor:
-    return _named(tanh(x * w), "y")
-
-
 def _used_twice(x: Tensor) -> Tensor:
-    return _named(x * x + sin(x), "y")
+    y = x * x + sin(x)
+    return y
 
 
 def _affine(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
-    y = _named(tanh(x @ W + b), "y")
-    return _named(sum(y * y), "loss")
+    y = tanh(x @ W + b)
+    loss: Tensor = sum(y * y)
+    return loss
 
 
 def _one_step(x: Tensor, h: Tensor, W: Tensor, U: Tensor, b: Tensor) -> Tensor:
     """One step of a GRU by its equations, all gates named."""
-    gates = [equations.GRUGates(*split(packed, 3, -1)) for packed in (W, U, b)]
-    for letter, weights in zip("WUb", gates):
-        for gate, part in weights._asdict().items():
-            _named(part, f"{letter}_{gate}")
-    step = equations.gru(x, h, *gates)
-    for name, value in step._asdict().items():
-        _named(value, name)
-    return _named(sum(step.h * step.h), "loss")
+    W_z, W_r, W_n = split(W, 3, -1)
+    U_z, U_r, U_n = split(U, 3, -1)
+    b_z, b_r, b_n = split(b, 3, -1)
+    weights = [equations.GRUGates(*each) for each in ((W_z, W_r, W_n), (U_z, U_r, U_n), (b_z, b_r, b_n))]
+    z, r, n, h = equations.gru(x, h, *weights)  # noqa: RUF059, what is in a variable is called like it
+    loss: Tensor = sum(h * h)
+    return loss
 
 
 def _drawn(**shapes: tuple[int, ...]) -> dict[str, Any]:
@@ -251,9 +248,8 @@ def symptom(name: str) -> Symptom:
 
 def _computed(bug: Bug) -> tuple[dict[str, Any], Tensor]:
     """The value and the gradients by name, and the result itself."""
-    with enable_grad():
-        leaves = [tensor(x, requires_grad=True, backend="numpy", name=name) for name, x in bug.inputs.items()]
-        y = bug.compute(*leaves)
+    y = traced(bug.compute, *bug.inputs.values())
+    leaves = [t for t in tape(y)[::-1] if t.op is None]
     gradients = {f"d{y.name}/d{x.name}": d.numpy() for x, d in zip(leaves, pullback(y, leaves))}
     return {str(y.name): y.numpy()} | gradients, y
 

@@ -10,18 +10,18 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from inspect import Parameter, signature
+from inspect import Parameter
 from pathlib import Path
-from types import FrameType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from ..backend import random as package_random
-from ..core.modes import enable_grad
-from ..core.tensor import Tensor, next_age, tensor
-from ..errors import GraphError, LabError, TinygradError
+from ..core.tensor import Tensor
+from ..errors import LabError, TinygradError
 from ..ops.elementwise import tanh
+from .tracing import parameters_of, traced
 
 INPUTS = "inputs"
 """The function of a file that gives the arguments: a mapping by name, a tuple of them, or the only one."""
@@ -86,7 +86,7 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _arguments(function: Callable[..., Any], given: Any, path: Path) -> list[Any]:
-    parameters = _parameters(function)
+    parameters = parameters_of(function)
     if not isinstance(given, dict):
         given = dict(zip([p.name for p in parameters], given if isinstance(given, tuple) else (given,)))
     for p in parameters:
@@ -96,11 +96,6 @@ def _arguments(function: Callable[..., Any], given: Any, path: Path) -> list[Any
                 "that returns the arguments"
             )
     return [given.get(p.name, p.default) for p in parameters]
-
-
-def _parameters(function: Callable[..., Any]) -> list[Parameter]:
-    """Those that arguments by position go to, one each."""
-    return [p for p in signature(function).parameters.values() if p.kind <= Parameter.POSITIONAL_OR_KEYWORD]
 
 
 @contextmanager
@@ -122,60 +117,6 @@ def explained(error: BaseException, path: Path) -> str:
         frames = traceback.extract_tb(error.__traceback__)
         said, lines = str(error), [f.lineno for f in frames if Path(f.filename).resolve() == path.resolve()]
     return f"{type(error).__name__}: {said}" + (f" (line {lines[-1]})" if lines and lines[-1] else "")
-
-
-# -- a computation whose tensors have names -----------------------------------------------------------------------
-
-
-def traced(function: Callable[..., Any], *xs: Any) -> Tensor:
-    """The result of a function at copies of its arguments, of which the floating ones have gradients and names.
-
-    What it computes and still has in a variable when it returns is called like that; its result, if nobody has named
-    it, like the function.
-
-    Raises: GraphError, if it returns no Tensor.
-    """
-    called = [p.name for p in _parameters(function)]
-    called += [f"x{i}" for i in range(len(called), len(xs))]
-    name, born = getattr(function, "__name__", "y"), next_age()
-    with enable_grad(), _variables_named(function, born):
-        y = function(*[_leaf(x, each) for x, each in zip(xs, called)])
-    if not isinstance(y, Tensor):
-        raise GraphError(f"{name} must return a Tensor, not {type(y).__name__}: tg's functions of its arguments do")
-    _name(y, name if name.isidentifier() else "y", born)  # a lambda has no name
-    return y
-
-
-def _name(t: Any, name: str, born: int) -> None:
-    """Give a name to a result that is younger than that and has none."""
-    if type(t) is Tensor and t.op is not None and t.age > born and not t.name:
-        t.name = name
-
-
-@contextmanager
-def _variables_named(function: Callable[..., Any], born: int) -> Iterator[None]:
-    """Inside, results of the function that have no name are called like the variables that it has when it returns."""
-    code, before = getattr(function, "__code__", None), sys.getprofile()
-
-    def look(frame: FrameType, event: str, _: Any) -> None:
-        if event == "return" and frame.f_code is code:
-            for name, value in frame.f_locals.items():
-                _name(value, name, born)
-
-    sys.setprofile(look)
-    try:
-        yield
-    finally:
-        sys.setprofile(before)
-
-
-def _leaf(x: Any, name: str) -> Any:
-    """A copy of numbers, with a gradient if they are floating; anything else as it is."""
-    if not (isinstance(x, (float, list, tuple)) or hasattr(x, "dtype")):
-        return x
-    leaf = tensor(x, backend=getattr(x, "backend", None), name=getattr(x, "name", None) or name)
-    leaf.requires_grad = leaf.dtype.kind == "f"
-    return leaf
 
 
 # -- worksheets ---------------------------------------------------------------------------------------------------

@@ -120,6 +120,9 @@ class Writer:
         value = value.item() if isinstance(value, np.generic) else value
         if isinstance(value, tuple):
             return ast.Tuple([self._literal(each, name) for each in value])
+        if isinstance(value, slice):  # outside of brackets, such as the place of a part in a gradient
+            ends = (value.start, value.stop, value.step)
+            return ast.Call(ast.Name("slice"), [self._literal(end, name) for end in ends], [])
         if isinstance(value, (int, float)):  # a negative one is an operation to Python
             return _filled(re.sub("inf|nan", r"np.\g<0>", repr(value)))
         if isinstance(value, (np.dtype, type)):
