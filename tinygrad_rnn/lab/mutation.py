@@ -41,7 +41,7 @@ class Mutant:
         called = getattr(function, "__name__", repr(function))
         self.name = name or f"{called} with a mistake"
         text, self._swaps = _planned(called, functions_of(function), edits)
-        both = "".join(text.lines).splitlines(), text.edited(edits).splitlines()
+        both = text.whole.splitlines(), text.edited(edits).splitlines()
         file = "/".join(Path(text.file).parts[-2:])
         self.diff = "\n".join(difflib.unified_diff(*both, file, "with the mistake", n=1, lineterm=""))
 
@@ -135,26 +135,26 @@ def functions_of(target: Any) -> list[FunctionType]:
     return found
 
 
-class Text(NamedTuple):
-    """The lines of a file, and where in them a statement begins (from 1) and ends."""
+class Passage(NamedTuple):
+    """A statement in a file, and what stands before and after it."""
 
     file: str
-    lines: tuple[str, ...]
-    first: int
-    last: int
+    before: str
+    statement: str
+    after: str
 
     @property
-    def statement(self) -> str:
-        """The statement as it stands there."""
-        return "".join(self.lines[self.first - 1 : self.last])
+    def whole(self) -> str:
+        """The file."""
+        return self.before + self.statement + self.after
 
     def edited(self, edits: Mapping[str, str]) -> str:
-        """The whole file, with each old piece replaced in the statement, all at once."""
-        made = re.sub("|".join(map(re.escape, edits)), lambda match: edits[match[0]], self.statement)
-        return "".join([*self.lines[: self.first - 1], made, *self.lines[self.last :]])
+        """The file with each old piece in the statement replaced, all at once."""
+        pieces = "|".join(map(re.escape, edits))
+        return self.before + re.sub(pieces, lambda old: edits[old[0]], self.statement) + self.after
 
 
-def text_of(function: FunctionType) -> Text:
+def passage_of(function: FunctionType) -> Passage:
     """The innermost statement that a function stands in: its `def`, or what a lambda is a part of.
 
     Raises: LabError, if there is no text.
@@ -165,22 +165,22 @@ def text_of(function: FunctionType) -> Text:
         statements = [node for node in ast.walk(ast.parse("".join(lines))) if isinstance(node, ast.stmt)]
     except (OSError, SyntaxError):
         raise LabError(f"the text of {function.__name__} is not there: define it in a file or a notebook") from None
-    spans = []
-    for node in statements:  # from the outside in, so that the outer of two in one line comes first
-        first = min([node.lineno, *[each.lineno for each in getattr(node, "decorator_list", [])]])
-        last = node.end_lineno or first
-        if first <= code.co_firstlineno <= last:
-            spans.append((first, last))
-    first, last = min(spans, key=lambda span: span[1] - span[0], default=(1, len(lines)))
-    return Text(code.co_filename, tuple(lines), first, last)
+    first, last = 1, len(lines)
+    for node in statements:  # from the outside in
+        start = min([node.lineno, *[each.lineno for each in getattr(node, "decorator_list", [])]])
+        end = node.end_lineno or start
+        if start <= code.co_firstlineno <= end and end - start < last - first:
+            first, last = start, end
+    before, after = lines[: first - 1], lines[last:]
+    return Passage(code.co_filename, "".join(before), "".join(lines[first - 1 : last]), "".join(after))
 
 
 # -- what it compiles to ------------------------------------------------------------------------------------------
 
 
-def _planned(called: str, functions: list[FunctionType], edits: Mapping[str, str]) -> tuple[Text, list[Swap]]:
+def _planned(called: str, functions: list[FunctionType], edits: Mapping[str, str]) -> tuple[Passage, list[Swap]]:
     """The text that holds all old pieces, and the code to swap, for the functions that stand in it."""
-    texts = {function: text_of(function) for function in functions}
+    texts = {function: passage_of(function) for function in functions}
     text = next((t for t in texts.values() if all(old and old in t.statement for old in edits)), None)
     if text is None:
         statement = texts[functions[0]].statement
@@ -188,20 +188,19 @@ def _planned(called: str, functions: list[FunctionType], edits: Mapping[str, str
         raise LabError(f"{called} does not contain {missing!r}; its text is\n{textwrap.dedent(statement)}")
     pieces = " and ".join(map(repr, edits.values()))
     try:
-        right = compile("".join(text.lines), text.file, "exec", dont_inherit=True)
-        wrong = compile(text.edited(edits), text.file, "exec", dont_inherit=True)
+        right, wrong = (
+            list(_codes(compile(version, text.file, "exec", dont_inherit=True)))
+            for version in (text.whole, text.edited(edits))
+        )
     except SyntaxError as error:
         raise LabError(f"{pieces} in {called} is no Python: {error.msg}") from None
     swaps = []
     for function in [function for function, own in texts.items() if own == text]:
         _refuse_another(function)
         code = function.__code__
-        ours, theirs = ([c for c in _codes(version) if c.co_qualname == code.co_qualname] for version in (right, wrong))
-        at = next((i for i, c in enumerate(ours) if _place(c) == _place(code)), None)
-        if at is None:
-            raise LabError(f"the text of {called} in {text.file} is not what runs: was it edited since?")
-        if len(ours) == len(theirs) and _meaning(theirs[at]) != _meaning(code):
-            swaps.append((function, code, theirs[at]))
+        mistaken = _counterpart(code, right, wrong)
+        if mistaken and _meaning(mistaken) != _meaning(code):
+            swaps.append((function, code, mistaken))
     if not swaps:
         raise LabError(
             f"{called} would run as before: {pieces} changes no function that is there. "
@@ -213,6 +212,15 @@ def _planned(called: str, functions: list[FunctionType], edits: Mapping[str, str
             "it those: change what it does with the ones it has"
         )
     return text, swaps
+
+
+def _counterpart(code: CodeType, right: list[CodeType], wrong: list[CodeType]) -> CodeType | None:
+    """What a function becomes: that of its name and number in the changed text, if there are as many of the name."""
+    ours, theirs = ([c for c in version if c.co_qualname == code.co_qualname] for version in (right, wrong))
+    at = next((i for i, each in enumerate(ours) if _place(each) == _place(code)), None)
+    if at is None:
+        raise LabError(f"the text of {code.co_name} in {code.co_filename} is not what runs: was it edited since?")
+    return theirs[at] if len(ours) == len(theirs) else None
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
