@@ -18,7 +18,6 @@ from samples import SAMPLES, Sample
 import tinygrad_rnn as tg
 from tinygrad_rnn import lab, nn
 from tinygrad_rnn.core.primitive import PRIMITIVES
-from tinygrad_rnn.core.tensor import Tensor
 from tinygrad_rnn.errors import GraphError, LabError, OptionError
 from tinygrad_rnn.lab import verdicts, writing
 from tinygrad_rnn.lab.drills import Drill
@@ -36,10 +35,7 @@ def executed(text: str, made: Drill) -> dict[str, Any]:
 
 def sampled(name: str, sample: Sample, backend: str) -> Drill:
     """The drill of one call of a primitive, its result weighed, so that the gradient that comes in is not 1."""
-    args = [tg.tensor(x, backend=backend) if isinstance(x, np.ndarray) else x for x in sample.args]
-    for x in args:
-        if isinstance(x, Tensor) and x.dtype.kind == "f":
-            x.requires_grad = True
+    args = sample.tensors(backend)
     y = PRIMITIVES[name].function(*args, **sample.on(backend).options)
     weights = tg.tensor(np.linspace(0.5, 1.5, y.size).reshape(y.shape), backend=y.backend)
     return Drill((y * weights).sum())

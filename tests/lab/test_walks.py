@@ -52,10 +52,7 @@ def doubled(times: int) -> Tensor:
 
 @pytest.mark.parametrize(("name", "sample"), DIFFERENTIABLE)
 def test_a_step_hands_back_what_the_ledger_saw_in_the_engines_own_pass(name: str, sample: Sample, backend: str) -> None:
-    args = [tg.tensor(x, backend=backend) if isinstance(x, np.ndarray) else x for x in sample.args]
-    for x in args:
-        if isinstance(x, Tensor) and x.dtype.kind == "f":
-            x.requires_grad = True
+    args = sample.tensors(backend)
     node = P[name].function(*args, **sample.on(backend).options)
     grad = np.random.default_rng(3).uniform(-1, 1, node.shape)
     book = ledger([node], tg.tensor(grad, dtype=node.dtype, backend=node.backend))

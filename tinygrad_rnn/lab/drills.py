@@ -30,6 +30,8 @@ from .writing import Writer, identifiers
 
 MOST = 500
 """The most operations that a worksheet has; nobody could do more by hand."""
+LEVELS = (1, 2, 3)
+"""Of hints: who used a variable, the formulas too, the numbers too."""
 WORKSHEET = """\
 # The gradients of {what}, by hand.
 import numpy as np
@@ -210,7 +212,7 @@ class Drill:
         """
         if name not in self.names:
             raise OptionError(f"there is no blank {name!r}; they are {', '.join(self.names)}")
-        if level not in (1, 2, 3):
+        if level not in LEVELS:
             raise OptionError(f"the level of a hint is 1, 2 or 3, not {level!r}")
         t = self._asked[name]
         uses = self._uses(t)

@@ -24,7 +24,7 @@ from ..see.summary import number, summary
 from ..see.tables import DIGITS
 from ..testing import gradcheck
 from .mutation import Mutant
-from .sheet import Sheet, Table
+from .sheet import Sheet
 from .tracing import traced
 
 Examples = Mapping[str, Any]
@@ -195,7 +195,7 @@ def bugs() -> Sheet:
         for each in BUGS.values()
     ]
     notes = [f"{check}: {meaning}." for check, meaning in CHECKS.items()]
-    return Sheet("Classic mistakes, and who notices them", [Table(["name", "mistake", *CHECKS], rows)], notes)
+    return Sheet("Classic mistakes, and who notices them", [(["name", "mistake", *CHECKS], rows)], notes)
 
 
 # -- symptoms -----------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ class Symptom(Sheet):
             notes.append(f"The fused layer and its reference now differ by up to {fused:.2g}.")
         super().__init__(
             f"{bug.name}: {bug.changed}",
-            [Table(["", "right", "with the mistake", "off by up to"], rows)],
+            [(["", "right", "with the mistake", "off by up to"], rows)],
             notes,
             code=diff,
         )

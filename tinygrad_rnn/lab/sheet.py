@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import NamedTuple
 
 from ..see.publishing import Publication
 from ..see.tables import markdown_text, printed
 
-
-class Table(NamedTuple):
-    """Words in columns."""
-
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""Words in columns: their heads, and the rows."""
 
 
 class Sheet(Publication):

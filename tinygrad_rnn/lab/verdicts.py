@@ -16,7 +16,7 @@ from ..errors import TinygradError
 from ..see.ledger import stretched
 from ..see.summary import number, summary
 from ..see.words import over_axes
-from .sheet import Sheet, Table
+from .sheet import Sheet
 
 MANY = 8
 """Of up to so many contributions, every selection of them is tried; of more, one that is missing, or alone."""
@@ -49,7 +49,7 @@ class Verdicts(Sheet, Mapping[str, Verdict]):
         good = sum(verdict.right for verdict in verdicts)
         notes = [f"{good} of {len(verdicts)} are right."]
         rows = [["✓" if v.right else " ", v.name, v.kind, v.words] for v in verdicts]
-        super().__init__(title, [Table(["", "variable", "verdict", ""], rows)], notes)
+        super().__init__(title, [(["", "variable", "verdict", ""], rows)], notes)
 
     def __getitem__(self, name: str) -> Verdict:
         return self._found[name]

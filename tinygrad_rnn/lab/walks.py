@@ -137,14 +137,14 @@ class Order(Sheet):
         self.visits = sum(each.paths for each in visited)
         counts = (self.paths, "path"), (self.operations, "operation"), (edges, "edge")
         gradients = [[leaf.name, *map(leaf.shown, WAYS)] for leaf in leaves]
-        tables = [self._visits(), Table(["gradient of", *WAYS.values()], gradients)]
+        tables = [self._visits(), (["gradient of", *WAYS.values()], gradients)]
         super().__init__(", ".join(counted(*each) for each in counts), tables, self._said())
 
     def _visits(self) -> Table:
         rows = [[each.name, each.op or "leaf", str(each.uses), "1", grouped(each.paths)] for each in self.visited]
         if len(rows) > ROWS:
             rows = [*rows[: ROWS // 2], ["⋮"] * 5, *rows[-ROWS // 2 :]]
-        return Table(["tensor", "made by", "uses", "visits by the tape", "visits by recursion"], rows)
+        return (["tensor", "made by", "uses", "visits by the tape", "visits by recursion"], rows)
 
     def _said(self) -> list[str]:
         once = f"The tape visits each tensor once, {counted(len(self.visited), 'visit')} in all"
