@@ -64,21 +64,19 @@ class Drill:
         Raises: LabError, if there are too many operations; GraphError, if y has no graph.
         """
         self.y, self.origin, self.book = y, origin, ledger([y])
-        tensors = self.book.tensors
-        operations, leaves = [t for t in tensors[::-1] if t.op], [t for t in tensors[::-1] if not t.op]
+        ordered = self.book.tensors[::-1]
+        operations = [t for t in ordered if t.op]
         if len(operations) > MOST:
-            raise LabError(
-                f"{y.name or 'it'} has {len(operations):,} operations, and a worksheet up to {MOST}: take smaller sizes"
-            )
-        words = names(tensors)
-        self.called = identifiers({t.age: words[t.age] for t in tensors[::-1]})
-        self._tensors = {self.called[t.age]: t for t in tensors}
-        self._asked = {self._d(t): t for t in tensors if t is not y and not self.book.state(t)}
+            raise LabError(f"it has {len(operations):,} operations, and a worksheet up to {MOST}: take smaller sizes")
+        words = names(ordered)
+        self.called = identifiers({t.age: words[t.age] for t in ordered})
+        self._tensors = {self.called[t.age]: t for t in ordered}
+        self._asked = {self._d(t): t for t in self.book.tensors if t is not y and not self.book.state(t)}
         self.names = list(self._asked)
         self._writer = Writer(self.called)
         self._forward = [f"{self.called[t.age]} = {self._writer.forward(t)}  # {t.shape}" for t in operations]
         self._solved = {name: self._derivative(t) for name, t in self._asked.items()}
-        self.given = {self.called[t.age]: host(t._array) for t in leaves} | self._writer.given
+        self.given = {self.called[t.age]: host(t._array) for t in ordered if not t.op} | self._writer.given
 
     def _d(self, t: Tensor) -> str:
         return f"d_{self.called[t.age]}"
@@ -219,7 +217,9 @@ class Drill:
         often = "once" if len(uses) == 1 else f"{len(uses)} times, and all of it adds up"
         out = [f"{self.called[t.age]} {t.shape} is used {often}:"]
         for use in uses:
-            out.append(f"  by {self._by(use)} = {use.consumer.op.name if use.consumer.op else ''}")
+            op = use.consumer.op
+            assert op is not None
+            out.append(f"  by {self._by(use)} = {op.name}")
             more = (self._how(use) if level > 1 else []) + (self._how_much(use) if level > 2 else [])
             out += [f"    {line}" for line in more]
         return "\n".join(out)
