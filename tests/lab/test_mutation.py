@@ -283,6 +283,7 @@ def free(k: float) -> Any:
         (tg.tanh, "g * y * y", "g  *  y * y", "would run as before"),
         (tg.tanh, "lambda g, y", "lambda g, x", "would take other arguments"),
         (tg.add, "db=unchanged", "db=lambda g: -g", "A rule `unchanged` is none"),
+        (tg.sub, "da=unchanged", "da=lambda g: -g", "A rule `unchanged` is none"),
         (tg.leaky_relu, "slope=0.01", "slope=0.02", "a default is read once"),
         (primitive.unchanged, "return g", "return -g", "unchanged has no Python text"),
         (free(2.0), "x * k", "x * 2.0", "other variables"),

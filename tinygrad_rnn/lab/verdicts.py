@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
@@ -41,29 +41,19 @@ class Verdict:
         return self.kind in ("exact", "close")
 
 
-class Verdicts(Sheet, Mapping[str, Verdict]):
+class Verdicts(Sheet, dict[str, Verdict]):
     """The verdicts of a worksheet by the names of the variables, in their order."""
 
     def __init__(self, title: str, verdicts: Sequence[Verdict]) -> None:
-        self._found = {verdict.name: verdict for verdict in verdicts}
-        good = sum(verdict.right for verdict in verdicts)
-        notes = [f"{good} of {len(verdicts)} are right."]
+        dict.__init__(self, {verdict.name: verdict for verdict in verdicts})
         rows = [["✓" if v.right else " ", v.name, v.kind, v.words] for v in verdicts]
-        super().__init__(title, [(["", "variable", "verdict", ""], rows)], notes)
-
-    def __getitem__(self, name: str) -> Verdict:
-        return self._found[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
-
-    def __len__(self) -> int:
-        return len(self._found)
+        good = f"{sum(v.right for v in verdicts)} of {len(verdicts)} are right."
+        Sheet.__init__(self, title, [(["", "variable", "verdict", ""], rows)], [good])
 
     @property
     def right(self) -> bool:
         """Whether all of them are right."""
-        return all(verdict.right for verdict in self._found.values())
+        return all(verdict.right for verdict in self.values())
 
 
 @dataclass(frozen=True, eq=False)

@@ -151,7 +151,7 @@ class Order(Sheet):
         makes = "makes" if self.ran else "would make"
         said = [f"{once}; recursion along every path {makes} {counted(self.visits, 'visit')}."]
         if not self.ran:
-            said.append(f"Recursion was counted, not run: more than {LIMIT:,} visits take too long (limit=).")
+            said.append("Recursion was counted, not run: so many visits take too long (limit=).")
         kind = [WAYS[way] for way in ("first_come", "passed_again") if all(leaf.right(way) for leaf in self.leaves)]
         if kind:
             which = " and ".join(f"({way})" for way in kind)
