@@ -24,7 +24,7 @@ from ..ops.elementwise import tanh
 from .tracing import parameters_of, traced
 
 INPUTS = "inputs"
-"""The function of a file that gives the arguments: a mapping by name, a tuple of them, or the only one."""
+"""The function of a file that gives the arguments: a mapping by name, a tuple or list of them, or the only one."""
 
 
 def loss(x: Any = ((0.5, -1.0, 2.0), (1.5, 0.25, -0.5)), w: Any = ((0.4,), (-0.3,), (0.2,)), b: float = 0.1) -> Any:
@@ -86,16 +86,16 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _arguments(function: Callable[..., Any], given: Any, path: Path) -> list[Any]:
-    parameters = parameters_of(function)
-    if not isinstance(given, dict):
-        given = dict(zip([p.name for p in parameters], given if isinstance(given, tuple) else (given,)))
-    for p in parameters:
-        if p.name not in given and p.default is Parameter.empty:
+    named = given if isinstance(given, dict) else {}
+    args = [] if named is given else list(given) if isinstance(given, (tuple, list)) else [given]
+    for p in parameters_of(function)[len(args) :]:
+        if p.name not in named and p.default is Parameter.empty:
             raise LabError(
                 f"{path} does not say what {p.name} is: give it a default, or write a function {INPUTS}() beside it "
                 "that returns the arguments"
             )
-    return [given.get(p.name, p.default) for p in parameters]
+        args.append(named.get(p.name, p.default))
+    return args
 
 
 @contextmanager
