@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from commandline import counted, run
+from commandline import progress, run
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.see.curve import curve
@@ -46,7 +46,7 @@ def learn(model: Adder, T: int, steps: int, batch: int, lr: float, rng: np.rando
     """Until the error on 1,000 new problems, measured every 100 steps, is small enough; returns those errors."""
     x, sums = problems(T, 1000, rng)
     optimizer, errors = tg.optim.Adam(model.parameters(), lr=lr), []
-    for step in counted(steps + 1, type(model.recurrent).__name__):
+    for step in progress(steps + 1, type(model.recurrent).__name__):
         if step % 100 == 0:
             with tg.no_grad():
                 errors.append((step, tg.nn.mse(model(x), sums).item()))

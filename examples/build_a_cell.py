@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from commandline import counted, run
+from commandline import progress, run
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.see import cell_equations, flow
@@ -65,7 +65,7 @@ def main(
 
     layer, head = MGU(2, hidden), tg.nn.Linear(hidden, 1)
     optimizer = tg.optim.Adam([*layer.parameters(), *head.parameters()], lr=lr)
-    for _ in counted(steps, "learning"):
+    for _ in progress(steps, "learning"):
         x, kept = map(tg.tensor, sequences(20, 32, rng))
         loss = tg.nn.mse(head(layer(x)[0]), kept)
         optimizer.zero_grad()

@@ -60,6 +60,6 @@ def parser_of(main: Callable[..., Any]) -> argparse.ArgumentParser:
     return parser
 
 
-def counted(steps: int, words: str) -> Iterable[int]:
+def progress(steps: int, words: str) -> Iterable[int]:
     """The numbers from 0 to steps - 1; in a terminal, a bar shows how far they have come."""
     return track(range(steps), words, transient=True, disable=not sys.stdout.isatty())

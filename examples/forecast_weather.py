@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from commandline import counted, run
+from commandline import progress, run
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.see.curve import curve
@@ -63,7 +63,7 @@ def main(
     x, y = read[past].swapaxes(0, 1), (away[ahead] / spread).astype(np.float32)
     model = Forecaster(x.shape[-1], hidden)
     optimizer = tg.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
-    for _ in counted(epochs, "learning"):
+    for _ in progress(epochs, "learning"):
         for chosen in np.array_split(rng.permutation(known), len(known) // 32):
             loss = tg.nn.mse(model(tg.tensor(x[:, chosen])), tg.tensor(y[chosen]))
             optimizer.zero_grad()

@@ -10,7 +10,7 @@ the GRU takes for which.
 import time
 
 import numpy as np
-from commandline import counted, run
+from commandline import progress, run
 
 import tinygrad_rnn as tg
 
@@ -45,7 +45,7 @@ def learn(
 ) -> None:
     """Go through all images in batches of 32, so many times."""
     optimizer = tg.optim.Adam(model.parameters(), lr=lr)
-    for _ in counted(epochs, type(model.recurrent).__name__):
+    for _ in progress(epochs, type(model.recurrent).__name__):
         for chosen in np.array_split(rng.permutation(len(truth)), len(truth) // 32):
             loss = tg.nn.cross_entropy(model(tg.tensor(images[:, chosen])), tg.tensor(truth[chosen]))
             optimizer.zero_grad()

@@ -10,7 +10,7 @@ update gate over a line: a row for each unit, a column for each character, dark 
 from pathlib import Path
 
 import numpy as np
-from commandline import counted, run
+from commandline import progress, run
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.see import flow
@@ -34,7 +34,7 @@ def main(
     print(f"Before learning:\n{written()}\n")
     optimizer, state = tg.optim.Adam(model.parameters(), lr=lr), None
     schedule = tg.optim.CosineLR(optimizer, steps)
-    for _ in counted(steps, "learning"):
+    for _ in progress(steps, "learning"):
         loss, state = task.loss(model, state)
         optimizer.zero_grad()
         loss.backward(retain_graph=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,3 +51,13 @@ def text_of(page: Path) -> str:
     cells = json.loads(page.read_text("utf-8"))["cells"]
     sources = [("".join(cell["source"]), cell["cell_type"]) for cell in cells]
     return "\n\n".join(s if kind == "markdown" else f"```{CELL}\n{s}\n```" for s, kind in sources)
+
+
+def documented(text: str) -> Iterator[tuple[str, str]]:
+    """What the directives of a page of the reference document: the directive, and the full name of the thing."""
+    module = ""
+    for kind, argument in re.findall(r"^\.\. (currentmodule|auto\w+):: (\S+)", text, re.M):
+        if kind == "currentmodule":
+            module = argument
+        else:
+            yield kind, argument if kind == "automodule" else f"{module}.{argument}"

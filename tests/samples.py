@@ -44,6 +44,14 @@ class Sample:
             self.reference,
         )
 
+    def tensors(self, backend: str, dtype: Any = None) -> list[Any]:
+        """The arguments as tensors on a backend, the floating ones with a gradient; numbers stay numbers."""
+        made = [tg.tensor(x, backend=backend) if isinstance(x, np.ndarray) else x for x in self.args]
+        for i, x in enumerate(made):
+            if isinstance(x, tg.Tensor) and x.dtype.kind == "f":
+                made[i] = tg.tensor(x, dtype=dtype, requires_grad=True)
+        return made
+
     def __str__(self) -> str:
         sizes = "-".join(
             "x".join(map(str, x.shape)) or "0d" if isinstance(x, np.ndarray) else str(x) for x in self.args

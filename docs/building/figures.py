@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.gpu import SIZES as GPU_SIZES
 from benchmarks.peers import SIZES
-from building.tables import Markdown
+from building.tables import Markdown, in_columns
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 BOTH = "forward + backward"
@@ -31,11 +31,6 @@ def digits(number: float) -> str:
 def beside(ratio: float) -> str:
     """A ratio in brackets."""
     return f" ({ratio:.2f})" if ratio < 10 else f" ({ratio:.0f})"
-
-
-def table(heads: list[str], rows: list[list[str]]) -> Markdown:
-    """A table in Markdown."""
-    return Markdown("\n".join(f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows]))
 
 
 def times(cell: str) -> dict[str, dict[str, float]]:
@@ -62,7 +57,7 @@ def layers(cell: str) -> Markdown:
             of_ours = "" if peer == OURS or size not in each else beside(ratio(cell, size, peer))
             shown.append(f"{digits(1000 * each[size])}{of_ours}" if size in each else "")
         rows.append(shown)
-    return table([cell, *[f"{name}<br>{', '.join(map(str, shape))}" for name, shape in SIZES.items()]], rows)
+    return in_columns([cell, *[f"{name}<br>{', '.join(map(str, shape))}" for name, shape in SIZES.items()]], rows)
 
 
 def memory() -> Markdown:
@@ -70,7 +65,7 @@ def memory() -> Markdown:
     found = results(CPU)["sections"]["memory"]["bytes"]["GRU after"]
     lengths = list(found[OURS])
     rows = [[peer, *[digits(each[T] / 1e6) for T in lengths]] for peer, each in found.items()]
-    return table(["GRU after, MB", *[f"T = {int(T):,}" for T in lengths]], rows)
+    return in_columns(["GRU after, MB", *[f"T = {int(T):,}" for T in lengths]], rows)
 
 
 def on_gpu(cell: str, size: str, way: str = "auto") -> float | None:
@@ -99,7 +94,7 @@ def gpu() -> Markdown:
             of_theirs = beside(ours / theirs) if ours and theirs and way != "our CPU path" else ""
             shown.append(f"{digits(1000 * ours)}{of_theirs}" if ours else "")
         rows.append([*shown, results(GPU)["seconds"][f"GRU after | {size}"]["auto"]["way"]])
-    return table(["T, N, I, H", *COLUMNS, "the first by"], rows)
+    return in_columns(["T, N, I, H", *COLUMNS, "the first by"], rows)
 
 
 def conditions(name: str) -> Markdown:

@@ -11,7 +11,7 @@ from contextlib import redirect_stdout, suppress
 from typing import Any
 
 import tinygrad_rnn as tg
-from building.tables import Markdown
+from building.tables import Markdown, in_columns
 from tinygrad_rnn.cli import main
 from tinygrad_rnn.functions.methods import COMPARISONS, METHODS, OPERATORS
 
@@ -30,8 +30,8 @@ def link(function: Callable[..., Any]) -> str:
 def operators() -> Markdown:
     """Python's operators, and the functions that they call."""
     found = {f"x {SIGNS[name]} y": function for name, function in (OPERATORS | COMPARISONS).items()} | OTHERS
-    lines = ["| written | is |", "|---|---|", *[f"| `{each}` | {link(function)} |" for each, function in found.items()]]
-    return Markdown("\n".join([*lines, "| `x[key]` | [as NumPy indexes](functions.md#picking-elements) |"]))
+    rows = [(f"`{each}`", link(function)) for each, function in found.items()]
+    return in_columns(["written", "is"], [*rows, ("`x[key]`", "[as NumPy indexes](functions.md#picking-elements)")])
 
 
 def methods() -> Markdown:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from typing import Any
 
@@ -32,7 +32,13 @@ class Markdown(str):
         return str(self)
 
 
-MATRIX, COLUMN, PAIR = (2, 3), (2, 1), (2, 2)
+def in_columns(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Markdown:
+    """A table in Markdown; a bar in a cell is only itself."""
+    head, *lines = [[cell.replace("|", r"\|") for cell in row] for row in (heads, *rows)]
+    return Markdown("\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *lines]))
+
+
+MATRIX, COLUMN = (2, 3), (2, 1)
 # What to call a primitive with, where two-by-three matrices and the default options do not do or do not show enough.
 SHAPES: dict[str, tuple[Any, ...]] = {
     "matmul": (MATRIX, (3, 4)), "contract": (MATRIX, (3, 4)), "sum_to": (MATRIX,), "broadcast_to": (COLUMN,),
@@ -88,17 +94,17 @@ def sample(op: Primitive) -> tuple[list[Any], dict[str, Any]]:
 
 def primitives(room: str) -> Markdown:
     """The primitives of one module, such as "ops.shapes", with the formula of each rule."""
-    lines = ["| primitive | | formula | derivatives | kind | domain |", "|---|---|---|---|---|---|"]
-    return Markdown("\n".join([*lines, *[row(op) for op in table()[f"tinygrad_rnn.{room}"] if not op.vjp]]))
+    heads = ["primitive", "", "formula", "derivatives", "kind", "domain"]
+    return in_columns(heads, [row(op) for op in table()[f"tinygrad_rnn.{room}"] if not op.vjp])
 
 
 def fused() -> Markdown:
     """The primitives that do the work of a whole layer, and what says what each of them means."""
-    lines = ["| primitive | arrays | what it computes | reference |", "|---|---|---|---|"]
-    return Markdown("\n".join([*lines, *[fused_row(op) for ops in table().values() for op in ops if op.vjp]]))
+    heads = ["primitive", "arrays", "what it computes", "reference"]
+    return in_columns(heads, [fused_row(op) for ops in table().values() for op in ops if op.vjp])
 
 
-def row(op: Primitive) -> str:
+def row(op: Primitive) -> list[str]:
     """One line of the table."""
     arrays, options = sample(op)
     y, _, derivatives = derivative_formulas(op, arrays, options)
@@ -111,7 +117,7 @@ def row(op: Primitive) -> str:
     words = (op.function.__doc__ or "").strip().partition("\n")[0]
     low, high = op.domain
     public = vars(tg).get(op.name) is op.function
-    cells = [
+    return [
         f"{{py:func}}`{op.name} <tinygrad_rnn.{op.name}>`" if public else f"`{op.name}`",
         words,
         f"${y.latex}$",
@@ -119,15 +125,13 @@ def row(op: Primitive) -> str:
         op.kind + (", no complex step" if op.rules and not op.analytic else ""),
         f"{low:g} to {high:g}",
     ]
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def fused_row(op: Primitive) -> str:
+def fused_row(op: Primitive) -> list[str]:
     """One line of the table of fused primitives."""
     words = (op.function.__doc__ or "").strip().partition("\n")[0]
     reference = f"{op.reference.__module__}.{op.reference.__name__}".removeprefix("tinygrad_rnn.")
-    cells = [f"`{op.name}`", ", ".join(f"`{name}`" for name in op.arrays), words, f"`{reference}`"]
-    return f"| {' | '.join(cells)} |"
+    return [f"`{op.name}`", ", ".join(f"`{name}`" for name in op.arrays), words, f"`{reference}`"]
 
 
 def written(made: Any) -> str:
@@ -138,19 +142,18 @@ def written(made: Any) -> str:
 def side_by_side(*cells: Cell) -> Markdown:
     """The equations of several cells beside each other, line by line."""
     columns = [[f"${line}$" for line in cell_equations(cell).lines.values()] for cell in cells]
-    names = " | ".join(type(cell).__name__.removesuffix("Cell") for cell in cells)
-    lines = [f"| {' | '.join(line)} |" for line in zip_longest(*columns, fillvalue="")]
-    return Markdown("\n".join([f"| {names} |", "|---" * len(cells) + "|", *lines]))
+    names = [type(cell).__name__.removesuffix("Cell") for cell in cells]
+    return in_columns(names, zip_longest(*columns, fillvalue=""))
 
 
 def shapes(*cells: Cell) -> Markdown:
     """The shapes of the parameters W, U and b of cells in letters; I must be another number than H."""
-    lines = ["| cell | packed | `W` | `U` | `b` |", "|---|---|---|---|---|"]
+    rows = []
     for cell in cells:
         letters = {cell.input_size: "I"} | {n * cell.hidden_size: f"{n}H".removeprefix("1") for n in range(1, 5)}
         found = [f"({', '.join(letters[n] for n in part.shape)})" for part in cell.parameters()]
-        lines.append(f"| `{type(cell).__name__}` | {' '.join(cell.gates)} | {' | '.join(found)} |")
-    return Markdown("\n".join(lines))
+        rows.append([f"`{type(cell).__name__}`", " ".join(cell.gates), *found])
+    return in_columns(["cell", "packed", "`W`", "`U`", "`b`"], rows)
 
 
 FORMS: dict[str, Callable[[], Cell]] = {
@@ -169,29 +172,20 @@ FORMS: dict[str, Callable[[], Cell]] = {
 
 def grus() -> Markdown:
     """Whose GRU answers the two questions how: what z = 1 takes, and where r acts."""
-    lines = ["| | takes the new | keeps the old |", "|---|---|---|"]
-    lines += [
-        f"| reset {reset} | {answering(reset, 'new')} | {answering(reset, 'old')} |" for reset in ("before", "after")
-    ]
-    return Markdown("\n".join(lines))
+    rows = [[f"reset {reset}", answering(reset, "new"), answering(reset, "old")] for reset in ("before", "after")]
+    return in_columns(["", "takes the new", "keeps the old"], rows)
 
 
 def conventions(kind: type[Cell]) -> Markdown:
     """What each library's arrays of one kind of cell hold."""
-    head = "| library | class | gates | arrays | at the start | what else |"
-    return Markdown(
-        "\n".join(
-            [head, "|---|---|---|---|---|---|", *[convention_row(row) for row in CONVENTIONS if row.cell is kind]]
-        )
-    )
+    heads = ["library", "class", "gates", "arrays", "at the start", "what else"]
+    return in_columns(heads, [convention_row(row) for row in CONVENTIONS if row.cell is kind])
 
 
 def ways() -> Markdown:
     """What each cell of this package becomes in each library."""
-    lines = [f"| | {' | '.join(libraries())} |", "|---|" + "---|" * len(libraries())]
-    for name, make in FORMS.items():
-        lines.append(f"| {name} | {' | '.join(way(make(), library) for library in libraries())} |")
-    return Markdown("\n".join(lines))
+    rows = [[name, *[way(make(), library) for library in libraries()]] for name, make in FORMS.items()]
+    return in_columns(["", *libraries()], rows)
 
 
 def sources() -> Markdown:
@@ -213,7 +207,7 @@ def answering(reset: str, update: str) -> str:
     return "<br>".join(found)
 
 
-def convention_row(row: Convention) -> str:
+def convention_row(row: Convention) -> list[str]:
     """One line of the table of conventions."""
     arrays = "; ".join(f"`{names}` {what}" for what, names in slot_words(row).items())
     extra = [row.note] if row.note else []
@@ -223,7 +217,7 @@ def convention_row(row: Convention) -> str:
         extra.append("hands on (c, h)")
     if len(row.activations) > 1 or row.activations == ("relu",):
         extra.append(" or ".join(row.activations))
-    return f"| {row.key} | {row.classes} | {' '.join(row.order)} | {arrays} | {row.start} | {'; '.join(extra)} |"
+    return [row.key, row.classes, " ".join(row.order), arrays, row.start, "; ".join(extra)]
 
 
 def slot_words(row: Convention) -> dict[str, str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from inspect import signature
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pages import ROOT, blocks
 
-PAGE = Path(__file__).parents[2] / "docs" / "autograd_from_nothing.md"
+PAGE = ROOT / "docs" / "autograd_from_nothing.md"
 MOST = 15
 
 
@@ -20,7 +20,7 @@ def engine(page: str) -> dict[int, str]:
     parts = re.split(r"^## (\d)", page, flags=re.M)
     steps = dict(zip(map(int, parts[1::2]), parts[2::2]))
     return {
-        number: "\n".join(re.findall(r"^```\{code-cell\} python\n:tags: \[engine\]\n(.*?)^```$", text, re.M | re.S))
+        number: "\n".join(block.text for block in blocks(text) if "engine" in block.tags)
         for number, text in steps.items()
     }
 

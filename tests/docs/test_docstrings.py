@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-import re
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import ROOT, documented
 
 pytest.importorskip("sphinx", reason="only the site needs it")
 
@@ -150,11 +149,8 @@ def broken(docstring: str) -> list[str]:
 def shown_docstrings() -> dict[str, str]:
     """What the directives of the reference show: of modules, functions and classes, with the methods of these."""
     found: dict[str, str] = {}
-    for page in (Path(__file__).parents[2] / "docs" / "reference").glob("*.md"):
-        module = ""
-        for kind, argument in re.findall(r"^\.\. (currentmodule|auto\w+):: (\S+)", page.read_text("utf-8"), re.M):
-            module = argument if kind == "currentmodule" else module
-            name = argument if kind in ("currentmodule", "automodule") else f"{module}.{argument}"
+    for page in (ROOT / "docs" / "reference").glob("*.md"):
+        for _, name in documented(page.read_text("utf-8")):
             thing = pkgutil.resolve_name(name)
             found[name] = inspect.getdoc(thing) or ""
             for key, member in vars(thing).items() if isinstance(thing, type) else ():

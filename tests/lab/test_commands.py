@@ -84,6 +84,22 @@ def test_order_of_a_users_function(here: Path, capsys: pytest.CaptureFixture[str
     assert status("order", "one.py") == 0 and "2 paths, 2 operations, 3 edges" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("function", "given", "kept"),
+    [
+        ("f(x, y=3.0)", '{"x": 2.0, "other": 1.0}', [2.0, 3.0]),
+        ("f(x, y=3.0)", "(2.0, 5.0)", [2.0, 5.0]),
+        ("f(x, y=3.0)", "[2.0]", [2.0, 3.0]),
+        ("f(x, y=3.0)", "2.0", [2.0, 3.0]),
+        ("f(*xs)", "(2.0, 5.0)", [2.0, 5.0]),
+    ],
+)
+def test_arguments_come_from_inputs_and_from_defaults(function: str, given: str, kept: list[float], here: Path) -> None:
+    body = "xs[0] * xs[1]" if "*" in function else "x * y"
+    (here / "args.py").write_text(f"def {function}:\n    return {body}\n\ndef inputs():\n    return {given}\n")
+    assert [float(value) for value in tg.lab.drill_of("args.py:f").given.values()] == kept
+
+
 def test_a_bug_and_its_picture(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status("bugs", "swapped gates", "--out", "bug.svg") == 0
     out = capsys.readouterr().out

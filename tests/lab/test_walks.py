@@ -52,10 +52,7 @@ def doubled(times: int) -> Tensor:
 
 @pytest.mark.parametrize(("name", "sample"), DIFFERENTIABLE)
 def test_a_step_hands_back_what_the_ledger_saw_in_the_engines_own_pass(name: str, sample: Sample, backend: str) -> None:
-    args = [tg.tensor(x, backend=backend) if isinstance(x, np.ndarray) else x for x in sample.args]
-    for x in args:
-        if isinstance(x, Tensor) and x.dtype.kind == "f":
-            x.requires_grad = True
+    args = sample.tensors(backend)
     node = P[name].function(*args, **sample.on(backend).options)
     grad = np.random.default_rng(3).uniform(-1, 1, node.shape)
     book = ledger([node], tg.tensor(grad, dtype=node.dtype, backend=node.backend))
@@ -63,7 +60,7 @@ def test_a_step_hands_back_what_the_ledger_saw_in_the_engines_own_pass(name: str
         (each.argument, x.age): each.added for x in args if isinstance(x, Tensor)
         for each in book.contributions.get(x.age, [])
     }  # fmt: skip
-    found = {(use.argument, use.x.age): use.added for use in lab.walks.step(node, book.seeds[node.age])}
+    found = {(use.argument, use.x.age): use.added for use in walks.step(node, book.seeds[node.age])}
     assert found.keys() == expected.keys() and found
     for key, added in found.items():
         assert added.shape == expected[key].shape and added.dtype == expected[key].dtype
@@ -135,14 +132,10 @@ CROSSING = [("mul", 0, 1), ("tanh", 2, 2), ("mul", 2, 3), ("add", 4, 2)]
     ("function", "old", "new"),
     [
         ("by_recursion", "total[x.age] if whole else arrived", "total[x.age]"),
-        (
-            "step",
-            "fitted(d.whole() if type(d) is Part else d, x)",
-            "2 * fitted(d.whole() if type(d) is Part else d, x)",
-        ),
+        ("step", "g, d))", "g, 2 * d))"),
         ("paths_to", "found.get(x.age, 0) + found[node.age]", "found[node.age]"),
         ("paths_to", "found.get(x.age, 0) + found[node.age]", "found.get(x.age, 0) + 1"),
-        ("uses", "x.requires_grad and", "x.requires_grad and i == 0 and"),
+        ("uses", "x.requires_grad and", "x.requires_grad and place == 0 and"),
     ],
 )
 def test_a_wrong_walk_is_caught(function: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +164,7 @@ def test_careless_orders_give_what_they_give_by_hand(dtype: Any, backend: str) -
     np.testing.assert_allclose(by_name["w"].engine, ([0.5, -0.25] * (1 + d)).sum(), rtol=1e-5)
     np.testing.assert_allclose(by_name["w"].first_come, 0.25, rtol=1e-5)
     assert by_name["x"].engine.dtype == dtype and by_name["w"].engine.shape == ()
-    assert [by_name["x"].right(way) for way in lab.walks.WAYS] == [True, True, False, False]
+    assert [by_name["x"].right(way) for way in walks.WAYS] == [True, True, False, False]
     assert "✗" in str(found) and "kind to" not in found.text(200)
 
 
@@ -201,7 +194,6 @@ def test_ten_thousand_doublings_and_more_digits_than_python_prints() -> None:
     with np.errstate(over="ignore"):
         found = lab.order(doubled(10_000))
     assert found.paths == 2**10_000 and len(str(found)) < 10_000
-    assert lab.walks.count_of(10 * lab.walks.MOST, "path").startswith("more than 10^6,021")
 
 
 def test_a_limit_decides_whether_recursion_is_run() -> None:

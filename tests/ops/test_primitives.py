@@ -20,15 +20,6 @@ CASES = [
 DIFFERENTIABLE = [c for c in CASES if PRIMITIVES[str(c.values[0])].differentiable and c.values[0] != "recomputed"]
 
 
-def tensors(sample: Sample, backend: str, dtype: Any = None) -> list[Any]:
-    """The arguments as tensors on a backend, the floating ones with a gradient; numbers stay numbers."""
-    made = [tg.tensor(x, backend=backend) if isinstance(x, np.ndarray) else x for x in sample.args]
-    for i, x in enumerate(made):
-        if isinstance(x, tg.Tensor) and x.dtype.kind == "f":
-            made[i] = tg.tensor(x, dtype=dtype, requires_grad=True)
-    return made
-
-
 def test_every_primitive_has_samples_and_a_reference_and_none_is_stale() -> None:
     table = set(package_primitives())
     assert not table - set(SAMPLES), "these primitives need a line in tests/samples.py"
@@ -40,7 +31,7 @@ def test_every_primitive_has_samples_and_a_reference_and_none_is_stale() -> None
 
 @pytest.mark.parametrize(("name", "sample"), CASES)
 def test_value_is_that_of_the_reference(name: str, sample: Sample, backend: str) -> None:
-    y = PRIMITIVES[name].function(*tensors(sample, backend), **sample.on(backend).options)
+    y = PRIMITIVES[name].function(*sample.tensors(backend), **sample.on(backend).options)
     expected = sample.expected(name)
     assert y.shape == expected.shape
     assert y.backend.partition(":")[0] == (backend if name != "transfer" else "numpy")
@@ -50,7 +41,7 @@ def test_value_is_that_of_the_reference(name: str, sample: Sample, backend: str)
 @pytest.mark.parametrize(("name", "sample"), CASES)
 def test_bare_arrays_run_the_same_kernel(name: str, sample: Sample, backend: str) -> None:
     moved, function = sample.on(backend), PRIMITIVES[name].function
-    bare, wrapped = function(*moved.args, **moved.options), function(*tensors(sample, backend), **moved.options)
+    bare, wrapped = function(*moved.args, **moved.options), function(*sample.tensors(backend), **moved.options)
     assert not isinstance(bare, tg.Tensor)
     assert np.array_equal(tg.tensor(bare).numpy(), wrapped.numpy())
 
@@ -58,20 +49,20 @@ def test_bare_arrays_run_the_same_kernel(name: str, sample: Sample, backend: str
 @pytest.mark.parametrize(("name", "sample"), DIFFERENTIABLE)
 def test_first_and_second_derivatives_both_ways(name: str, sample: Sample, backend: str) -> None:
     options = sample.on(backend).options
-    tg.gradcheck(partial(PRIMITIVES[name].function, **options), *tensors(sample, backend), order=2, tolerance=1e-10)
+    tg.gradcheck(partial(PRIMITIVES[name].function, **options), *sample.tensors(backend), order=2, tolerance=1e-10)
 
 
 @pytest.mark.parametrize(("name", "sample"), DIFFERENTIABLE)
 def test_float32_stays_float32_and_gradients_have_the_shape_of_what_they_belong_to(
     name: str, sample: Sample, backend: str
 ) -> None:
-    args, options = tensors(sample, backend, np.float32), sample.on(backend).options
+    args, options = sample.tensors(backend, np.float32), sample.on(backend).options
     if name == "astype":
         options["dtype"] = np.float32
     y = PRIMITIVES[name].function(*args, **options)
     assert y.dtype == np.float32
     y.backward(np.ones(y.shape))
-    exact = tensors(sample, backend)
+    exact = sample.tensors(backend)
     z = PRIMITIVES[name].function(*exact, **{**options, **({"dtype": np.float64} if name == "astype" else {})})
     z.backward(np.ones(z.shape))
     for x, wide in zip(args, exact, strict=True):
@@ -85,7 +76,7 @@ def test_float32_stays_float32_and_gradients_have_the_shape_of_what_they_belong_
 def test_strided_arguments_give_the_same(name: str, sample: Sample, backend: str) -> None:
     """Every second element of a wider, transposed array: neither contiguous in rows nor in columns."""
     options = sample.on(backend).options
-    plain, strided = tensors(sample, backend), tensors(sample, backend)
+    plain, strided = sample.tensors(backend), sample.tensors(backend)
     for x in strided:
         if isinstance(x, tg.Tensor) and x.ndim:
             home = tg.backend.backend_of(x._array)
@@ -165,5 +156,5 @@ def test_integers_are_taken_as_numpy_takes_them_and_make_no_graph(name: str, bac
 @pytest.mark.parametrize("name", [n for n, op in PRIMITIVES.items() if not op.differentiable and n in SAMPLES])
 def test_what_has_no_rule_makes_no_graph(name: str) -> None:
     sample = SAMPLES[name][0]
-    y = PRIMITIVES[name].function(*tensors(sample, "numpy"), **sample.options)
+    y = PRIMITIVES[name].function(*sample.tensors("numpy"), **sample.options)
     assert y.op is None and not y.requires_grad

@@ -8,15 +8,14 @@ from shlex import quote
 
 from ..errors import LabError, OptionError
 from ..lab import gallery
-from ..lab.drills import Drill, drill_of
-from ..lab.sources import crossing, located, run_worksheet, told, traced
+from ..lab.drills import LEVELS, Drill, drill_of
+from ..lab.sources import crossing, result_of, run_worksheet
 from ..lab.walks import order
 from .ending import SAVED
 
 NOT_ALL_RIGHT = 1
 """The exit status of `lab check`, if something is wrong or blank."""
 HOW = "FILE.py:function (called with what a function inputs() beside it returns, else with its defaults)"
-LEVELS = (1, 2, 3)
 
 
 def add_commands(lab: argparse.ArgumentParser, help_format: type[argparse.HelpFormatter]) -> None:
@@ -26,11 +25,14 @@ def add_commands(lab: argparse.ArgumentParser, help_format: type[argparse.HelpFo
     def command(name: str, summary: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=summary, description=summary, formatter_class=help_format)
 
+    def takes_function(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("where", nargs="?", metavar="FUNCTION", help=f"{HOW} (default: a small example)")
+        parser.add_argument("--expand", action="store_true", help="unfold fused layers into their operations")
+
     summary = "The way back through a computation in the engine's order, against recursion and careless orders."
     parser = command("order", summary)
     parser.set_defaults(action=show_order)
-    parser.add_argument("where", nargs="?", metavar="FUNCTION", help=f"{HOW} (default: a small example)")
-    parser.add_argument("--expand", action="store_true", help="unfold fused layers into their operations")
+    takes_function(parser)
 
     parser = command("bugs", "Classic mistakes, made on purpose: what each does, and who notices it.")
     parser.set_defaults(action=show_bugs)
@@ -39,8 +41,7 @@ def add_commands(lab: argparse.ArgumentParser, help_format: type[argparse.HelpFo
 
     parser = command("drill", "Write a function as a worksheet: forward line by line, the derivatives left blank.")
     parser.set_defaults(action=make_drill)
-    parser.add_argument("where", nargs="?", metavar="FUNCTION", help=f"{HOW} (default: a small example)")
-    parser.add_argument("--expand", action="store_true", help="unfold fused layers into their operations")
+    takes_function(parser)
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="the worksheet to write, a .py file, which stays if it is there"
     )
@@ -58,13 +59,7 @@ def add_commands(lab: argparse.ArgumentParser, help_format: type[argparse.HelpFo
 
 
 def show_order(chosen: argparse.Namespace) -> int:
-    if chosen.where is None:
-        y = traced(crossing, crossing.__defaults__ or ())
-    else:
-        function, xs, path = located(chosen.where)
-        with told(path, chosen.where):
-            y = traced(function, xs)
-    print(order(y, expand=chosen.expand))
+    print(order(result_of(chosen.where, crossing), expand=chosen.expand))
     return SAVED
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Callable, Mapping
 from os import PathLike
@@ -15,7 +14,7 @@ from ..backend import as_array
 from ..core.tensor import Tensor
 from ..errors import LabError, OptionError
 from ..see.formula import Formulas
-from ..see.ledger import Contribution, ledger
+from ..see.ledger import Contribution, ledger, step
 from ..see.naming import names
 from ..see.notation import accented, literal, plain
 from ..see.publishing import save
@@ -23,15 +22,33 @@ from ..see.reasons import slopes
 from ..see.summary import host, summary
 from ..see.tables import DIGITS
 from ..see.unfolding import unfolded
-from ..see.words import counted
-from .sources import located, loss, told, traced
+from ..see.words import counted, over_axes
+from .sources import loss, result_of
+from .tracing import traced
 from .verdicts import Known, Verdict, Verdicts, judged, numbers
-from .walks import step
 from .writing import Writer, identifiers
 
 MOST = 500
 """The most operations that a worksheet has; nobody could do more by hand."""
-BLANK = "..."
+LEVELS = (1, 2, 3)
+"""Of hints: who used a variable, the formulas too, the numbers too."""
+WORKSHEET = """\
+# The gradients of {what}, by hand.
+import numpy as np
+import tinygrad_rnn as tg
+
+{origin}# What it begins from.
+{given}
+
+# Forward: one operation a line.
+{forward}
+
+# Backward, youngest first: write NumPy, or tg's functions, in place of each `...`.
+d_{y} = np.ones_like({y})  # given
+{backward}
+
+# Then: print(drill.check(globals()))
+"""
 
 
 class Drill:
@@ -41,35 +58,41 @@ class Drill:
     names: the variables whose gradients are asked for, `d_` and the variable, youngest first.
     """
 
-    def __init__(self, y: Tensor, called: str = "y", origin: str = "") -> None:
-        """Raises: LabError, if there are too many operations; GraphError, if y has no graph."""
-        self.book = ledger([y])
-        tensors = self.book.tensors
-        count = sum(t.op is not None for t in tensors)
-        if count > MOST:
-            raise LabError(f"{called} has {count:,} operations, and a worksheet up to {MOST}: take smaller sizes")
-        words = names(tensors)
-        self.origin, self.y, self.ordered = origin, y, tensors[::-1]
-        self.called = identifiers({t.age: called if t is y and not y.name else words[t.age] for t in self.ordered})
-        self.formulas, self._writer = Formulas(self.called), Writer(self.called)
-        self._tensors = {self.called[t.age]: t for t in tensors}
-        self._asked = [t for t in tensors if t is not y and not self.book.state(t)]
-        self._forward = [
-            f"{self.called[t.age]} = {self._writer.forward(t)}  # {_shape(t)}" for t in self.ordered if t.op is not None
-        ]
-        self.names = [self._d(t) for t in self._asked]
-        self._solved = {self._d(t): self._derivative(t) for t in self._asked}
-        self.given = {self.called[t.age]: host(t._array) for t in self.ordered if t.op is None} | self._writer.given
+    def __init__(self, y: Tensor, origin: str = "") -> None:
+        """origin: the Python that makes this drill, for the worksheet.
+
+        Raises: LabError, if there are too many operations; GraphError, if y has no graph.
+        """
+        self.y, self.origin, self.book = y, origin, ledger([y])
+        ordered = self.book.tensors[::-1]
+        operations = [t for t in ordered if t.op]
+        if len(operations) > MOST:
+            raise LabError(f"it has {len(operations):,} operations, and a worksheet up to {MOST}: take smaller sizes")
+        words = names(ordered)
+        self.called = identifiers({t.age: words[t.age] for t in ordered})
+        self._tensors = {self.called[t.age]: t for t in ordered}
+        self._asked = {self._d(t): t for t in self.book.tensors if t is not y and not self.book.state(t)}
+        self.names = list(self._asked)
+        self._writer = Writer(self.called)
+        self._forward = [f"{self.called[t.age]} = {self._writer.forward(t)}  # {t.shape}" for t in operations]
+        self._solved = {name: self._derivative(t) for name, t in self._asked.items()}
+        self.given = {self.called[t.age]: host(t._array) for t in ordered if not t.op} | self._writer.given
 
     def _d(self, t: Tensor) -> str:
         return f"d_{self.called[t.age]}"
+
+    def _uses(self, t: Tensor) -> list[Contribution]:
+        return self.book.contributions[t.age]
+
+    def _by(self, use: Contribution) -> str:
+        return f"{self.called[use.consumer.age]} ({use.argument})"
 
     # -- the worksheet ------------------------------------------------------------------------------------------
 
     @property
     def text(self) -> str:
         """The worksheet, its derivative lines blank."""
-        return self._text({})
+        return self._text(dict.fromkeys(self.names, "..."))
 
     def solution(self) -> str:
         """The worksheet with all lines filled in."""
@@ -79,28 +102,24 @@ class Drill:
         return self.text
 
     def __repr__(self) -> str:
-        return (
-            f"<Drill of {counted(len(self._forward), 'operation')} and {counted(len(self.names), 'blank')}: print it>"
-        )
+        operations, blanks = counted(len(self._forward), "operation"), counted(len(self.names), "blank")
+        return f"<Drill of {operations} and {blanks}: print it>"
 
     def _repr_markdown_(self) -> str:
         return f"```python\n{self.text}```\n"
 
-    def _text(self, filled: Mapping[str, str]) -> str:
-        y, many = self.called[self.y.age], self.y.size != 1
-        lines = [f"# The gradients of {'the sum of ' if many else ''}{y}, by hand.", "import numpy as np"]
-        lines += ["import tinygrad_rnn as tg", "", *([f"drill = {self.origin}"] if self.origin else [])]
-        lines += ["# What it begins from."]
-        for name, value in self.given.items():
-            lines.append(f'{name} = drill.given["{name}"]{_about(value)}')
-        lines += ["", "# Forward: one operation a line.", *self._forward]
-        lines += ["", "# Backward, youngest first: write NumPy, or tg's functions, in place of each `...`."]
-        lines += [f"d_{y} = np.ones_like({y})  # given"]
-        for t in self._asked:
-            body, note = filled.get(self._d(t), BLANK), f"  # {_shape(t)}"
-            first, *rest = f"{self._d(t)} = {body}".split("\n")
-            lines += [first + note, *rest]
-        return "\n".join([*lines, "", "# Then: print(drill.check(globals()))", ""])
+    def _text(self, answers: Mapping[str, str]) -> str:
+        y = self.called[self.y.age]
+        backward = []
+        for name, t in self._asked.items():
+            first, *rest = f"{name} = {answers[name]}".split("\n")
+            backward += [f"{first}  # {t.shape}", *rest]
+        return WORKSHEET.format(
+            y=y, what=y if self.y.size == 1 else f"the sum of {y}",
+            origin=f"drill = {self.origin}\n" if self.origin else "",
+            given="\n".join(f'{name} = drill.given["{name}"]{_about(value)}' for name, value in self.given.items()),
+            forward="\n".join(self._forward), backward="\n".join(backward),
+        )  # fmt: skip
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the worksheet to a .py file, whole or not at all.
@@ -113,86 +132,73 @@ class Drill:
 
     def _derivative(self, t: Tensor) -> str:
         """The right-hand side of a derivative line: the contributions of all uses."""
-        terms = [self._term(use) for use in self._parts(t)]
-        if len(terms) == 1:
-            return terms[0]
-        uses = [f"    {'+ ' if i else ''}{term}  # by {self._use(use)}"
-                for i, (term, use) in enumerate(zip(terms, self._parts(t)))]  # fmt: skip
-        return "\n".join(["(", *uses, ")"])
-
-    def _parts(self, t: Tensor) -> list[Contribution]:
-        return self.book.contributions[t.age]
-
-    def _use(self, use: Contribution) -> str:
-        return f"{self.called[use.consumer.age]} ({use.argument})"
+        uses = self._uses(t)
+        if len(uses) == 1:
+            return self._term(uses[0])
+        terms = [f"    {'+ ' if i else ''}{self._term(use)}  # by {self._by(use)}" for i, use in enumerate(uses)]
+        return "\n".join(["(", *terms, ")"])
 
     def _term(self, use: Contribution) -> str:
         """One contribution in Python: the rule, summed where the value was broadcast."""
-        node = use.consumer
-        made = self._writer.contribution(node, use.place, use.upstream)
+        made = self._writer.contribution(use.consumer, use.place, use.upstream)
         if made is None:
-            return f'drill.rule("{self.called[node.age]}", "{use.argument}", {self._d(node)})'
+            return f'drill.rule("{self.called[use.consumer.age]}", "{use.argument}", {self._d(use.consumer)})'
         if not use.broadcast:
-            return made if len(self._parts(use.x)) == 1 else _held_together(made)
-        shape, lead = tuple(use.x.shape), len(use.product.shape) - use.x.ndim
-        inner = [axis for axis in use.axes if axis >= lead]
+            return made
         axes = use.axes[0] if len(use.axes) == 1 else use.axes
-        if not inner:
-            return f"np.sum({made}, axis={axes})"
-        return f"np.sum({made}, axis={axes}" + (f").reshape({shape})" if lead else ", keepdims=True)")
+        flat = len(use.axes) == len(use.product.shape) - use.x.ndim
+        return f"np.sum({made}, axis={axes})" + ("" if flat else f".reshape({use.x.shape})")
 
     def rule(self, variable: str, argument: str, g: Any) -> Any:
         """The engine's own rule: what the operation that made a variable adds to the gradient of one of its arguments.
 
         g: the gradient of the variable, of its shape. Returns a NumPy array of the argument's shape.
 
-        Raises: OptionError, if there is no such variable or argument.
+        Raises: OptionError, if there is no such variable or argument, or if g has another shape.
         """
-        node = self._tensors.get(variable)
-        uses = {} if node is None or node.op is None else {use.argument: use.added for use in self._step(node, g)}
-        if argument not in uses:
-            raise OptionError(f"no operation made {variable!r} with an argument {argument!r} that has a gradient")
-        return host(uses[argument])
+        node, given = self._tensors.get(variable), numbers(g)
+        if node is not None and (given is None or given.shape != node.shape):
+            raise OptionError(f"a gradient for {variable} has its shape, {node.shape}")
+        for use in self._step(node, given) if node is not None else ():
+            if use.argument == argument:
+                return host(use.added)
+        raise OptionError(f"no operation made {variable!r} with an argument {argument!r} that has a gradient")
 
-    def _step(self, node: Tensor, g: Any) -> list[Any]:
-        found = numbers(g)
-        if found is None or found.shape != node.shape:
-            raise OptionError(f"a gradient for {self.called[node.age]} has its shape, {node.shape}")
-        return step(node, as_array(found, node.backend, node.dtype))
+    def _step(self, node: Tensor, g: Any) -> list[Contribution]:
+        """What a node makes of a gradient that somebody gives for it; nothing, if that has not its shape."""
+        fits = g is not None and g.shape == node.shape
+        return step(node, as_array(g, node.backend, node.dtype)) if fits else []
 
     # -- the checker --------------------------------------------------------------------------------------------
 
     def check(self, answers: Mapping[str, Any]) -> Verdicts:
         """A verdict on each variable. answers: by name, as `globals()` has them: arrays, Tensors, lists or numbers."""
-        found, wrong = [], set[int]()
-        for t in self._asked:
+        found: list[Verdict] = []
+        for name, t in self._asked.items():
+            wrong = {verdict.name for verdict in found if not verdict.right}
             with np.errstate(all="ignore"):
-                found.append(self._verdict(t, answers, wrong))
-            if not found[-1].right:
-                wrong.add(t.age)
+                found.append(self._verdict(name, t, answers, wrong))
         return Verdicts(f"Gradients of {self.called[self.y.age]}, by hand", found)
 
-    def _verdict(self, t: Tensor, answers: Mapping[str, Any], wrong: set[int]) -> Verdict:
-        """wrong: the ages of those, younger, whose answers are not right."""
-        uses = self._parts(t)
-        parts = {self._use(use): host(use.added) for use in uses}
+    def _verdict(self, name: str, t: Tensor, answers: Mapping[str, Any], wrong: set[str]) -> Verdict:
+        """wrong: the names of those above whose answers are not right."""
+        uses = self._uses(t)
+        parts = {self._by(use): host(use.added) for use in uses}
         known = Known(host(self.book.gradients[t.age]), parts, any(use.broadcast for use in uses))
-        upstream = {use.consumer.age: use.consumer for use in uses if use.consumer.age in wrong}
-        follows = self._following(t, answers) if upstream else None
-        return judged(
-            self._d(t), answers.get(self._d(t)), known, follows, " and ".join(map(self._d, upstream.values()))
-        )
+        through = [above for above in dict.fromkeys(self._d(use.consumer) for use in uses) if above in wrong]
+        follows = self._following(t, answers) if through else None
+        return judged(name, answers.get(name), known, follows, " and ".join(through))
 
     def _following(self, t: Tensor, answers: Mapping[str, Any]) -> Any:
         """The gradient that the right rules make of the learner's gradients; None, if these do not allow it."""
         total = None
-        for node in {use.consumer.age: use.consumer for use in self._parts(t)}.values():
-            theirs = numbers(self.book.gradients[node.age] if node is self.y else answers.get(self._d(node)))
-            if theirs is None or theirs.shape != node.shape:
+        for node in {use.consumer.age: use.consumer for use in self._uses(t)}.values():
+            theirs = self.book.gradients[node.age] if node is self.y else answers.get(self._d(node))
+            uses = self._step(node, numbers(theirs))
+            if not uses:
                 return None
-            for use in self._step(node, theirs):
-                if use.x is t:
-                    total = host(use.added) if total is None else total + host(use.added)
+            for added in [host(use.added) for use in uses if use.x is t]:
+                total = added if total is None else total + added
         return total
 
     # -- hints --------------------------------------------------------------------------------------------------
@@ -204,32 +210,29 @@ class Drill:
         """
         if name not in self.names:
             raise OptionError(f"there is no blank {name!r}; they are {', '.join(self.names)}")
-        if level not in (1, 2, 3):
+        if level not in LEVELS:
             raise OptionError(f"the level of a hint is 1, 2 or 3, not {level!r}")
-        t = self._asked[self.names.index(name)]
-        uses, called = self._parts(t), self.called[t.age]
-        out = [
-            f"{called} {_shape(t)} is used {'once' if len(uses) == 1 else f'{len(uses)} times, and all of it adds up'}:"
-        ]
+        t = self._asked[name]
+        uses = self._uses(t)
+        often = "once" if len(uses) == 1 else f"{len(uses)} times, and all of it adds up"
+        out = [f"{self.called[t.age]} {t.shape} is used {often}:"]
         for use in uses:
-            assert use.consumer.op is not None
-            out.append(f"  by {self._use(use)} = {use.consumer.op.name}")
-            if level > 1:
-                formula = plain(self.formulas.contribution(use.consumer, use.place, t, True))
-                out.append(f"    {plain(accented('bar', literal(called)))} += {formula}")
-                if use.axes:
-                    axes = ", ".join(map(str, use.axes))
-                    out.append(
-                        f"    summed over ax{'i' if len(use.axes) == 1 else 'e'}s {axes}: {called} was broadcast"
-                    )
-            if level > 2:
-                out += [
-                    f"    {what}: {summary(host(a)).words(DIGITS)}" for what, a in self._numbers(use) if a is not None
-                ]
+            op = use.consumer.op
+            assert op is not None
+            out.append(f"  by {self._by(use)} = {op.name}")
+            more = (self._how(use) if level > 1 else []) + (self._how_much(use) if level > 2 else [])
+            out += [f"    {line}" for line in more]
         return "\n".join(out)
 
-    def _numbers(self, use: Contribution) -> list[tuple[str, Any]]:
-        return [(self._d(use.consumer), use.upstream), ("local derivative", slopes(use)), ("contribution", use.added)]
+    def _how(self, use: Contribution) -> list[str]:
+        name = self.called[use.x.age]
+        formula = plain(Formulas(self.called).contribution(use.consumer, use.place, use.x, True))
+        summed = [f"summed over {over_axes(use.axes)}: {name} was broadcast"] if use.axes else []
+        return [f"{plain(accented('bar', literal(name)))} += {formula}", *summed]
+
+    def _how_much(self, use: Contribution) -> list[str]:
+        facts = {self._d(use.consumer): use.upstream, "local derivative": slopes(use), "contribution": use.added}
+        return [f"{what}: {summary(found).words(DIGITS)}" for what, found in facts.items() if found is not None]
 
 
 def drill(f: Callable[..., Any], *xs: Any, expand: bool = False) -> Drill:
@@ -242,9 +245,8 @@ def drill(f: Callable[..., Any], *xs: Any, expand: bool = False) -> Drill:
 
     Raises: GraphError, if f returns no Tensor, or one that depends on nothing; LabError for too many operations.
     """
-    y = traced(f, xs)
-    called = getattr(f, "__name__", "y")
-    return Drill(unfolded([y])[0] if expand else y, called if called.isidentifier() else "y")  # a lambda has no name
+    y = traced(f, *xs)
+    return Drill(unfolded([y])[0] if expand else y)
 
 
 def drill_of(where: str | None = None, *, expand: bool = False) -> Drill:
@@ -255,22 +257,9 @@ def drill_of(where: str | None = None, *, expand: bool = False) -> Drill:
 
     Raises: LabError, if there is no such function, or it fails; and as `drill`.
     """
-    if where is None:
-        made = drill(loss, *loss.__defaults__ or (), expand=expand)
-    else:
-        function, xs, path = located(where)
-        with told(path, where):
-            made = drill(function, *xs, expand=expand)
-    named = "" if where is None else json.dumps(where, ensure_ascii=False)
-    made.origin = f"tg.lab.drill_of({named}{', expand=True' if expand and where else ''})"
-    return made
-
-
-def _held_together(term: str) -> str:
-    """A term of a sum, in parentheses where it is a sum itself."""
-    tree = ast.parse(term, mode="eval").body
-    loose = isinstance(tree, ast.Compare) or (isinstance(tree, ast.BinOp) and isinstance(tree.op, (ast.Add, ast.Sub)))
-    return f"({term})" if loose else term
+    y = result_of(where, loss)
+    words = ([] if where is None else [json.dumps(where, ensure_ascii=False)]) + (["expand=True"] if expand else [])
+    return Drill(unfolded([y])[0] if expand else y, f"tg.lab.drill_of({', '.join(words)})")
 
 
 def _about(value: Any) -> str:
@@ -279,7 +268,3 @@ def _about(value: Any) -> str:
         return f"  # {value.shape}: {summary(value).words(DIGITS)}"
     told = (value.__doc__ or "").strip().partition("\n")[0] if callable(value) else ""
     return f"  # {told}" if told else ""
-
-
-def _shape(t: Tensor) -> str:
-    return str(tuple(t.shape))

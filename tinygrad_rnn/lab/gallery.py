@@ -11,7 +11,6 @@ import numpy as np
 from ..core import autodiff
 from ..core.autodiff import pullback, tape
 from ..core.broadcasting import fitted
-from ..core.modes import enable_grad
 from ..core.tensor import Tensor, tensor
 from ..errors import GradcheckError, LabError
 from ..functions.composed import split
@@ -21,12 +20,12 @@ from ..ops.elementwise import sin, tanh
 from ..ops.matmul import matmul
 from ..ops.reductions import sum
 from ..see.drawing import Drawing, draw
-from ..see.naming import names
 from ..see.summary import number, summary
 from ..see.tables import DIGITS
 from ..testing import gradcheck
 from .mutation import Mutant
-from .sheet import Sheet, Table
+from .sheet import Sheet
+from .tracing import traced
 
 Examples = Mapping[str, Any]
 
@@ -65,29 +64,30 @@ ALL, BUT_GRADCHECK = tuple(CHECKS), ("fused layer", "elsewhere")
 
 
 def _neuron(x: Tensor, w: Tensor) -> Tensor:
-    return tanh(x * w)
+    y = tanh(x * w)
+    return y
 
 
 def _used_twice(x: Tensor) -> Tensor:
-    return x * x + sin(x)
+    y = x * x + sin(x)
+    return y
 
 
 def _affine(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
     y = tanh(x @ W + b)
-    y.name = "y"
-    return sum(y * y)
+    loss: Tensor = sum(y * y)
+    return loss
 
 
 def _one_step(x: Tensor, h: Tensor, W: Tensor, U: Tensor, b: Tensor) -> Tensor:
     """One step of a GRU by its equations, all gates named."""
-    gates = [equations.GRUGates(*split(packed, 3, -1)) for packed in (W, U, b)]
-    for letter, weights in zip("WUb", gates):
-        for gate, part in zip("zrn", weights):
-            part.name = f"{letter}_{gate}"
-    step = equations.gru(x, h, *gates)
-    for name, value in step._asdict().items():
-        value.name = name
-    return sum(step.h * step.h)
+    W_z, W_r, W_n = split(W, 3, -1)
+    U_z, U_r, U_n = split(U, 3, -1)
+    b_z, b_r, b_n = split(b, 3, -1)
+    weights = [equations.GRUGates(*each) for each in ((W_z, W_r, W_n), (U_z, U_r, U_n), (b_z, b_r, b_n))]
+    z, r, n, h = equations.gru(x, h, *weights)  # noqa: RUF059, what is in a variable is called like it
+    loss: Tensor = sum(h * h)
+    return loss
 
 
 def _drawn(**shapes: tuple[int, ...]) -> dict[str, Any]:
@@ -179,10 +179,10 @@ def bug(name: str) -> Mutant:
 
     Raises: LabError for a name that is not in `BUGS`; on entering, if the same function has a mistake already.
     """
-    return _found(name).mutant()
+    return _bug(name).mutant()
 
 
-def _found(name: str) -> Bug:
+def _bug(name: str) -> Bug:
     if name not in BUGS:
         raise LabError(f"there is no bug {name!r}; they are {', '.join(map(repr, BUGS))}")
     return BUGS[name]
@@ -195,7 +195,7 @@ def bugs() -> Sheet:
         for each in BUGS.values()
     ]
     notes = [f"{check}: {meaning}." for check, meaning in CHECKS.items()]
-    return Sheet("Classic mistakes, and who notices them", [Table(["name", "mistake", *CHECKS], rows)], notes)
+    return Sheet("Classic mistakes, and who notices them", [(["name", "mistake", *CHECKS], rows)], notes)
 
 
 # -- symptoms -----------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ class Symptom(Sheet):
             notes.append(f"The fused layer and its reference now differ by up to {fused:.2g}.")
         super().__init__(
             f"{bug.name}: {bug.changed}",
-            [Table(["", "right", "with the mistake", "off by up to"], rows)],
+            [(["", "right", "with the mistake", "off by up to"], rows)],
             notes,
             code=diff,
         )
@@ -235,7 +235,7 @@ def symptom(name: str) -> Symptom:
 
     Raises: LabError for a name that is not in `BUGS`, or if the function has a mistake already.
     """
-    bug = _found(name)
+    bug = _bug(name)
     right, _ = _computed(bug)
     mistake = bug.mutant()
     mistake.start()
@@ -247,13 +247,11 @@ def symptom(name: str) -> Symptom:
 
 
 def _computed(bug: Bug) -> tuple[dict[str, Any], Tensor]:
-    with enable_grad():
-        leaves = [tensor(x, requires_grad=True, backend="numpy", name=name) for name, x in bug.inputs.items()]
-        y = bug.compute(*leaves)
-    y.name = "loss" if len(bug.inputs) > 2 else "y"
-    called = names(tape(y))
-    gradients = pullback(y, leaves)
-    return {y.name: y.numpy()} | {f"d{y.name}/d{called[x.age]}": d.numpy() for x, d in zip(leaves, gradients)}, y
+    """The value and the gradients by name, and the result itself."""
+    y = traced(bug.compute, *bug.inputs.values())
+    leaves = [t for t in tape(y)[::-1] if t.op is None]
+    gradients = {f"d{y.name}/d{x.name}": d.numpy() for x, d in zip(leaves, pullback(y, leaves))}
+    return {str(y.name): y.numpy()} | gradients, y
 
 
 def _verdict(bug: Bug) -> str:

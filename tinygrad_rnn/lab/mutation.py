@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import functools
 import inspect
 import re
 import sys
@@ -18,14 +17,12 @@ from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from threading import Lock
-from types import CodeType, FunctionType, MethodType
+from types import CodeType, FunctionType
 from typing import Any, NamedTuple, Self
 
 from ..core.primitive import Primitive, passed, unchanged
 from ..errors import LabError
 
-KINDS = 0x3FF
-"""The flags of code that say what a function is, and not from which __future__ it comes."""
 _lock = Lock()
 _on: dict[FunctionType, Mutant] = {}
 """The functions that have a mistake now, each with it."""
@@ -36,32 +33,26 @@ Swap = tuple[FunctionType, CodeType, CodeType]
 class Mutant:
     """A function with a mistake, which it has inside a `with`. It is there for the whole process: for every thread.
 
-    name: of the mistake. diff: what differs, in the function's own text. where: its file and line.
+    name: of the mistake. diff: what differs, in the function's own text.
     """
 
     def __init__(self, function: Any, edits: Mapping[str, str], name: str = "") -> None:
         """Raises: LabError, as `mutant` says."""
-        called = getattr(function, "name", None) or getattr(function, "__name__", None) or repr(function)
+        called = getattr(function, "__name__", repr(function))
         self.name = name or f"{called} with a mistake"
         text, self._swaps = _planned(called, functions_of(function), edits)
-        self.where = f"{_shortened(text.file)}:{text.first}"
-        self.diff = "\n".join(
-            difflib.unified_diff(
-                "".join(text.lines).splitlines(), text.edited(edits).splitlines(), self.where.partition(":")[0],
-                "with the mistake", n=1, lineterm="",
-            )
-        )  # fmt: skip
-
-    def __str__(self) -> str:
-        return f"{self.name}\n{self.diff}"
+        both = text.whole.splitlines(), text.edited(edits).splitlines()
+        file = "/".join(Path(text.file).parts[-2:])
+        self.diff = "\n".join(difflib.unified_diff(*both, file, "with the mistake", n=1, lineterm=""))
 
     def __repr__(self) -> str:
-        return f"<Mutant {self.name!r} of {self.where}>"
+        return f"<Mutant {self.name!r}>"
 
     def __enter__(self) -> Self:
         self.start()
         try:
-            self._say(f"BUG ON: {self.name}. It is on for everything in this process, until the `with` ends.", True)
+            on = f"BUG ON: {self.name}. It is on for everything in this process, until the `with` ends.\n{self.diff}"
+            self._say(on, "red")
         except BaseException:  # interrupted while it said so: nobody else would put it back
             self.stop()
             raise
@@ -69,7 +60,7 @@ class Mutant:
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
-        self._say(f"BUG OFF: {self.name}. Everything is as it was.", False)
+        self._say(f"BUG OFF: {self.name}. Everything is as it was.", "green")
 
     def start(self) -> None:
         """Put the mistake in, without a word.
@@ -91,19 +82,16 @@ class Mutant:
                     function.__code__ = right
                     del _on[function]
 
-    def _say(self, words: str, on: bool) -> None:
+    def _say(self, words: str, colour: str) -> None:
         """A banner on the standard error; where that is closed, nobody is told."""
         from rich.console import Console
         from rich.panel import Panel
         from rich.text import Text
 
-        body = Text(words, style="bold red" if on else "bold green")
-        if on:
-            body.append(f"\n{self.diff}", style="not bold default")
         with suppress(OSError, ValueError):
             out = StringIO()  # of its own: on a broken pipe, rich would end the process
-            console = Console(file=out, force_terminal=sys.stderr.isatty(), force_jupyter=False, highlight=False)
-            console.print(Panel(body, border_style="red" if on else "green"))
+            console = Console(file=out, force_terminal=sys.stderr.isatty(), force_jupyter=False)
+            console.print(Panel(Text(words, style=f"bold {colour}"), border_style=colour))
             print(out.getvalue(), end="", file=sys.stderr, flush=True)
 
 
@@ -123,112 +111,124 @@ def mutant(function: Any, old: str, new: str) -> Mutant:
     return Mutant(function, {old: new})
 
 
-def functions_of(target: Any) -> list[FunctionType]:
-    """What runs of a primitive, or of a function.
-
-    Raises: LabError for anything that is not written in Python.
-    """
-    op = target if isinstance(target, Primitive) else getattr(target, "primitive", None)
-    parts: list[Any] = [op.kernel, *op.rules.values(), op.vjp, op.reference] if isinstance(op, Primitive) else [target]
-    found: list[FunctionType] = []
-    for part in parts:
-        while isinstance(part, (functools.partial, MethodType, staticmethod, classmethod)):
-            part = part.func if isinstance(part, functools.partial) else part.__func__
-        part = inspect.unwrap(part) if callable(part) else part
-        if isinstance(part, FunctionType) and part not in (*found, unchanged, passed):
-            found.append(part)
-    if not found:
-        known = target is unchanged or target is passed
-        what = "is known to the engine, which never calls it" if known else "has no Python text"
-        raise LabError(f"{getattr(target, '__name__', repr(target))} {what}: name a function written in Python")
-    return found
-
-
-class _Text(NamedTuple):
-    """The lines of a file, and where in them a statement begins (from 1) and ends."""
-
-    file: str
-    lines: tuple[str, ...]
-    first: int
-    last: int
-
-    @property
-    def statement(self) -> str:
-        """The statement as it stands there."""
-        return "".join(self.lines[self.first - 1 : self.last])
-
-    def edited(self, edits: Mapping[str, str]) -> str:
-        """The whole file, with each old piece replaced in the statement, all at once."""
-        made = re.sub("|".join(map(re.escape, edits)), lambda match: edits[match[0]], self.statement)
-        return "".join([*self.lines[: self.first - 1], made, *self.lines[self.last :]])
-
-
 def _refuse_another(function: FunctionType) -> None:
     if function in _on:
         raise LabError(f"{function.__name__} has a mistake already, {_on[function].name!r}: leave that `with` first")
 
 
-def _text_of(function: FunctionType) -> _Text:
+# -- the text -----------------------------------------------------------------------------------------------------
+
+
+def functions_of(target: Any) -> list[FunctionType]:
+    """What runs of a primitive, or of a function.
+
+    Raises: LabError for anything that is not written in Python.
+    """
+    op = getattr(target, "primitive", target)
+    parts: list[Any] = [target]
+    if isinstance(op, Primitive):
+        parts = [op.kernel, *op.rules.values(), op.vjp, op.reference]
+    plain = [inspect.unwrap(getattr(part, "__func__", getattr(part, "func", part))) for part in parts]
+    found = [f for f in plain if isinstance(f, FunctionType) and f not in (unchanged, passed)]  # which never run
+    if not found:
+        raise LabError(f"{getattr(target, '__name__', repr(target))} has no Python text: name a function that has")
+    return found
+
+
+class Passage(NamedTuple):
+    """A statement in a file, and what stands before and after it."""
+
+    file: str
+    before: str
+    statement: str
+    after: str
+
+    @property
+    def whole(self) -> str:
+        """The file."""
+        return self.before + self.statement + self.after
+
+    def edited(self, edits: Mapping[str, str]) -> str:
+        """The file with each old piece in the statement replaced, all at once."""
+        pieces = "|".join(map(re.escape, edits))
+        return self.before + re.sub(pieces, lambda old: edits[old[0]], self.statement) + self.after
+
+
+def passage_of(function: FunctionType) -> Passage:
+    """The innermost statement that a function stands in: its `def`, or what a lambda is a part of.
+
+    Raises: LabError, if there is no text.
+    """
     code = function.__code__
     try:
         lines, _ = inspect.findsource(code)
-        tree = ast.parse("".join(lines))
-    except (OSError, TypeError, SyntaxError):
+        statements = [node for node in ast.walk(ast.parse("".join(lines))) if isinstance(node, ast.stmt)]
+    except (OSError, SyntaxError):
         raise LabError(f"the text of {function.__name__} is not there: define it in a file or a notebook") from None
-    spans = []
-    for node in ast.walk(tree):  # from the outside in, so that the outer of two statements in one line comes first
-        if isinstance(node, ast.stmt):
-            first = min([node.lineno, *[d.lineno for d in getattr(node, "decorator_list", [])]])
-            if first <= code.co_firstlineno <= (node.end_lineno or first):
-                spans.append((first, node.end_lineno or first))
-    first, last = min(spans, key=lambda span: span[1] - span[0], default=(1, len(lines)))
-    return _Text(code.co_filename, tuple(lines), first, last)
+    first, last = 1, len(lines)
+    for node in statements:  # from the outside in
+        start = min([node.lineno, *[each.lineno for each in getattr(node, "decorator_list", [])]])
+        end = node.end_lineno or start
+        if start <= code.co_firstlineno <= end and end - start < last - first:
+            first, last = start, end
+    before, after = lines[: first - 1], lines[last:]
+    return Passage(code.co_filename, "".join(before), "".join(lines[first - 1 : last]), "".join(after))
 
 
-def _planned(called: str, functions: list[FunctionType], edits: Mapping[str, str]) -> tuple[_Text, list[Swap]]:
+# -- what it compiles to ------------------------------------------------------------------------------------------
+
+
+def _planned(called: str, functions: list[FunctionType], edits: Mapping[str, str]) -> tuple[Passage, list[Swap]]:
     """The text that holds all old pieces, and the code to swap, for the functions that stand in it."""
-    texts = {function: _text_of(function) for function in functions}
+    texts = {function: passage_of(function) for function in functions}
     text = next((t for t in texts.values() if all(old and old in t.statement for old in edits)), None)
     if text is None:
         statement = texts[functions[0]].statement
-        missing = next((o for o in edits if not any(o in t.statement for t in texts.values())), next(iter(edits)))
+        missing = next(old for old in edits if not old or old not in statement)
         raise LabError(f"{called} does not contain {missing!r}; its text is\n{textwrap.dedent(statement)}")
+    pieces = " and ".join(map(repr, edits.values()))
     try:
-        right = compile("".join(text.lines), text.file, "exec", dont_inherit=True)
-        wrong = compile(text.edited(edits), text.file, "exec", dont_inherit=True)
+        right, wrong = (
+            list(_codes(compile(version, text.file, "exec", dont_inherit=True)))
+            for version in (text.whole, text.edited(edits))
+        )
     except SyntaxError as error:
-        raise LabError(f"{' and '.join(map(repr, edits.values()))} in {called} is no Python: {error.msg}") from None
-    pairs = list(_pairs(right, wrong))
+        raise LabError(f"{pieces} in {called} is no Python: {error.msg}") from None
     swaps = []
     for function in [function for function, own in texts.items() if own == text]:
-        live = function.__code__
         _refuse_another(function)
-        pair = next((pair for pair in pairs if _place(pair[0]) == _place(live)), None)
-        if pair is None:
-            raise LabError(f"the text of {called} in {_shortened(text.file)} is not what runs: was it edited since?")
-        if _meaning(pair[1]) != _meaning(live):
-            if pair[1].co_freevars != live.co_freevars:
-                raise LabError(f"{called} would use other variables of the function around it, which cannot be changed")
-            if _interface(pair[1]) != _interface(live):
-                raise LabError(f"{called} would take other arguments, and its callers would not know: change its body")
-            swaps.append((function, live, pair[1]))
+        code = function.__code__
+        mistaken = _counterpart(code, right, wrong)
+        if mistaken and _meaning(mistaken) != _meaning(code):
+            swaps.append((function, code, mistaken))
     if not swaps:
         raise LabError(
-            f"{called} would run as before: {', '.join(map(repr, edits.values()))} changes no function that is there. "
+            f"{called} would run as before: {pieces} changes no function that is there. "
             "(A rule `unchanged` is none, and a default is read once: change the body of a function)"
+        )
+    if any(_interface(code) != _interface(mistaken) for _, code, mistaken in swaps):
+        raise LabError(
+            f"{called} would take other arguments, or other variables of the function around it, and nobody would give "
+            "it those: change what it does with the ones it has"
         )
     return text, swaps
 
 
-def _pairs(right: CodeType, wrong: CodeType) -> Iterator[tuple[CodeType, CodeType]]:
-    """The functions of two versions of a text that are each other's: as many of a name in both, in their order."""
-    yield right, wrong
-    inside = [[c for c in code.co_consts if isinstance(c, CodeType)] for code in (right, wrong)]
-    for name in dict.fromkeys(c.co_name for c in inside[0]):
-        ours, theirs = ([c for c in codes if c.co_name == name] for codes in inside)
-        if len(ours) == len(theirs):
-            for pair in zip(ours, theirs):
-                yield from _pairs(*pair)
+def _counterpart(code: CodeType, right: list[CodeType], wrong: list[CodeType]) -> CodeType | None:
+    """What a function becomes: that of its name and number in the changed text, if there are as many of the name."""
+    ours, theirs = ([c for c in version if c.co_qualname == code.co_qualname] for version in (right, wrong))
+    at = next((i for i, each in enumerate(ours) if _place(each) == _place(code)), None)
+    if at is None:
+        raise LabError(f"the text of {code.co_name} in {code.co_filename} is not what runs: was it edited since?")
+    return theirs[at] if len(ours) == len(theirs) else None
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A piece of code, and all functions that are defined in it."""
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _codes(each)
 
 
 def _place(code: CodeType) -> tuple[Any, ...]:
@@ -244,11 +244,4 @@ def _meaning(code: CodeType) -> tuple[Any, ...]:
 
 def _interface(code: CodeType) -> tuple[Any, ...]:
     """What it takes: its parameters, and the variables around it."""
-    count = code.co_argcount + code.co_kwonlyargcount
-    own_flags = code.co_flags & KINDS
-    return code.co_varnames[:count], code.co_argcount, code.co_posonlyargcount, own_flags, code.co_freevars
-
-
-def _shortened(file: str) -> str:
-    parts = Path(file).parts
-    return "/".join(parts[-2:]) if len(parts) > 2 and Path(file).is_absolute() else file
+    return inspect.getargs(code), code.co_argcount, code.co_posonlyargcount, code.co_freevars

@@ -1,84 +1,82 @@
-"""Functions that are named on a command line, `FILE.py:function`, and what they are called with."""
+"""A user's files: functions named on a command line, `FILE.py:function`, and worksheets that were filled in."""
 
 from __future__ import annotations
 
 import ast
-import inspect
 import random
+import re
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import Parameter
 from pathlib import Path
-from types import FrameType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from ..backend import random as package_random
-from ..core.modes import enable_grad
-from ..core.tensor import Tensor, next_age, tensor
-from ..errors import GraphError, LabError, TinygradError
+from ..core.tensor import Tensor
+from ..errors import LabError, TinygradError
 from ..ops.elementwise import tanh
+from .tracing import parameters_of, traced
 
 INPUTS = "inputs"
-"""The function of a file that gives the arguments, a tuple or list of them, or a mapping by name."""
+"""The function of a file that gives the arguments: a mapping by name, a tuple or list of them, or the only one."""
 
 
 def loss(x: Any = ((0.5, -1.0, 2.0), (1.5, 0.25, -0.5)), w: Any = ((0.4,), (-0.3,), (0.2,)), b: float = 0.1) -> Any:
-    """The example where no file is named: a neuron on N = 2 inputs, whose bias is broadcast and whose value is used
-    twice."""
+    """The example of a drill: a neuron on N = 2 inputs, whose bias is broadcast and whose value is used twice."""
     y = tanh(x @ w + b)
-    y.name = "y"
     return (y * y).sum()
 
 
 def crossing(x: Any = 0.5, w: Any = 1.5) -> Any:
     """The example of the order lab: the two ways from v to the sum are of different length."""
     v = x * w
-    v.name = "v"
     return v * tanh(v) + v
 
 
-def located(where: str) -> tuple[Callable[..., Any], list[Any], Path]:
-    """The function that `FILE.py:function` names, the arguments to call it with, and its file.
+# -- a function and its arguments ---------------------------------------------------------------------------------
 
-    The arguments are those that `inputs()` in the same file returns, if there is such a function, else the defaults.
-    Without `:function`, it is the only one in the file.
 
-    The file is run, with every random number started anew.
+def result_of(where: str | None, example: Callable[..., Any]) -> Tensor:
+    """What the function that `FILE.py:function` names returns; or an example, if none is named.
 
-    Raises: LabError, if there is no such file or function, if it fails, or if arguments are missing.
+    Its arguments are those that `inputs()` in the same file returns, if there is such a function, else the defaults.
+    Without `:function`, it is the only one in the file. The file is run, with every random number started anew.
+
+    Raises: LabError, if there is no such file or function, if it fails, or if arguments are missing; as `traced`.
     """
-    file, colon, name = where.rpartition(":")
-    if not (file and name.isidentifier()):
-        file, colon, name = where, "", ""
+    if where is None:
+        return traced(example, *example.__defaults__ or ())
+    file, _, name = where.rpartition(":") if re.search(r":\w+$", where) else (where, "", "")
     path = Path(file)
     namespace = _run(path)
-    own = {
-        key: value for key, value in namespace.items()
+    own = [
+        key for key, value in namespace.items()
         if isinstance(value, FunctionType) and value.__module__ == namespace["__name__"] and not key.startswith("_")
-    }  # fmt: skip
+    ]  # fmt: skip
     choices = [key for key in own if key != INPUTS]
-    if not colon and len(choices) == 1:
-        name = choices[0]
-    if not callable(function := namespace.get(name)):
+    function = namespace.get(name or (choices[0] if len(choices) == 1 else ""))
+    if not callable(function):
+        asked = f"{path} has no function {name!r}" if name else f"say which function: {path}:NAME"
         there = f"its functions are {', '.join(choices)}" if choices else "it has no functions"
-        raise LabError(
-            f"{path} has no function {name!r}; {there}" if colon else f"say which function: {path}:NAME; {there}"
-        )
+        raise LabError(f"{asked}; {there}")
     with told(path, f"{INPUTS}() of {path}"):
-        given = own[INPUTS]() if INPUTS in own else ()
-    return function, _arguments(function, given, path), path
+        given = namespace[INPUTS]() if INPUTS in own else {}
+    args = _arguments(function, given, path)
+    with told(path, where):
+        return traced(function, *args)
 
 
 def _run(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise LabError(f"there is no file {path}; name it as FILE.py:function")
-    package_random.seed(0)
-    np.random.seed(0)
-    random.seed(0)
+    for seed in (package_random.seed, np.random.seed, random.seed):
+        seed(0)
     sys.path.insert(0, str(path.parent.resolve()))
     try:
         with told(path, str(path)):
@@ -88,20 +86,16 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _arguments(function: Callable[..., Any], given: Any, path: Path) -> list[Any]:
-    named = dict(given) if isinstance(given, dict) else {}
-    listed = [] if named else list(given) if isinstance(given, (tuple, list)) else [given]
-    parameters = [
-        p for p in inspect.signature(function).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]  # fmt: skip
-    for p in parameters[len(listed) :]:
-        if p.name not in named and p.default is p.empty:
+    named = given if isinstance(given, dict) else {}
+    args = [] if named is given else list(given) if isinstance(given, (tuple, list)) else [given]
+    for p in parameters_of(function)[len(args) :]:
+        if p.name not in named and p.default is Parameter.empty:
             raise LabError(
                 f"{path} does not say what {p.name} is: give it a default, or write a function {INPUTS}() beside it "
                 "that returns the arguments"
             )
-        listed.append(named.get(p.name, p.default))
-    return listed
+        args.append(named.get(p.name, p.default))
+    return args
 
 
 @contextmanager
@@ -117,63 +111,15 @@ def told(path: Path, what: str) -> Iterator[None]:
 
 def explained(error: BaseException, path: Path) -> str:
     """An error in a few words, with the line of a file in which it happened."""
-    lines = [
-        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()
-    ]
-    line = error.lineno if isinstance(error, SyntaxError) else next(reversed(lines), None)
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {said}" + (f" (line {line})" if line else "")
+    if isinstance(error, SyntaxError):
+        said, lines = error.msg, [error.lineno]
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        said, lines = str(error), [f.lineno for f in frames if Path(f.filename).resolve() == path.resolve()]
+    return f"{type(error).__name__}: {said}" + (f" (line {lines[-1]})" if lines and lines[-1] else "")
 
 
-def traced(function: Callable[..., Any], xs: Sequence[Any]) -> Tensor:
-    """The result of a function at copies of its arguments, of which the floating ones have gradients and names.
-
-    What it computes and still has in a variable when it returns is called like that.
-
-    Raises: GraphError, if it returns no Tensor.
-    """
-    try:
-        called = [p.name for p in inspect.signature(function).parameters.values() if p.kind != p.VAR_POSITIONAL]
-    except (TypeError, ValueError):  # a builtin
-        called = []
-    called += [f"x{i}" for i in range(len(called), len(xs))]
-    with enable_grad(), _variables_named(function):
-        y = function(*[_leaf(x, name) for x, name in zip(xs, called)])
-    if not isinstance(y, Tensor):
-        name = getattr(function, "__name__", repr(function))
-        raise GraphError(f"{name} must return a Tensor, not {type(y).__name__}: tg's functions of its arguments do")
-    return y
-
-
-@contextmanager
-def _variables_named(function: Callable[..., Any]) -> Iterator[None]:
-    """Inside, results of the function that have no name are called like the variables that it has when it returns."""
-    code, born, before = getattr(function, "__code__", None), next_age(), sys.getprofile()
-
-    def look(frame: FrameType, event: str, _: Any) -> None:
-        if event == "return" and frame.f_code is code:
-            for name, value in frame.f_locals.items():
-                if type(value) is Tensor and value.op is not None and value.age > born and not value.name:
-                    value.name = name
-
-    sys.setprofile(look)
-    try:
-        yield
-    finally:
-        sys.setprofile(before)
-
-
-def _leaf(x: Any, name: str) -> Any:
-    if isinstance(x, (bool, int, str)) or x is None:
-        return x
-    if isinstance(x, Tensor):
-        floating = x.dtype.kind == "f"
-        return tensor(x.detach(), backend=x.backend, requires_grad=floating, name=x.name or name)
-    if isinstance(x, (float, list, tuple)) or hasattr(x, "dtype"):
-        made = tensor(x, name=name)
-        made.requires_grad = made.dtype.kind == "f"
-        return made
-    return x
+# -- worksheets ---------------------------------------------------------------------------------------------------
 
 
 def run_worksheet(path: Path) -> dict[str, Any]:
@@ -192,7 +138,7 @@ def run_worksheet(path: Path) -> dict[str, Any]:
     namespace: dict[str, Any] = {"__name__": "worksheet", "__file__": str(path)}
     for line in tree.body:
         try:
-            exec(compile(ast.Module([line], []), str(path.resolve()), "exec"), namespace)
+            exec(compile(ast.Module([line], []), str(path), "exec"), namespace)
         except (Exception, SystemExit) as error:
             names = [node for node in ast.walk(line) if isinstance(node, ast.Name)]
             made = [node.id for node in names if isinstance(node.ctx, ast.Store)]

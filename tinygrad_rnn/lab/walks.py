@@ -5,83 +5,44 @@ There is no second engine here: a walk in another order takes the engine's own s
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..core.autodiff import Part, pull
-from ..core.broadcasting import fitted
-from ..core.modes import changed
 from ..core.tensor import Tensor
 from ..errors import GraphError, ModifiedError
-from ..see.ledger import Ledger, argument, ledger
+from ..see.ledger import ledger, step, uses
 from ..see.naming import names
 from ..see.summary import host, summary
 from ..see.tables import DIGITS
 from ..see.unfolding import unfolded
-from ..see.words import counted
+from ..see.words import counted, grouped
 from .sheet import Sheet, Table
 
 LIMIT = 20_000
 """The most visits of a recursion that is run: a moment. More are counted."""
-MOST = 2**20_000
-"""Paths are counted up to here, as the digits of the counts themselves would fill the memory."""
 ROWS = 24
 """Of a longer tape the first and last operations are shown."""
-
-
-@dataclass(frozen=True, eq=False)
-class Use:
-    """What one use of x hands back to it.
-
-    argument: which one of the node's x is. x: an input of the node. added: a bare array of its shape.
-    """
-
-    argument: str
-    x: Tensor
-    added: Any
-
-
-def step(node: Tensor, g: Any) -> list[Use]:
-    """One step of the engine: what a node makes of a gradient for itself, use by use. Nobody's `.grad` is touched.
-
-    g: a bare array of the node's shape. Hooks on the node act, as in any pass.
-
-    Raises: GraphError, if the graph was freed; ModifiedError, if a value was overwritten that the rule needs.
-    """
-    found: list[Use] = []
-    at = -1
-
-    def watch(rule: Callable[..., Any], g: Any, node: Tensor, x: Tensor | None) -> Any:
-        nonlocal at
-        d = rule(g, node)
-        if x is None:
-            return d
-        at = next(i for i, each in enumerate(node.inputs or ()) if i > at and each is x and node.op.has_rule(i))  # type: ignore[union-attr]
-        found.append(Use(argument(node, at), x, fitted(d.whole() if type(d) is Part else d, x)))
-        return None  # it has gone to us, and no further
-
-    inputs = [x for _, x in uses(node)]
-    with changed(debug=False, recording=False), np.errstate(all="ignore"):
-        pull([(node, g)], lambda *leaf: None, targets=inputs, since=node.age - 1, watch=watch)
-    return found
-
-
-def uses(node: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """The inputs to which a node can pass a gradient, each with its place."""
-    for i, x in enumerate(node.inputs or ()):
-        if type(x) is Tensor and x.requires_grad and x.age < node.age and node.op and node.op.has_rule(i):
-            yield i, x
+WAYS = {
+    "engine": "by the tape",
+    "recursion": "by recursion",
+    "first_come": "wrong: first come",
+    "passed_again": "wrong: passed again",
+}
+"""The orders, and what stands above their columns."""
+MEANT = (
+    "First come: breadth first, a tensor passes its gradient on as soon as it is reached, with what it has by then.",
+    "Passed again: in recursion, a tensor passes on at every arrival all that it has, not what has arrived.",
+)
 
 
 # -- walks --------------------------------------------------------------------------------------------------------
 
 
-def by_recursion(y: Tensor, seed: Any, *, whole: bool) -> dict[int, Any]:
+def by_recursion(y: Tensor, seed: Any, *, whole: bool = False) -> dict[int, Any]:
     """Every path from y by itself, depth first: the gradients by age.
 
     whole: the mistake: at every arrival a node passes on all that it has so far, not what has arrived.
@@ -90,9 +51,8 @@ def by_recursion(y: Tensor, seed: Any, *, whole: bool) -> dict[int, Any]:
     waiting = [(y, seed)]  # a list in place of recursion, since deep graphs are deeper than Python's stack
     while waiting:
         x, arrived = waiting.pop()
-        total[x.age] = _sum(total.get(x.age), arrived)
-        if x.op is not None:
-            waiting += [(use.x, use.added) for use in reversed(step(x, total[x.age] if whole else arrived))]
+        total[x.age] = total[x.age] + arrived if x.age in total else arrived
+        waiting += [(use.x, use.added) for use in reversed(step(x, total[x.age] if whole else arrived))]
     return total
 
 
@@ -102,18 +62,13 @@ def first_come(y: Tensor, seed: Any) -> dict[int, Any]:
     waiting = deque([y])
     while waiting:
         node = waiting.popleft()
-        if node.op is None:
-            continue
         for use in step(node, total[node.age]):
-            if use.x.age not in total:
+            if use.x.age in total:
+                total[use.x.age] = total[use.x.age] + use.added
+            else:
+                total[use.x.age] = use.added
                 waiting.append(use.x)
-            total[use.x.age] = _sum(total.get(use.x.age), use.added)
     return total
-
-
-def _sum(before: Any, d: Any) -> Any:
-    with np.errstate(all="ignore"):
-        return d if before is None else before + d
 
 
 def paths_to(tensors: Sequence[Tensor]) -> dict[int, int]:
@@ -121,7 +76,7 @@ def paths_to(tensors: Sequence[Tensor]) -> dict[int, int]:
     found = {tensors[0].age: 1}
     for node in tensors:
         for _, x in uses(node) if node.age in found else ():
-            found[x.age] = min(found.get(x.age, 0) + found[node.age], MOST)
+            found[x.age] = found.get(x.age, 0) + found[node.age]
     return found
 
 
@@ -158,21 +113,14 @@ class LeafGradients:
         if found is None:
             return None
         allowed = 1e4 * float(np.finfo(self.engine.dtype).eps)
-        size = np.abs(self.engine[np.isfinite(self.engine)]).max(initial=0.0)
+        size = summary(self.engine).largest
         return bool(np.allclose(found, self.engine, rtol=allowed, atol=allowed * size, equal_nan=True))
 
-
-WAYS = {
-    "engine": "by the tape",
-    "recursion": "by recursion",
-    "first_come": "wrong: first come",
-    "passed_again": "wrong: passed again",
-}
-"""The orders, and what stands above their columns."""
-MEANT = (
-    "First come: breadth first, a tensor passes its gradient on as soon as it is reached, with what it has by then.",
-    "Passed again: in recursion, a tensor passes on at every arrival all that it has, not what has arrived.",
-)
+    def shown(self, way: str) -> str:
+        """The gradient of one of the ways in a few words, with a mark if it is wrong."""
+        if (found := getattr(self, way)) is None:
+            return "not run"
+        return summary(found).words(DIGITS) + ("" if self.right(way) else " ✗")
 
 
 class Order(Sheet):
@@ -185,48 +133,30 @@ class Order(Sheet):
     def __init__(self, visited: Sequence[Visited], leaves: Sequence[LeafGradients], edges: int, ran: bool) -> None:
         self.visited, self.leaves, self.edges, self.ran = tuple(visited), tuple(leaves), edges, ran
         self.operations = sum(bool(each.op) for each in visited)
-        self.paths = min(sum(each.paths for each in visited if not each.op), MOST)
-        self.visits = min(sum(each.paths for each in visited), MOST)
-        nodes = counted(self.operations, "operation")
-        title = f"{count_of(self.paths, 'path')}, {nodes}, {counted(edges, 'edge')}"
-        super().__init__(title, [self._visits(), self._gradients()], self._said())
+        self.paths = sum(each.paths for each in visited if not each.op)
+        self.visits = sum(each.paths for each in visited)
+        counts = (self.paths, "path"), (self.operations, "operation"), (edges, "edge")
+        gradients = [[leaf.name, *map(leaf.shown, WAYS)] for leaf in leaves]
+        tables = [self._visits(), (["gradient of", *WAYS.values()], gradients)]
+        super().__init__(", ".join(counted(*each) for each in counts), tables, self._said())
 
     def _visits(self) -> Table:
-        rows = [[each.name, each.op or "leaf", str(each.uses), "1", count_of(each.paths)] for each in self.visited]
+        rows = [[each.name, each.op or "leaf", str(each.uses), "1", grouped(each.paths)] for each in self.visited]
         if len(rows) > ROWS:
             rows = [*rows[: ROWS // 2], ["⋮"] * 5, *rows[-ROWS // 2 :]]
-        return Table(["tensor", "made by", "uses", "visits by the tape", "visits by recursion"], rows)
-
-    def _gradients(self) -> Table:
-        rows = []
-        for leaf in self.leaves:
-            row = [leaf.name]
-            for way in WAYS:
-                mark = {True: "", False: " ✗", None: ""}[leaf.right(way)]
-                found = getattr(leaf, way)
-                row.append("not run" if found is None else f"{summary(found).words(DIGITS)}{mark}")
-            rows.append(row)
-        return Table(["gradient of", *WAYS.values()], rows)
+        return (["tensor", "made by", "uses", "visits by the tape", "visits by recursion"], rows)
 
     def _said(self) -> list[str]:
-        saved = f"The tape visits each tensor once, {counted(len(self.visited), 'visit')} in all"
-        made = "makes" if self.ran else "would make"
-        said = [f"{saved}; recursion along every path {made} {count_of(self.visits, 'visit')}."]
+        once = f"The tape visits each tensor once, {counted(len(self.visited), 'visit')} in all"
+        makes = "makes" if self.ran else "would make"
+        said = [f"{once}; recursion along every path {makes} {counted(self.visits, 'visit')}."]
         if not self.ran:
-            said.append(f"Recursion was counted, not run: more than {LIMIT:,} visits take too long (limit=).")
-        kind = [way for way in ("first_come", "passed_again") if all(leaf.right(way) for leaf in self.leaves)]
-        if kind and self.leaves:
-            which = " and ".join(f"({WAYS[way]})" for way in kind)
+            said.append("Recursion was counted, not run: so many visits take too long (limit=).")
+        kind = [WAYS[way] for way in ("first_come", "passed_again") if all(leaf.right(way) for leaf in self.leaves)]
+        if kind:
+            which = " and ".join(f"({way})" for way in kind)
             said.append(f"This graph is kind to carelessness {which}: the numbers come out right. Others are not.")
         return [*said, *MEANT]
-
-
-def count_of(count: int, noun: str = "") -> str:
-    """A number in words, however large."""
-    word = f" {noun}{'' if count == 1 else 's'}" if noun else ""
-    if count >= MOST:
-        return f"more than 10^{math.log10(MOST):,.0f}{word}"
-    return f"{count:,}{word}" if count < 10**15 else f"about 10^{math.log10(count):,.0f}{word}"
 
 
 def order(y: Tensor, grad: Any = None, *, expand: bool = False, limit: int = LIMIT) -> Order:
@@ -244,38 +174,28 @@ def order(y: Tensor, grad: Any = None, *, expand: bool = False, limit: int = LIM
     if expand:
         y = unfolded([y])[0]
     book = ledger([y], grad)
-    if lost := next(iter(book.lost.values()), ""):
-        raise ModifiedError(lost)
-    called, seed = names(book.tensors), book.seeds[y.age]
-    paths = paths_to(book.tensors)
-    reached = [t for t in book.tensors if t.age in paths]
-    used = [x.age for node in reached for _, x in uses(node)]
+    if book.lost:
+        raise ModifiedError(next(iter(book.lost.values())))
+    called, paths, seed = names(book.tensors), paths_to(book.tensors), book.seeds[y.age]
     ran = sum(paths.values()) <= limit
-    walks = _gradients(book, y, seed, ran)
-    times = dict.fromkeys(paths, 0)
-    for age in used:
-        times[age] += 1
+    with np.errstate(all="ignore"):
+        walks = {
+            "engine": book.gradients,
+            "recursion": by_recursion(y, seed) if ran else None,
+            "first_come": first_come(y, seed),
+            "passed_again": by_recursion(y, seed, whole=True) if ran else None,
+        }
+
+    def gradient(way: str, leaf: Tensor) -> Any:
+        if (walk := walks[way]) is None:
+            return None
+        return host(walk[leaf.age]) if leaf.age in walk else np.zeros(leaf.shape, leaf.dtype)
+
+    reached = [t for t in book.tensors if t.age in paths]
+    times = Counter(x.age for node in reached for _, x in uses(node))
     return Order(
         [Visited(called[t.age], t.op.name if t.op else "", times[t.age], paths[t.age]) for t in reached],
-        [
-            LeafGradients(called[t.age], **{way: _there(walk, t) for way, walk in walks.items()})
-            for t in reached
-            if t.op is None
-        ],
-        len(used),
+        [LeafGradients(called[t.age], *[gradient(way, t) for way in WAYS]) for t in reached if t.op is None],
+        times.total(),
         ran,
     )
-
-
-def _gradients(book: Ledger, y: Tensor, seed: Any, ran: bool) -> dict[str, dict[int, Any] | None]:
-    """By the order, all gradients by age; None if it was not run."""
-    return {
-        "engine": book.gradients,
-        "recursion": by_recursion(y, seed, whole=False) if ran else None,
-        "first_come": first_come(y, seed),
-        "passed_again": by_recursion(y, seed, whole=True) if ran else None,
-    }
-
-
-def _there(walk: dict[int, Any] | None, t: Tensor) -> Any:
-    return None if walk is None else host(walk[t.age]) if t.age in walk else np.zeros(t.shape, t.dtype)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import builtins
 import keyword
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,15 +17,12 @@ from ..core.tensor import Tensor
 from ..see.formula import Formula, applied
 from ..see.summary import host
 
-OPERATORS: dict[str, type[ast.operator]] = {
-    "add": ast.Add, "sub": ast.Sub, "mul": ast.Mult, "div": ast.Div, "power": ast.Pow, "matmul": ast.MatMult,
+SIGNS = {
+    "add": "a + b", "sub": "a - b", "mul": "a * b", "div": "a / b", "power": "a ** b", "matmul": "a @ b", "neg": "-a",
+    "equal": "a == b", "not_equal": "a != b", "less": "a < b", "less_equal": "a <= b", "greater": "a > b",
+    "greater_equal": "a >= b", "alias": "a", "transfer": "a",
 }  # fmt: skip
-COMPARISONS: dict[str, type[ast.cmpop]] = {
-    "equal": ast.Eq, "not_equal": ast.NotEq, "less": ast.Lt, "less_equal": ast.LtE, "greater": ast.Gt,
-    "greater_equal": ast.GtE,
-}  # fmt: skip
-COPIES = ("alias", "transfer")
-"""What is on NumPy anyway, and needs no copy."""
+"""The primitives that Python has a sign for, and those that leave an array of NumPy as it is."""
 PUBLIC = ("ops.elementwise", "ops.reductions", "ops.shapes", "ops.matmul", "core.broadcasting")
 INNER = ("contract", "sum_to")
 """Primitives of those modules that have no public name."""
@@ -64,8 +60,7 @@ class Writer:
     def forward(self, node: Tensor) -> str:
         """How a node is computed."""
         assert node.op is not None
-        args = [self._name(x) if isinstance(x, Tensor) else self._literal(x, "number") for x in node.inputs or ()]
-        return ast.unparse(self._call(node.op, args, node.options))
+        return ast.unparse(self._call(node.op, node.inputs or (), node.options))
 
     def contribution(self, node: Tensor, place: int, g: Any) -> str | None:
         """What a node with the gradient g, an array, adds to that of an input: its rule. None if it has no formula."""
@@ -78,42 +73,32 @@ class Writer:
         try:
             with np.errstate(all="ignore"):
                 made = applied(op, op.arrays[0 if op.variadic else place], incoming, y, symbols, node.options)
-            return ast.unparse(self._formula(made[place] if op.variadic else made))
+            return ast.unparse(self._written(made[place] if op.variadic else made))
         except Exception:  # a rule of a user's may do what only arrays can, and that of a checkpoint only Tensors
             return None
 
-    def _formula(self, x: Any) -> ast.expr:
+    def _written(self, x: Any) -> ast.expr:
+        """A Tensor, a formula or a number."""
+        if isinstance(x, Tensor):
+            return ast.Name(self.names[x.age])
         if not isinstance(x, Formula):
             return self._literal(x, "number")
-        if x.op is None:
-            return ast.Name(x.symbol)
-        return self._call(x.op, [self._formula(each) for each in x.args], x.options)
+        return ast.Name(x.symbol) if x.op is None else self._call(x.op, x.args, x.options)
 
-    def _name(self, x: Tensor) -> ast.expr:
-        return ast.Name(self.names[x.age])
-
-    def _call(self, op: Primitive, args: Sequence[ast.expr], options: Mapping[str, Any]) -> ast.expr:
-        if op.trusted and op.name in OPERATORS:
-            return ast.BinOp(args[0], OPERATORS[op.name](), args[1])
-        if op.trusted and op.name in COMPARISONS:
-            return ast.Compare(args[0], [COMPARISONS[op.name]()], [args[1]])
-        if op.trusted and op.name == "neg":
-            return ast.UnaryOp(ast.USub(), args[0])
-        if op.trusted and op.name in COPIES:
-            return args[0]
-        if op.trusted and op.name == "index":
-            key = options["key"]
-            alone = key[0] if isinstance(key, tuple) and len(key) == 1 else key
-            return ast.Subscript(args[0], self._literal(alone, "key", inside=True))
+    def _call(self, op: Primitive, inputs: Sequence[Any], options: Mapping[str, Any]) -> ast.expr:
+        args = list(map(self._written, inputs))
+        if op.trusted and op.name in SIGNS:
+            return _filled(SIGNS[op.name], args)
         if op.trusted and op.name == "transpose" and options["axes"] is None:
-            return ast.Attribute(args[0], "T")
+            return _filled("a.T", args)
+        if op.trusted and op.name == "index":
+            return ast.Subscript(args[0], self._key(options["key"]))
         named = [
             ast.keyword(name, self._literal(value, name))
             for name, value in options.items()
-            if not _plainly_equal(value, op.defaults[name])
+            if repr(value) != repr(op.defaults[name])
         ]
-        arrays: list[ast.expr] = [ast.List(list(args))] if op.variadic else list(args)
-        return ast.Call(self._function(op), arrays, named)
+        return ast.Call(self._function(op), [ast.List(args)] if op.variadic else args, named)
 
     def _function(self, op: Primitive) -> ast.expr:
         home = op.function.__module__.partition(".")[2]
@@ -121,36 +106,51 @@ class Writer:
             return ast.Attribute(ast.Name("tg"), op.name)
         return self._as_given(op.function, op.name)
 
-    def _literal(self, value: Any, name: str, inside: bool = False) -> ast.expr:
-        """A plain value as it is written; whatever has no such form is given. inside: of square brackets."""
-        if isinstance(value, (np.bool_, np.number)):
-            value = value.item()
+    def _key(self, key: Any) -> ast.expr:
+        """What stands in square brackets."""
+        if isinstance(key, tuple):
+            return self._key(key[0]) if len(key) == 1 else ast.Tuple(list(map(self._key, key)))
+        if isinstance(key, slice):
+            ends = (key.start, key.stop, key.step)
+            return ast.Slice(*[None if end is None else self._literal(end, "key") for end in ends])
+        return self._literal(key, "key")
+
+    def _literal(self, value: Any, name: str) -> ast.expr:
+        """A plain value as it is written; whatever has no such form is given."""
+        value = value.item() if isinstance(value, np.generic) else value
+        if isinstance(value, tuple):
+            return ast.Tuple([self._literal(each, name) for each in value])
+        if isinstance(value, slice):  # outside of brackets, such as the place of a part in a gradient
+            ends = (value.start, value.stop, value.step)
+            return ast.Call(ast.Name("slice"), [self._literal(end, name) for end in ends], [])
+        if isinstance(value, (int, float)):  # a negative one is an operation to Python
+            return _filled(re.sub("inf|nan", r"np.\g<0>", repr(value)))
         if isinstance(value, (np.dtype, type)):
             return ast.Constant(np.dtype(value).name)
-        if isinstance(value, tuple):
-            return ast.Tuple([self._literal(each, name, inside) for each in value])
-        if isinstance(value, slice):
-            ends = [None if end is None else self._literal(end, name) for end in (value.start, value.stop, value.step)]
-            if inside:
-                return ast.Slice(*ends)
-            return ast.Call(ast.Name("slice"), [ast.Constant(None) if end is None else end for end in ends], [])
-        if isinstance(value, float) and not math.isfinite(value):
-            found: ast.expr = ast.Attribute(ast.Name("np"), "nan" if math.isnan(value) else "inf")
-            return ast.UnaryOp(ast.USub(), found) if value < 0 else found
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
-            return ast.UnaryOp(ast.USub(), ast.Constant(-value))
-        if value is None or value is ... or isinstance(value, (bool, int, float, str)):
-            return ast.Constant(value)
-        return self._as_given(value, name)
+        return (
+            ast.Constant(value)
+            if value is None or value is ... or isinstance(value, str)
+            else self._as_given(value, name)
+        )
 
     def _as_given(self, value: Any, name: str) -> ast.expr:
         if id(value) not in self._known:
             word = _unused(name if name.isidentifier() else "given", self._taken)
             self._known[id(value)] = word, value
             self._taken.add(word)
-            self.given[word] = host(value) if hasattr(value, "dtype") and hasattr(value, "shape") else value
+            self.given[word] = host(value) if hasattr(value, "shape") else value
         return ast.Name(self._known[id(value)][0])
 
 
-def _plainly_equal(value: Any, default: Any) -> bool:
-    return value is default or (type(value) is type(default) and not hasattr(value, "shape") and value == default)
+class _Filling(ast.NodeTransformer):
+    def __init__(self, args: Sequence[ast.expr]) -> None:
+        self.args = dict(zip("ab", args))
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.args.get(node.id, node)
+
+
+def _filled(text: str, args: Sequence[ast.expr] = ()) -> ast.expr:
+    """An expression in which a and b are the arguments; parentheses come by themselves."""
+    found: ast.expr = _Filling(args).visit(ast.parse(text, mode="eval").body)
+    return found

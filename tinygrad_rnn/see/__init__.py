@@ -6,7 +6,7 @@ The way back, written down: `ledger`; from it `tables`, `explain` and `reasons` 
 Pictures: `graph` (the one model), `building` (from a tape to the model), `unfolding` (what is fused), `view` (what is
 shown), `look`, the writers `dot` and `svg`, `layout`, `drawing`; `show` makes the computations that the command draws.
 Pages: `player` steps through a computation, `flow` shows what happens through time; `publishing` makes pages and files,
-with the scripts and style sheets in `page/`; `curve` is a loss curve.
+with the scripts and style sheets in `page/`, also of what is a text and a table in a notebook; `curve` is a loss curve.
 """
 
 from .equations import Equations, cell_equations

@@ -10,9 +10,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
-from os import PathLike
-from pathlib import Path
-from shutil import get_terminal_size
 from typing import Any
 
 import numpy as np
@@ -26,12 +23,12 @@ from .formula import Formulas
 from .ledger import Contribution, Ledger, changed_since, ledger
 from .naming import names
 from .notation import accented, latex_name, literal, mathml, plain
-from .publishing import inlined, page, save
+from .publishing import Publication
 from .reasons import broken, changed_note, faint, missing, moves, slopes, zero
 from .summary import FEW, Summary, host, number, summary
 from .tables import DIGITS, folded, markdown_text
 from .unfolding import unfolded
-from .words import printable
+from .words import counted, over_axes, printable
 
 VIEWS = frozenset({
     "index", "reshape", "transpose", "swapaxes", "moveaxis", "expand_dims", "squeeze", "flip", "roll", "astype",
@@ -100,9 +97,7 @@ class Line:
         if self.slope is not None:
             found.append(("local derivative", _words(self.slope)))
         if self.axes:
-            found.append(
-                ("summed over", f"{'axis' if len(self.axes) == 1 else 'axes'} {', '.join(map(str, self.axes))}")
-            )
+            found.append(("summed over", over_axes(self.axes)))
         return [*found, ("contribution", _words(self.added)), ("so far", self.so_far.words(DIGITS))]
 
     def _products(self) -> str:
@@ -113,10 +108,10 @@ class Line:
         return f"{' + '.join(f'{_factor(g)} · {_factor(d)}' for g, d in self.terms)} = {number(self.added, DIGITS)}"
 
 
-class Explanation:
+class Explanation(Publication):
     """How a gradient comes about. `print` it, let a notebook show it, or `.save(path)` it.
 
-    x, y: the names. index: of the element that is explained, None for all.
+    title: what is explained, "∂loss/∂w[0, 2]". x, y: the names. index: of the element that is explained, None for all.
     lines: the contributions, in the order in which they are added.
     total: the gradient as a NumPy array, a number for one element, None if there is none.
     missing: why there is none. reasons: why it is zero, or not finite. notes: what else there is to know.
@@ -126,6 +121,8 @@ class Explanation:
         self, x: str, y: str, about: str, index: tuple[int, ...] | None, lines: Sequence[Line], total: Any,
         missing: str, reasons: Sequence[str], notes: Sequence[str], embed: Callable[[int], Any],
     ) -> None:  # fmt: skip
+        at = "" if not index else f"[{', '.join(map(str, index))}]"
+        self.title = f"∂{y}/∂{x}{at}"
         self.x, self.y, self.about, self.index, self.lines, self.total = x, y, about, index, tuple(lines), total
         self.missing, self.reasons, self.notes, self._embed = (
             missing,
@@ -143,25 +140,16 @@ class Explanation:
                 found[line.step] = found[line.step] + added if line.step in found else added
         return found
 
-    def __str__(self) -> str:
-        return self.text(get_terminal_size((80, 24)).columns)
-
     def __repr__(self) -> str:
         return f"<Explanation of {self.title}: print it>"
-
-    @property
-    def title(self) -> str:
-        """What is explained: "∂loss/∂w[0, 2]"."""
-        at = "" if not self.index else f"[{', '.join(map(str, self.index))}]"
-        return f"∂{self.y}/∂{self.x}{at}"
 
     @property
     def answer(self) -> str:
         """The gradient in a line."""
         if self.total is None:
             return f"{self.title}: none"
-        count = f"{len(self.lines)} contribution{'' if len(self.lines) == 1 else 's'}"
-        return f"{self.title} = {_words(self.total)}" + (f", the sum of {count}" if self.lines else "")
+        sum_of = f", the sum of {counted(len(self.lines), 'contribution')}" if self.lines else ""
+        return f"{self.title} = {_words(self.total)}{sum_of}"
 
     def text(self, width: int = 80, lines: int = LINES) -> str:
         """The explanation in plain text, folded to a width.
@@ -253,14 +241,6 @@ class Explanation:
         said = [self._left_out(LINES), *self._said(), *self.notes]
         return "\n".join([*out, *[f"{markdown_text(each)}  " for each in said if each]]) + "\n"
 
-    @property
-    def html(self) -> str:
-        """The explanation as a page of its own."""
-        return page(self.title, self._body(), styles=["tables.css"])
-
-    def _repr_html_(self) -> str:
-        return inlined(self._body(), "tables.css")
-
     def _body(self) -> str:
         out = [f'<main class="explain"><h1>{escape(self.title)}</h1><p class="note">{escape(self.about)}</p>']
         if not self.lines:
@@ -287,14 +267,6 @@ class Explanation:
         out += [f"<p>{escape(each)}</p>" for each in self._said()]
         out += [f'<p class="note">{escape(note)}</p>' for note in self.notes]
         return "\n".join([*out, "</main>"])
-
-    def save(self, path: str | PathLike[str]) -> Path:
-        """Write the explanation to a file, whole or not at all: .txt, .md or .html.
-
-        Raises: OptionError for another suffix; OutputError, if the file cannot be written.
-        """
-        forms = {".txt": lambda: self.text(120) + "\n", ".md": lambda: self.markdown, ".html": lambda: self.html}
-        return save(path, forms)
 
 
 def explain(

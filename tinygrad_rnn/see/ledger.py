@@ -6,7 +6,7 @@ overwritten after the tape read it, what needs the old one is lost; the ledger s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +59,7 @@ class Contribution:
     @property
     def axes(self) -> tuple[int, ...]:
         """The axes over which the product is summed: those along which x was broadcast."""
-        wide, shape = tuple(self.product.shape), tuple(self.x.shape)
-        lead = len(wide) - len(shape)
-        return (*range(lead), *[lead + i for i, size in enumerate(shape) if size == 1 != wide[lead + i]])
+        return stretched(self.product.shape, self.x.shape)
 
 
 class Ledger:
@@ -112,39 +110,28 @@ def ledger(results: Sequence[Tensor], grad: Any = None) -> Ledger:
     Raises: GraphError, if nothing that a result was made from requires a gradient, or if the graph was freed.
     """
     book = Ledger(results)
-    latest: dict[
-        int, int
-    ] = {}  # by age of the node, the place that was written down last: the engine takes them in order
-
-    def place_of(x: Tensor, node: Tensor) -> int:
-        inputs, op = node.inputs or (), node.op
-        assert op is not None
-        at = latest.get(node.age, -1) + 1
-        while inputs[at] is not x or not op.has_rule(at):
-            at += 1
-        latest[node.age] = at
-        return at
+    latest: dict[int, int] = {}  # by age of a node, the place that was written down last
 
     def watch(rule: Callable[..., Any], g: Any, node: Tensor, x: Tensor | None) -> Any:
-        place = None if x is None else place_of(x, node)
+        place = -1
+        if x is not None:
+            place = latest[node.age] = next_place(node, x, latest.get(node.age, -1))
         try:
             if node.age in book.lost:
                 raise ModifiedError(book.lost[node.age])
             d = rule(g, node)
         except ModifiedError as error:
-            for at, other in enumerate(node.inputs or ()) if place is None else [(place, x)]:
-                if isinstance(other, Tensor) and other.requires_grad:
-                    book.lost[other.age] = book.missing[node.age, at] = printable(str(error))
+            for at, other in uses(node) if x is None else [(place, x)]:
+                book.lost[other.age] = book.missing[node.age, at] = printable(str(error))
             return None
         except TinygradError:
             raise
         except Exception as error:  # a rule of a user's own
             name = node.op.name if node.op else ""
             raise PrimitiveError(f"a rule of {name} failed: {type(error).__name__}: {error}") from error
-        if x is not None and place is not None:
-            own = (
-                d.copy() if node.op and node.op.vjp and type(d) is not Part else d
-            )  # the engine may add to such in place
+        if x is not None:
+            shared = node.op and node.op.vjp and type(d) is not Part  # the engine may add to it in place
+            own = d.copy() if shared else d
             book.contributions.setdefault(x.age, []).append(Contribution(x, node, place, g, own))
         return d
 
@@ -158,11 +145,46 @@ def ledger(results: Sequence[Tensor], grad: Any = None) -> Ledger:
     for t in book.tensors:  # what is lost stays lost further down, whether or not anything else arrived there
         if t.age in book.lost:
             book.gradients.pop(t.age, None)
-            for place, x in enumerate(t.inputs or ()):
-                if isinstance(x, Tensor) and x.requires_grad and x.age < t.age and t.op and t.op.has_rule(place):
-                    book.lost.setdefault(x.age, book.lost[t.age])
-                    book.missing.setdefault((t.age, place), book.lost[t.age])
+            for place, x in uses(t):
+                book.lost.setdefault(x.age, book.lost[t.age])
+                book.missing.setdefault((t.age, place), book.lost[t.age])
     return book
+
+
+def step(node: Tensor, g: Any) -> list[Contribution]:
+    """One step of the engine alone: what a node makes of a gradient for itself, use by use.
+
+    g: a bare array of the node's shape. Nobody's `.grad` is touched; hooks on the node act, as in any pass.
+
+    Raises: GraphError, if the graph was freed; ModifiedError, if a value was overwritten that the rule needs.
+    """
+    found: list[Contribution] = []
+
+    def watch(rule: Callable[..., Any], g: Any, node: Tensor, x: Tensor | None) -> Any:
+        d = rule(g, node)
+        if x is None:
+            return d
+        found.append(Contribution(x, node, next_place(node, x, found[-1].place if found else -1), g, d))
+        return None  # it has gone to us, and no further
+
+    if inputs := [x for _, x in uses(node)]:
+        with changed(debug=False, recording=False), np.errstate(all="ignore"):
+            pull([(node, g)], lambda *leaf: None, targets=inputs, since=node.age - 1, watch=watch)
+    return found
+
+
+def uses(node: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The inputs to which a node can pass a gradient, each with its place."""
+    for place, x in enumerate(node.inputs or ()):
+        if type(x) is Tensor and x.requires_grad and x.age < node.age and node.op and node.op.has_rule(place):
+            yield place, x
+
+
+def next_place(node: Tensor, x: Tensor, last: int) -> int:
+    """At which place behind the last one a node uses x: the engine takes them in their order."""
+    inputs, op = node.inputs or (), node.op
+    assert op is not None
+    return next(place for place in range(last + 1, len(inputs)) if inputs[place] is x and op.has_rule(place))
 
 
 def changed_since(tensors: Iterable[Tensor]) -> dict[int, list[Tensor]]:
@@ -173,6 +195,12 @@ def changed_since(tensors: Iterable[Tensor]) -> dict[int, list[Tensor]]:
             if x.modified > node.age:
                 found.setdefault(x.age, []).append(node)
     return found
+
+
+def stretched(wide: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
+    """The axes along which broadcasting stretches a shape to make a wide one of it."""
+    lead = len(wide) - len(shape)
+    return (*range(lead), *[lead + i for i, size in enumerate(shape) if size == 1 != wide[lead + i]])
 
 
 def stopped(t: Tensor) -> str:

@@ -14,6 +14,7 @@ from html import escape
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 from ..errors import OptionError, OutputError
@@ -118,3 +119,46 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+class Publication:
+    """What is text in a terminal, a table in a notebook and a page in a file.
+
+    It has a title, `text` and `markdown`, and `_body`, the HTML of its `main` element.
+    """
+
+    title: str
+
+    def text(self, width: int = 80) -> str:
+        """It in plain text, folded to a width."""
+        raise NotImplementedError
+
+    @property
+    def markdown(self) -> str:
+        """It in Markdown."""
+        raise NotImplementedError
+
+    def _body(self) -> str:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.text(get_terminal_size((80, 24)).columns)
+
+    @property
+    def html(self) -> str:
+        """It as a page of its own."""
+        return page(self.title, self._body(), styles=["tables.css"])
+
+    def _repr_html_(self) -> str:
+        return inlined(self._body(), "tables.css")
+
+    def _forms(self) -> dict[str, Callable[[], str | bytes]]:
+        """By suffix, what makes the content of a file."""
+        return {".txt": lambda: self.text(120) + "\n", ".md": lambda: self.markdown, ".html": lambda: self.html}
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write it to a file, whole or not at all, in the form that the suffix names.
+
+        Raises: OptionError for a suffix that none of its forms has; OutputError, if the file cannot be written.
+        """
+        return save(path, self._forms())

@@ -38,6 +38,11 @@ class Summary:
         return bool(self.nan or self.inf)
 
     @property
+    def largest(self) -> float:
+        """The largest of the finite ones, whatever their sign."""
+        return max(-self.low, self.high)
+
+    @property
     def lines(self) -> tuple[str, ...]:
         """The summary in a line, and in a second one what is not finite, if anything is."""
         return self._lines(3)

@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from html import escape
 from io import StringIO
 from numbers import Integral
-from os import PathLike
-from pathlib import Path
-from shutil import get_terminal_size
 from typing import Any
 
 import numpy as np
@@ -28,7 +25,7 @@ from .formula import Formulas, moving
 from .ledger import Ledger, changed_since, ledger
 from .naming import names
 from .notation import escaped, mathml, plain
-from .publishing import inlined, page, save
+from .publishing import Publication
 from .reasons import changed_note
 from .summary import Summary, host, number, summary
 from .unfolding import unfolded
@@ -98,8 +95,10 @@ class Row:
         return self.primal, self.tangent, self.adjoint
 
 
-class TraceTable:
+class TraceTable(Publication):
     """The rows, oldest first. Iterate it, `print` it, let a notebook show it, or `.save(path)` it.
+
+    Files are .txt, .md, .html or .tex.
 
     title, notes: what stands above and below. rows: without those left out; `gap` is where, None if nowhere.
     """
@@ -121,9 +120,6 @@ class TraceTable:
             if row.name == name:
                 return row
         raise KeyError(f"no row is called {name!r}; they are {', '.join(row.name for row in self.rows)}")
-
-    def __str__(self) -> str:
-        return self.text(get_terminal_size((80, 24)).columns)
 
     def __repr__(self) -> str:
         return f"<TraceTable of {len(self.rows)} rows: print it, or .save('trace.html')>"
@@ -165,14 +161,6 @@ class TraceTable:
         notes = " ".join(escaped(note) for note in self._notes())
         return "\n".join([*lines, r"\hline", r"\end{longtable}", "", rf"\noindent {notes}"]) + "\n"
 
-    @property
-    def html(self) -> str:
-        """The table as a page of its own."""
-        return page(self.title, self._body(), styles=["tables.css"])
-
-    def _repr_html_(self) -> str:
-        return inlined(self._body(), "tables.css")
-
     def _body(self) -> str:
         heads = "".join(f'<th scope="col">{head}</th>' for head in COLUMNS)
         lines = [f'<main class="trace"><h1>{escape(self.title)}</h1>']
@@ -187,14 +175,8 @@ class TraceTable:
     def _notes(self) -> list[str]:
         return [*self.notes, *([self.gap[1]] if self.gap else [])]
 
-    def save(self, path: str | PathLike[str]) -> Path:
-        """Write the table to a file, whole or not at all: .txt, .md, .tex or .html.
-
-        Raises: OptionError for another suffix; OutputError, if the file cannot be written.
-        """
-        forms = {".txt": lambda: self.text(120) + "\n", ".md": lambda: self.markdown, ".tex": lambda: self.latex,
-                 ".html": lambda: self.html}  # fmt: skip
-        return save(path, forms)
+    def _forms(self) -> dict[str, Callable[[], str | bytes]]:
+        return super()._forms() | {".tex": lambda: self.latex}
 
 
 def trace_table(

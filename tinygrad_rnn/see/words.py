@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from html import escape
 
 
@@ -12,7 +14,17 @@ def safe(line: str) -> str:
 
 def counted(count: int, noun: str) -> str:
     """A number of things, in the plural where it takes one."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{grouped(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def grouped(count: int) -> str:
+    """A whole number with its digits in threes; of a very large one, the power of ten."""
+    return f"{count:,}" if count < 10**15 else f"about 10^{math.log10(count):,.0f}"
+
+
+def over_axes(axes: Sequence[int]) -> str:
+    """Which axes: "axis 0", or "axes 0, 2"."""
+    return f"{'axis' if len(axes) == 1 else 'axes'} {', '.join(map(str, axes))}"
 
 
 def printable(line: str) -> str:
