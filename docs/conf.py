@@ -13,11 +13,16 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 PROFILE = Path(tempfile.mkdtemp(prefix="kernels-")) / "profile_default"  # not what the builder has at home
 PROFILE.mkdir()
-(PROFILE / "ipython_kernel_config.py").write_text(
-    "c.IPKernelApp.log_level = 40\n"  # they talk within this machine
-    "c.HistoryManager.enabled = False\n"
-    "c.IPKernelApp.exec_lines = ['import sys; sys.stdout.flush_interval = 3600']\n"  # what a cell prints is one piece
-)
+(PROFILE / "ipython_kernel_config.py").write_text("""
+c.IPKernelApp.log_level = 40  # that it talks within this machine needs no warning
+c.HistoryManager.enabled = False
+c.IPKernelApp.exec_lines = [
+    "import sys, warnings",
+    "sys.stdout.flush_interval = 3600  # what a cell prints is one piece",
+    "for kind in (UserWarning, RuntimeWarning, DeprecationWarning): warnings.simplefilter('error', kind)",
+    "del sys, warnings, kind",
+]
+""")
 os.environ |= {  # for the kernels that run the pages
     "IPYTHONDIR": str(PROFILE.parent),
     "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
@@ -46,7 +51,6 @@ html_copy_source = False
 html_show_search_summary = False  # which a browser may not fetch from the file system
 html_static_path = ["building/static"]
 html_css_files = ["site.css"]
-html_theme_options = {"navigation_with_keys": True}
 pygments_style, pygments_dark_style = "friendly", "monokai"
 
 nitpicky = True

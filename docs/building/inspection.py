@@ -5,6 +5,7 @@ What it finds are warnings, so that `sphinx-build -W` fails.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,21 +14,28 @@ from urllib.parse import unquote, urlsplit
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-LOADED = {("img", "src"), ("script", "src"), ("link", "href"), ("iframe", "src"), ("source", "src"), ("object", "data")}
+LOADED = {
+    ("img", "src"), ("img", "srcset"), ("script", "src"), ("link", "href"), ("iframe", "src"), ("source", "src"),
+    ("source", "srcset"), ("object", "data"), ("video", "src"), ("audio", "src"), ("image", "href"),
+    ("image", "xlink:href"),
+}  # fmt: skip
 """What a browser fetches without being asked."""
+FROM_SHEETS = re.compile(r"url\(\s*[\"']?(?P<address>(?:https?:)?//[^)\"']*)")
+FILE_NAME = re.compile(r"\S+\.(png|svg|jpe?g|gif|webp)")
+"""What Sphinx gives for words where a picture has none."""
 
 
 class Page(HTMLParser):
     """What there is to check in a page: its links and anchors, what it loads, and pictures that say nothing."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, in_article: bool = False) -> None:
         super().__init__()
         self.links: list[str] = []
         self.anchors: set[str] = set()
-        self.loaded: list[str] = []
+        self.loaded: list[str] = [found["address"] for found in FROM_SHEETS.finditer(text)]
         self.silent: list[str] = []
         self.titles: list[str | None] = []  # of the pictures that are open: "" until something says what they show
-        self.in_title = self.in_article = False
+        self.in_title, self.in_article = False, in_article
         self.feed(text)
         self.close()
 
@@ -36,16 +44,23 @@ class Page(HTMLParser):
         self.anchors |= {given[name] for name in ("id", "name") if given.get(name)}
         for name, value in given.items():
             if (tag, name) in LOADED:
-                self.loaded.append(value)
+                self.loaded += (
+                    [each.split()[0] for each in value.split(",") if each.strip()] if name == "srcset" else [value]
+                )
             elif name == "href":
                 self.links.append(value)
-        named = any(given.get(name, "").strip() for name in ("alt", "title", "aria-label", "aria-labelledby"))
+        words = [given.get(name, "").strip() for name in ("alt", "title", "aria-label", "aria-labelledby")]
+        named = any(word and not FILE_NAME.fullmatch(word) for word in words)
         hidden = given.get("aria-hidden") == "true" or "hidden" in given
         silent = self.in_article and not (named or hidden)  # around the article, icons of buttons that have names
         if tag == "svg":
             self.titles.append("" if silent else None)
         elif tag in ("img", "iframe") and silent:
             self.silent.append(self.get_starttag_text() or tag)
+        if "srcdoc" in given:  # a page inside of this one, whose links and anchors are its own
+            inside = Page(given["srcdoc"], in_article=True)
+            self.loaded += inside.loaded
+            self.silent += inside.silent
         self.in_title = tag == "title"
         self.in_article = self.in_article or tag == "article"
 
