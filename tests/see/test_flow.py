@@ -151,7 +151,7 @@ def test_on_every_backend(backend: str) -> None:
 class Leaky(nn.Cell):
     """h' = (1 - a) h + a n, with a gate and a rate of its own."""
 
-    gates, candidate, Gates = ("a", "n"), "n", nn.equations.MinimalGates
+    gates, candidate = ("a", "n"), "n"
 
     def __post_init__(self) -> None:
         super().__post_init__()
