@@ -260,7 +260,7 @@ class Check:
     def _same_value(self, fast: np.ndarray, recorded: np.ndarray, ordinal: str) -> None:
         if not np.all(np.abs(fast - recorded) <= 1e-6 * (np.abs(fast) + np.abs(recorded)) + 1e-12):
             raise GradcheckError(
-                f"{self.what}: the {ordinal} derivative is {_both(recorded, fast)} without create_graph=True"
+                f"{self.what}: the {ordinal} derivative is {_both(recorded, fast)} without create_graph=True{RANDOM}"
             )
 
     def _analytic(self, exact: np.ndarray, differences: np.ndarray, name: str) -> None:
@@ -268,8 +268,8 @@ class Check:
         sizes = np.abs(exact) + np.abs(differences)
         if np.any(np.abs(exact - differences) > 1e-3 * (sizes + sizes.mean())):
             raise GradcheckError(
-                f"{self.what}: for {name} the complex step gives {_both(exact, differences)} by central differences; "
-                "where a kernel takes abs, compares or chooses, say analytic=False"
+                f"{self.what}: for {name} the complex step gives {_both(exact, differences)} by central differences"
+                f"{RANDOM}; where a kernel takes abs, compares or chooses, say analytic=False"
             )
 
     def _complain(
