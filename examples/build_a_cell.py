@@ -15,11 +15,6 @@ import tinygrad_rnn as tg
 from tinygrad_rnn.see import cell_equations, flow
 
 
-class Gates(NamedTuple):
-    f: Any
-    n: Any
-
-
 class Step(NamedTuple):
     f: Any
     n: Any
@@ -27,7 +22,7 @@ class Step(NamedTuple):
 
 
 class MGUCell(tg.nn.Cell):
-    gates, candidate, Gates = ("f", "n"), "n", Gates
+    gates, candidate = ("f", "n"), "n"
 
     def equation(self, x, state, weights):
         (h,), (W, U, b) = state, weights

@@ -355,6 +355,13 @@ def test_a_type_checker_sees_operators_and_methods(tmp_path: Path) -> None:
     assert 'Argument "forget_bias" to "LSTMCell" has incompatible type' in result.stdout
 
 
+def test_flow_is_there_without_an_import_of_its_own() -> None:
+    """In a process of its own, as others may have imported it here."""
+    code = "import tinygrad_rnn as tg; assert not hasattr(tg.see, 'flux'); print(tg.see.flow.decay.__module__)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stdout.startswith("tinygrad_rnn.see.flow"), result.stderr
+
+
 def test_every_public_module_says_what_it_promises() -> None:
     for name in ("core", "ops", "backend", "errors", "testing", "transforms"):
         assert importlib.import_module(f"tinygrad_rnn.{name}").__doc__

@@ -32,6 +32,10 @@ class OptionError(TinygradError, ValueError):
     """An option outside its choices or its range, such as a hidden size of 0."""
 
 
+class CellError(TinygradError, TypeError):
+    """A recurrent cell or layer of one's own that is ill-formed; raised when it is defined, made or first used."""
+
+
 class GraphError(TinygradError, RuntimeError):
     """`backward()` where there is no graph, no scalar, or a graph that was freed.
 

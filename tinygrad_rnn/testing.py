@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -19,21 +20,28 @@ from .core.autodiff import pullback, tape
 from .core.modes import enable_grad, no_grad
 from .core.tensor import Tensor, tensor
 from .errors import GradcheckError
+from .nn import options
+from .nn.module import Module, replaced
 from .ops.shapes import concatenate
 from .transforms import push, recomputed
 
 Function = Callable[..., Tensor]
 STEP = 1e-30
 ORDINALS = {1: "first", 2: "second", 3: "third"}
+SUM, RANDOM = " (of the sum of the result)", " (weighted by random numbers)"
+"""What the two numbers in a message are, where they are no plain slopes."""
+KINK = "; this may be a kink, where a derivative is a choice (docs/semantics.md): check away from it"
 
 
 def gradcheck(f: Callable[..., Any], *xs: Any, order: int = 1, tolerance: float = 1e-9) -> None:
     """Check all derivatives that the tape of f(*xs) gives, first each primitive by itself, then f as a whole.
 
     f: takes Tensors and returns a Tensor, or a tuple of them. Random numbers from the package repeat in every call.
-    xs: tensors, arrays, lists or numbers; the floating ones are converted to float64 and differentiated for, whatever
-        else there is goes to f as it is. Keep them away from kinks and ties (relu at 0, equal maxima): there,
-        differences see the mean of both sides, and the rule a choice (docs/semantics.md).
+        Of a Module, such as a cell, the parameters are checked too, in a copy in float64.
+    xs: tensors, arrays, lists or numbers, or tuples of arrays such as the states of a cell; the floating ones are
+        converted to float64 and differentiated for, whatever else there is goes to f as it is. Keep them away from
+        kinks and ties (relu at 0, equal maxima): there, differences see the mean of both sides, and the rule a choice
+        (docs/semantics.md).
     order: 2 checks the derivatives of the derivatives as well, recorded against numbers from the fast path; and so on.
     tolerance: how far a derivative may be off, relative to the size of the terms that it is summed from.
 
@@ -41,14 +49,18 @@ def gradcheck(f: Callable[..., Any], *xs: Any, order: int = 1, tolerance: float 
     is about the cause and not about what it spoils. Then f end to end, which finds what no single rule can do wrong:
     gradients that overwrite each other, a broadcast that is not summed up.
 
-    What f takes from elsewhere, such as the parameters of a module, stands still in the check of the whole; the
-    primitives that read it are checked for it all the same.
+    What a plain function takes from elsewhere stands still in the check of the whole; the primitives that read it are
+    checked for it all the same. To check the weights of a module in it, make it a Module, or give the module itself.
 
     An own primitive is checked by calling it: `gradcheck(my_op, x, w)`, options with `functools.partial`.
 
-    Raises: GradcheckError, naming the primitive, the argument, the element and both numbers.
+    Raises: GradcheckError, naming the primitive, the argument, the element and both numbers: the derivatives of the sum
+        of the result, or where that does not show the mistake, of its elements times random numbers. OptionError for
+        an order below 1.
     """
-    arguments = [_doubled(x) for x in xs]
+    order = options.count("order", order)
+    f, given = _apart(f, xs)
+    names, arguments = list(given), [_doubled(x) for x in given.values()]
     moving = [i for i, x in enumerate(arguments) if type(x) is Tensor and x.dtype.kind == "f"]
     if not moving:
         raise GradcheckError("there is nothing to check: none of the arguments is a floating number or array")
@@ -73,20 +85,49 @@ def gradcheck(f: Callable[..., Any], *xs: Any, order: int = 1, tolerance: float 
         at = [i for i in wanted if node.op.has_rule(i)]
         silent |= {f"{node.op.name} has no derivative for {_names(node)[i]}" for i in wanted if i not in at}
         if at:
-            call = partial(node.op.function, **node.options)
             args = [_doubled(x) if type(x) is Tensor else x for x in inputs]
-            Check(call, args, at, _names(node), _described(node), tolerance, trusted=node.op.trusted).run(order)
-    names = [f"argument {i}" for i in range(len(xs))]
+            told = _names(node), _described(node), tolerance
+            Check(partial(_again, node), args, at, *told, node.op.kind == "elementwise", node.op.trusted).run(order)
     try:
         Check(run, arguments, moving, names, "the function as a whole", tolerance).run(order)
     except GradcheckError as error:  # a rule that was forgotten cannot be checked by itself
         raise GradcheckError("; ".join([str(error), *sorted(silent)])) from error.__cause__
 
 
+def _again(node: Tensor, *args: Any) -> Tensor:
+    """The operation of a node of the tape, with other arguments."""
+    op = node.op
+    assert op is not None
+    result: Tensor = op.function(*([args] if op.variadic else args), **node.options)
+    return result
+
+
+def _apart(f: Function, xs: Sequence[Any]) -> tuple[Function, dict[str, Any]]:
+    """f as a function of single arrays, and these by name: tuples of arrays one by one, and a module's parameters."""
+    several = [isinstance(x, tuple) and any(hasattr(part, "dtype") for part in x) for x in xs]
+    given: dict[str, Any] = {}
+    for i, (x, many) in enumerate(zip(xs, several)):
+        given |= {f"argument {i}[{j}]": part for j, part in enumerate(x)} if many else {f"argument {i}": x}
+    module = f if isinstance(f, Module) else Module()
+    learned = dict(module.named_parameters())
+    fixed = {id(t): _doubled(t) for _, t in module._named_state() if not t.requires_grad}
+
+    def apart(*args: Any) -> Any:
+        rest = iter(args)
+        joined = [tuple(islice(rest, len(x))) if many else next(rest) for x, many in zip(xs, several)]
+        leaves = dict(zip(learned, rest))
+        for name, leaf in leaves.items():
+            leaf.name = name
+        own = {id(learned[name]): leaf for name, leaf in leaves.items()}
+        return (replaced(f, {**fixed, **own}) if f is module else f)(*joined)
+
+    return apart, given | learned
+
+
 def packed(y: Any) -> Tensor:
-    """One Tensor of everything in a tuple or list of Tensors."""
+    """One Tensor of everything in a tuple or list of Tensors, nested as you like."""
     if isinstance(y, (tuple, list)):
-        return concatenate([each.ravel() for each in y])
+        return concatenate([packed(each).ravel() for each in y])
     if not isinstance(y, Tensor):
         raise GradcheckError(f"the function must return a Tensor or a tuple of them, not {type(y).__name__}")
     return y
@@ -96,7 +137,8 @@ def packed(y: Any) -> Tensor:
 class Check:
     """One function at one point: its derivatives for the arguments `moving`, to any order.
 
-    trusted: False looks whether the function is analytic, as the complex step believes.
+    pointwise: whether each element of the result depends on one of each argument. trusted: False looks whether the
+    function is analytic, as the complex step believes.
     """
 
     function: Function
@@ -105,6 +147,7 @@ class Check:
     names: list[str]
     what: str
     tolerance: float
+    pointwise: bool = False
     trusted: bool = True
 
     def run(self, order: int) -> None:
@@ -119,8 +162,7 @@ class Check:
             except GradcheckError:
                 raise
             except Exception as error:
-                hint = "; a rule uses operators and tg's functions, not NumPy's" if "ufunc" in str(error) else ""
-                raise GradcheckError(f"{self.what}: no {ordinal} derivative: {error}{hint}") from error
+                raise self._failed(f"{ordinal} derivative", error) from error
             # next, the gradients are themselves the function, of the same arguments and the gradient that came in
             fast, recorded = _gradients(recorded, moving, False), _gradients(recorded, moving, True)
             args, moving, names = [*args, g], [*moving, len(args)], [*names, "g"]
@@ -140,33 +182,77 @@ class Check:
             self._same_value(fast(*_leaves(args, moving)).numpy(), y.numpy(), ordinal)
         g = self._random(y)
         wrt = [leaves[i] for i in moving]
-        found = [d.numpy() for d in pullback(y, wrt, g)] if y.requires_grad else [np.zeros(x.shape) for x in wrt]
+        found = [d.numpy() for d in self._pulled(y, wrt, [names[i] for i in moving], g, ordinal)]
         slope = partial(_slope, fast, args, moving, exact=exact, epsilon=epsilon)
         weight, noise = g.numpy(), 0.0
         allowed = self.tolerance if exact else max(self.tolerance, 100 * epsilon**0.8)
         if not exact:
             noise = 10 * epsilon**0.8 * float(np.abs(weight * y.numpy()).sum())
         ways, total = [self._random(x) for x in wrt], np.zeros(y.shape)
-        for i, rule, way in zip(moving, found, ways, strict=True):
+        for i, x, rule, way in zip(moving, wrt, found, ways, strict=True):
             change = slope(i, way.numpy())
             if exact and not self.trusted and fast is recorded:
                 self._analytic(change, slope(i, way.numpy(), exact=False), names[i])
             total = total + change
             terms, numbers = rule * way.numpy(), weight * change
             if not _close(terms.sum(), numbers.sum(), allowed * (np.abs(terms).sum() + np.abs(numbers).sum()) + noise):
-                numerical = np.zeros(rule.shape)
-                for element in np.ndindex(rule.shape):
-                    alone = np.zeros(rule.shape)
-                    alone[element] = 1
-                    numerical[element] = (weight * slope(i, alone)).sum()
-                self._complain(f"the {ordinal} derivative for {names[i]}", rule, numerical, exact)
+                bent = None if exact else partial(_bent, partial(_moved, fast, args, moving, i), epsilon)
+                self._defined(y.numpy())
+                self._wrong(y, x, names[i], g, ordinal, partial(slope, i), bent)
         if y.requires_grad:
             with no_grad():
                 moved = push(y, list(zip(wrt, ways, strict=True))).numpy()
             size = float(np.abs(total).sum() + np.abs(moved).sum()) / max(1, total.size)
             if not np.all(np.abs(moved - total) <= allowed * (np.abs(moved) + np.abs(total) + size) + noise):
-                self._complain(f"forward mode ({ordinal} order; follows from `kind`)", moved, total, exact)
+                which, hint = f"forward mode ({ordinal} order; follows from `kind`)", _guess(moved, total)
+                self._complain(which, moved, total, exact, RANDOM, hint)
         return g, exact
+
+    def _pulled(self, y: Tensor, wrt: Sequence[Tensor], names: Sequence[str], g: Tensor, ordinal: str) -> list[Tensor]:
+        """The gradients for some arguments, zeros without a graph; if that fails, the first one that does is named."""
+        if not y.requires_grad:
+            return [tensor(np.zeros(x.shape), backend=x.backend) for x in wrt]
+        try:
+            return pullback(y, wrt, g)
+        except Exception as error:
+            if len(wrt) > 1:
+                for x, name in zip(wrt, names, strict=True):
+                    self._pulled(y, [x], [name], g, ordinal)
+            raise self._failed(f"{ordinal} derivative for {names[0]}", error) from error
+
+    def _failed(self, what: str, error: Exception) -> GradcheckError:
+        hint = "; a rule uses operators and tg's functions, not NumPy's" if "ufunc" in str(error) else ""
+        return GradcheckError(f"{self.what}: no {what}: {error}{hint}")
+
+    def _wrong(
+        self, y: Tensor, x: Tensor, name: str, g: Tensor, ordinal: str,
+        slope: Callable[[np.ndarray], np.ndarray], bent: Callable[[np.ndarray, np.ndarray], bool] | None,
+    ) -> NoReturn:  # fmt: skip
+        """Complain of the derivative for one argument: of the sum of the result, if the mistake shows there too.
+
+        bent: whether the result, weighted, has a kink in some direction; None where it is smooth for sure.
+        """
+        weights = tensor(np.ones(y.shape), backend=y.backend), g
+        columns = (slope(_alone(element, x.shape)) for element in np.ndindex(x.shape))
+        sums = np.array([[(each.numpy() * column).sum() for each in weights] for column in columns])
+        rules = [self._pulled(y, [x], [name], each, ordinal)[0].numpy() for each in weights]
+        numericals = [sums[:, at].reshape(x.shape) for at in (0, 1)]
+        at = int(_near(rules[0], numericals[0]))
+        rule, numerical, weight = rules[at], numericals[at], weights[at]
+        kink = bent is not None and bent(_alone(_worst(rule, numerical), x.shape), weight.numpy())
+        hint = KINK if kink else _guess(rule, numerical)
+        plain = y.size == 1 or (self.pointwise and x.shape == y.shape)
+        note = RANDOM if at or ordinal != ORDINALS[1] else "" if plain else SUM
+        self._complain(f"the {ordinal} derivative for {name}", rule, numerical, bent is None, note, hint)
+
+    def _defined(self, values: np.ndarray) -> None:
+        """Refuse a point at which there is no derivative: what the numbers say there is nonsense."""
+        if not np.isfinite(values).all():
+            at = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
+            raise GradcheckError(
+                f"{self.what}: the result is {values[at]:.10g}{_at(at)}, where there is no derivative: "
+                "check it where the function is defined"
+            )
 
     def _random(self, like: Tensor) -> Tensor:
         return tensor(self.rng.uniform(-1, 1, like.shape), backend=like.backend)
@@ -174,7 +260,7 @@ class Check:
     def _same_value(self, fast: np.ndarray, recorded: np.ndarray, ordinal: str) -> None:
         if not np.all(np.abs(fast - recorded) <= 1e-6 * (np.abs(fast) + np.abs(recorded)) + 1e-12):
             raise GradcheckError(
-                f"{self.what}: the {ordinal} derivative is {_worst(recorded, fast)} without create_graph=True"
+                f"{self.what}: the {ordinal} derivative is {_both(recorded, fast)} without create_graph=True{RANDOM}"
             )
 
     def _analytic(self, exact: np.ndarray, differences: np.ndarray, name: str) -> None:
@@ -182,13 +268,15 @@ class Check:
         sizes = np.abs(exact) + np.abs(differences)
         if np.any(np.abs(exact - differences) > 1e-3 * (sizes + sizes.mean())):
             raise GradcheckError(
-                f"{self.what}: for {name} the complex step gives {_worst(exact, differences)} by central differences; "
-                "where a kernel takes abs, compares or chooses, say analytic=False"
+                f"{self.what}: for {name} the complex step gives {_both(exact, differences)} by central differences"
+                f"{RANDOM}; where a kernel takes abs, compares or chooses, say analytic=False"
             )
 
-    def _complain(self, which: str, rule: np.ndarray, numerical: np.ndarray, exact: bool) -> None:
+    def _complain(
+        self, which: str, rule: np.ndarray, numerical: np.ndarray, exact: bool, note: str, hint: str
+    ) -> NoReturn:  # fmt: skip
         how = "the complex step" if exact else "central differences"
-        raise GradcheckError(f"{self.what}: {which} is {_worst(rule, numerical)} by {how}{_guess(rule, numerical)}")
+        raise GradcheckError(f"{self.what}: {which} is {_both(rule, numerical)} by {how}{note}{hint}")
 
 
 def _gradients(function: Function, moving: Sequence[int], create_graph: bool) -> Function:
@@ -237,33 +325,67 @@ def _slope(
     return np.asarray((8 * near - far) / (12 * step))
 
 
+def _bent(value: Callable[[np.ndarray], np.ndarray], epsilon: float, way: np.ndarray, weight: np.ndarray) -> bool:
+    """Whether the slope along a way differs from side to side: where it is smooth, by as much as the step is long."""
+    step, middle = epsilon**0.2, value(0 * way)
+    far, near = ((weight * (value(h * way) - 2 * middle + value(-h * way))).sum() / h for h in (2 * step, step))
+    noise = 100 * epsilon / step * np.abs(weight * middle).sum()
+    return bool(abs(far - 2 * near) > 0.05 * abs(far) + noise)
+
+
 def _close(a: float, b: float, allowed: float) -> bool:
     return bool(abs(a - b) <= allowed)
 
 
-def _worst(rule: np.ndarray, numerical: np.ndarray) -> str:
-    """Both numbers at the element where they differ most; a NaN on either side is the worst."""
+def _worst(rule: np.ndarray, numerical: np.ndarray) -> Any:
+    """The element where they differ most; a NaN on either side is the worst."""
     off = np.abs(np.asarray(rule) - numerical)
-    element = np.unravel_index(int(np.argmax(np.where(np.isnan(off), np.inf, off))), off.shape)
-    place = f" at element {tuple(int(i) for i in element)}" if off.ndim else ""
-    return f"{rule[element]:.10g}{place}, and {numerical[element]:.10g}"
+    return np.unravel_index(int(np.argmax(np.where(np.isnan(off), np.inf, off))), off.shape)
+
+
+def _both(rule: np.ndarray, numerical: np.ndarray) -> str:
+    """Both numbers at the element where they differ most."""
+    element = _worst(rule, numerical)
+    return f"{rule[element]:.10g}{_at(element)}, and {numerical[element]:.10g}"
+
+
+def _at(element: Sequence[Any]) -> str:
+    return f" at element {tuple(int(i) for i in element)}" if len(element) else ""
+
+
+def _alone(element: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """1 at one element, 0 elsewhere."""
+    found = np.zeros(shape)
+    found[element] = 1
+    return found
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Element by element, whether two arrays agree as far as a guess goes."""
+    return np.asarray(np.isclose(a, b, rtol=1e-6, atol=1e-6 * np.abs(b)[np.isfinite(b)].max(initial=0)))
+
+
+def _near(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and bool(_same(a, b).all())
 
 
 def _guess(rule: np.ndarray, numerical: np.ndarray) -> str:
     """What kind of mistake it looks like."""
-    scale = np.abs(numerical).max()
-
-    def near(a: np.ndarray, b: np.ndarray) -> bool:
-        return a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=1e-6 * scale)
-
-    if not np.abs(rule).max():
-        return "; the rule gives 0 everywhere, as if something in it were computed outside of the tape"
-    if rule.ndim > 1 and near(rule.swapaxes(-1, -2), numerical):
+    wrong = ~_same(rule, numerical)
+    if wrong.any() and not rule[wrong].any():
+        where = "wherever it is wrong" if rule.any() else "everywhere"
+        return f"; the rule gives 0 {where}, as if something in it were computed outside of the tape"
+    if rule.ndim > 1 and _near(rule.swapaxes(-1, -2), numerical):
         return "; the rule gives the transpose of what it should"
-    factor = float((rule * numerical).sum() / (numerical**2).sum()) if scale else 0.0
-    if near(rule, factor * numerical):
-        return "; the sign is wrong" if factor < 0 and near(-rule, numerical) else f"; off by a factor of {factor:.6g}"
-    return ""
+    factor = float((rule * numerical).sum() / (numerical**2).sum()) if numerical.any() else 0.0
+    if not _near(rule, factor * numerical) or (np.count_nonzero(numerical) == 1 and not _telling(factor)):
+        return ""
+    return "; the sign is wrong" if _near(-rule, numerical) else f"; off by a factor of {factor:.6g}"
+
+
+def _telling(factor: float) -> bool:
+    """Whether a factor says something even of a single number: a whole number, or one over one."""
+    return any(abs(each - round(each)) < 1e-6 * abs(each) and round(each) for each in (factor, 1 / factor))
 
 
 def _leaves(args: Sequence[Any], moving: Sequence[int]) -> list[Any]:
@@ -299,4 +421,5 @@ def _described(node: Tensor) -> str:
     place = f" in {node.scope.path}" if node.scope else ""
     line = f" at {node.source}" if node.source else ""
     shapes = ", ".join(x.label if type(x) is Tensor else repr(x) for x in node.inputs or ())
-    return f"{node.label.split()[0]} of ({shapes}){place}{line}"
+    name = f"{node.name} = " if node.name else ""
+    return f"{name}{node.op.name if node.op else ''} of ({shapes}){place}{line}"

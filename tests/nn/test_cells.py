@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from golden.loops import H, I, N, T, filled
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from tinygrad_rnn.errors import DtypeError, OptionError, ShapeError
+from tinygrad_rnn.errors import CellError, DtypeError, OptionError, ShapeError
 
 MAKERS = {
     "RNN": nn.RNNCell,
@@ -318,3 +319,109 @@ def test_a_state_of_the_wrong_kind():
         nn.LSTMCell(I, H)(tg.ones((3, I)), tg.ones((3, H)))
     with pytest.raises(ShapeError, match=r"the state of LSTMCell is \(h, c\), not 1 arrays"):
         nn.LSTMCell(I, H)(tg.ones((3, I)), 1.0)
+
+
+# -- cells of one's own --------------------------------------------------------------------------------------
+
+Step = namedtuple("Step", "f n h")
+
+
+def unit(x, h, W, U, b):
+    """The minimal gated unit (Zhou et al. 2016)."""
+    f = tg.sigmoid(x @ W.f + h @ U.f + b.f)
+    n = tg.tanh(x @ W.n + (f * h) @ U.n + b.n)
+    return Step(f, n, (1 - f) * h + f * n)
+
+
+def own(name="Own", base=nn.Cell, **attributes):
+    """A cell class of one's own: by default the minimal gated unit, packed [n|f]."""
+    equation = {"equation": lambda self, x, state, weights: unit(x, *state, *weights)}
+    return type(name, (base,), {"gates": ("n", "f"), "candidate": "n", **equation, **attributes})
+
+
+def test_the_letters_of_the_equation_are_those_of_the_packing(x):
+    """to_gates, W.f inside of the equation and the numbers of a loop agree, in whatever order the gates are packed."""
+    h, results = filled("h", N, H), []
+    for gates in (("n", "f"), ("f", "n")):
+        cell = own(gates=gates)(I, H, dtype=np.float64)
+        parts = {name: {g: filled(f"{name} {g}", *part.shape) for g, part in by_gate.items()}
+                 for name, by_gate in cell.to_gates().items()}  # fmt: skip
+        results.append(type(cell).from_gates(**parts)(x, tg.tensor(h)).numpy())
+    W, U, b = (Tuple(**parts[name]) for name in "WUb")
+    f = 1 / (1 + np.exp(-(x.to("numpy").numpy() @ W.f + h @ U.f + b.f)))
+    n = np.tanh(x.to("numpy").numpy() @ W.n + (f * h) @ U.n + b.n)
+    for found in results:
+        np.testing.assert_allclose(found, (1 - f) * h + f * n, rtol=0, atol=1e-14)
+
+
+Tuple = namedtuple("Tuple", "n f")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "says"),
+    [
+        ({"Gates": namedtuple("Gates", "f n")}, "in the order of gates, n, f, and its Gates has f, n: leave Gates out"),
+        ({"Gates": namedtuple("Gates", "n f o")}, "its Gates has n, f, o"),
+        ({"gates": ("n", "f", "f")}, "duplicate field name"),
+        ({"gates": ("n", "forget gate")}, "valid identifiers"),
+        ({"gates": 2}, "Own has gates = 2, which cannot be names"),
+        ({"candidate": "q"}, "Own has candidate = 'q': it is the one of n, f that is no gate"),
+    ],
+)
+def test_letters_that_do_not_fit_each_other_are_refused_where_the_class_is_defined(attributes, says):
+    with pytest.raises(CellError, match=says):
+        own(**attributes)
+
+
+def test_a_cell_that_lacks_its_letters_is_refused():
+    with pytest.raises(CellError, match="Own has no candidate: it is the one of f, n"):
+        type("Own", (nn.Cell,), {"gates": ("f", "n")})
+    with pytest.raises(CellError, match="Cell has no gates: set gates"):
+        nn.Cell(I, H)
+    with pytest.raises(CellError, match="GRUOfMine has candidate = 'q'"):
+        type("GRUOfMine", (nn.GRUCell,), {"candidate": "q"})
+
+
+def test_letters_may_be_inherited_and_changed(x):
+    Base = type("Base", (nn.Cell,), {"scale": 2.0})  # what several cells share may come before the letters
+    Small = own(base=Base)
+    More = own("More", Small, gates=("f", "o", "n"), equation=lambda self, x, state, weights: Step(
+        weights.W.o, weights.U.f, unit(x, *state, *weights).h))  # fmt: skip
+    assert Small.Gates._fields == ("n", "f") and More.Gates._fields == ("f", "o", "n")
+    assert type("Same", (More,), {}).Gates is More.Gates
+    assert More(I, H, dtype=np.float64)(x).shape == (N, H)
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        (lambda step: None, r"the equation of Own returned None: return a named tuple .* states \(h\) among it"),
+        (lambda step: step.h, "returned a Tensor: return a named tuple"),
+        (lambda step: tuple(step), "returned a tuple: return a named tuple"),
+        (lambda step: namedtuple("Step", "f n")(step.f, step.n), "returned a Step of f, n: .*the new states"),
+        (lambda step: np.exp(step.h), "uses operators and tg's functions, not NumPy's"),
+    ],
+)
+def test_an_equation_that_does_not_return_a_step_is_told_so(returned, says, x):
+    Own = own(equation=lambda self, x, state, weights: returned(unit(x, *state, *weights)))
+    layer = type("Layer", (nn.Recurrent,), {"cell_type": Own})(I, H, dtype=np.float64)
+    with pytest.raises(CellError, match=says):
+        layer.cells[0](x)
+    with pytest.raises(CellError, match=rf"{says}.* \(in layer\.cells\.0\[t=0\]\)$"):
+        layer(tg.tensor(filled("x", T, N, I)))
+    if "Tensor" not in says:  # which is a symbol there
+        with pytest.raises(CellError, match=says):
+            tg.see.cell_equations(layer)
+
+
+def test_another_mistake_in_an_equation_is_what_it_is(x):
+    cell = own(equation=lambda self, x, state, weights: len(1))(I, H, dtype=np.float64)
+    with pytest.raises(TypeError, match="has no len"):
+        cell(x)
+
+
+def test_a_state_that_the_step_does_not_have_is_named(x):
+    with pytest.raises(CellError, match=r"returned a Step of f, n, h: .*the new states \(h, c\)"):
+        own(states=("h", "c"), equation=lambda self, x, state, weights: unit(x, state[0], *weights))(
+            I, H, dtype=np.float64
+        )(x)

@@ -14,7 +14,7 @@ from golden.loops import H, I, N, T, filled
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.core.modes import listening
-from tinygrad_rnn.errors import BackendError, DtypeError, OptionError, ShapeError
+from tinygrad_rnn.errors import BackendError, CellError, DtypeError, OptionError, ShapeError
 
 KINDS = {
     "RNN": (nn.RNN, {}),
@@ -236,6 +236,12 @@ def test_a_cell_of_ones_own():
     output, h_n = layer(x, lengths=LENGTHS)
     assert output.shape == (T, N, H) and h_n.shape == (2, N, H)
     tg.gradcheck(lambda x: layer(x, lengths=LENGTHS)[0], x)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"cell_type": nn.Linear}, {"cell_type": "GRUCell"}])
+def test_a_layer_without_a_cell_type_is_told_so(attributes):
+    with pytest.raises(CellError, match=r"Leaky has cell_type = .*: set it to the class of its cells"):
+        type("Leaky", (nn.Recurrent,), attributes)(I, H)
 
 
 def test_fields_of_a_layer_of_ones_own_are_options_of_its_cells():

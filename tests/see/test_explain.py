@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -478,6 +479,59 @@ def test_gates_that_are_nearly_saturated_are_named_with_their_step():
     assert len(said) == 3
 
 
+@pytest.mark.parametrize(("f", "slope"), [(tg.sigmoid, lambda y: y * (1 - y)), (tg.tanh, lambda y: 1 - y * y)])
+def test_gates_of_which_half_are_nearly_saturated_are_counted(f, slope):
+    for far in range(7):
+        x = tg.tensor(
+            np.array([0.5] * (6 - far) + [8.0, -9.0, 800.0, 7.5, -30.0, 20.0][:far]), requires_grad=True, name="x"
+        )
+        z = f(x)
+        z.name = "z"
+        count = int((slope(z.numpy()) < 0.01).sum())
+        assert count == far
+        said = [note for note in explain(x, z.sum()).notes if "nearly" in note]
+        where = f"z = {f.primitive.name}"
+        if far == 6:
+            assert said[0].startswith(f"{where} is nearly saturated: its slope is at most")
+        else:
+            half = f"{far} of the 6 elements of {where} are nearly saturated: their slope is below 0.01."
+            assert said == ([half] if far >= 3 else [])
+
+
+def test_a_gradient_that_shrinks_from_step_to_step_is_told_with_its_rate():
+    """Against the norms that `pullback` gives for the states, by hand."""
+    rng = np.random.default_rng(0)
+    W, U = tg.tensor(rng.standard_normal((3, 8)), requires_grad=True, name="W"), rng.standard_normal((8, 8)) * 0.2
+    inputs = rng.standard_normal((40, 4, 3))
+    states = [tg.sigmoid(tg.tensor(inputs[0]) @ W)]
+    for x in inputs[1:]:
+        states.append(tg.tanh(states[-1] @ tg.tensor(U) + x.sum(axis=1, keepdims=True) * 0.1))
+    loss = (states[-1] * states[-1]).sum()
+    early, late = (np.linalg.norm(d.numpy()) for d in tg.pullback(loss, [states[1], states[-1]]))
+    found = [note for note in explain(W, loss).notes if "shrinks" in note]
+    assert found == [
+        f"The gradient shrinks on its way back through 39 tanh in a row, from a norm of {late:.3g} to {early:.3g}: "
+        f"by about ×{(early / late) ** (1 / 38):.2g} at each."
+    ]
+    assert not any("shrinks" in note for note in explain(W, (states[3] ** 2.0).sum()).notes)
+
+
+FORGETTING = {"RNN": "tanh called h", "GRU": "add called h", "LSTM": "add called c"}
+
+
+@pytest.mark.parametrize("make", FORGETTING)
+@pytest.mark.parametrize("fused", [True, False])
+def test_what_shrinks_in_a_layer_is_its_state(make, fused):
+    layer = getattr(nn, make)(3, 8, fused=fused, rng=np.random.default_rng(1))
+    x = tg.tensor(np.random.default_rng(2).standard_normal((60, 1, 3)), dtype="float32")
+    h_0 = tg.tensor(np.full((1, 1, 8), 0.5), dtype="float32", requires_grad=True, name="h_0")
+    _, last = layer(x, h_0)
+    last = last[0] if isinstance(last, tuple) else last
+    (said,) = [note for note in explain(h_0, last.sum()).notes if "shrinks" in note]
+    assert f"through 60 {FORGETTING[make]} in a row" in said
+    assert not any("shrinks" in note for note in explain(layer.cells[0].W, last.sum()).notes)  # read at every step
+
+
 # -- not finite ----------------------------------------------------------------------------------------------------
 
 
@@ -646,6 +700,11 @@ def test_a_long_tape_is_explained_in_one_pass():
         (reasons, "_sources", "return mask", "return np.ones(t.shape, bool)",
          test_of_one_element_only_what_touches_it_is_blamed),
         (reasons, "_made", "& meant", "& True", test_of_one_element_only_what_touches_it_is_blamed),
+        (reasons, "faint", "2 * count >= node.size", "2 * count > node.size",
+         partial(test_gates_of_which_half_are_nearly_saturated_are_counted, tg.tanh, lambda y: 1 - y * y)),
+        (reasons, "fading", "max(uses", "min(uses", partial(test_what_shrinks_in_a_layer_is_its_state, "GRU", False)),
+        (reasons, "fading", "chain[0], chain[-1]", "chain[1], chain[-1]",
+         test_a_gradient_that_shrinks_from_step_to_step_is_told_with_its_rate),
         (reasons, "_replaced", "not np.any(parts) or ", "", test_a_hook_that_makes_a_gradient_zero_is_no_cancellation),
         (reasons, "moves", "way == 0", "False", test_a_zero_factor_is_the_reason_whatever_stands_beside_it),
         (reasons, "zero", "[*found, *elsewhere]", "[*elsewhere, *found]",
@@ -660,7 +719,7 @@ def test_a_long_tape_is_explained_in_one_pass():
 def test_an_explanation_that_lies_is_caught(owner, function, old, new, check, monkeypatch):
     check()
     mutated(monkeypatch, owner, function, old, new)
-    for name in ("slopes", "zero", "broken", "missing", "changed_since"):
+    for name in ("slopes", "zero", "broken", "missing", "faint", "fading", "changed_since"):
         monkeypatch.setattr(module, name, getattr(ledger if name == "changed_since" else reasons, name))
     with pytest.raises((AssertionError, ValueError, TypeError, IndexError)):
         check()

@@ -151,7 +151,7 @@ def test_on_every_backend(backend: str) -> None:
 class Leaky(nn.Cell):
     """h' = (1 - a) h + a n, with a gate and a rate of its own."""
 
-    gates, candidate, Gates = ("a", "n"), "n", nn.equations.MinimalGates
+    gates, candidate = ("a", "n"), "n"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -244,7 +244,7 @@ def test_the_check_of_the_states_notices_a_direction_that_is_not_turned(monkeypa
 
 
 def test_the_check_of_leaving_no_trace_notices_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken(monkeypatch, unrolled, "_copy", ', "training": False', "")
+    broken(monkeypatch, unrolled, "_twin", ", training=False", "")
     with pytest.raises(AssertionError):
         test_looking_leaves_no_trace()
 

@@ -51,6 +51,7 @@ def fitted(d: Any, x: Tensor) -> Any:
     if d.shape != shape:
         lead = len(d.shape) - len(shape)
         if lead < 0 or any([have != want != 1 for have, want in zip(d.shape[lead:], shape, strict=True)]):
-            raise PrimitiveError(f"a derivative rule gave a gradient of shape {d.shape} for {x.label}")
+            hint = "; transposed, it would fit" if d.shape[::-1] == shape else ""
+            raise PrimitiveError(f"a derivative rule gave a gradient of shape {d.shape} for {x.label}{hint}")
         d = sum_to(d, shape=shape) if type(d) is Tensor else _sum_to(None, d, shape=shape)
     return d if d.dtype == dtype else astype(d, dtype=dtype)

@@ -204,6 +204,8 @@ class Tensor(Operators):
     def retain_grad(self) -> None:
         """Keep the gradient of this result in `.grad` too when `backward()` runs (`pullback` never touches `.grad`).
 
+        As with leaves, a second `backward()` adds to what is there.
+
         Raises: GraphError, if no gradient flows to it.
         """
         if not self._requires_grad:

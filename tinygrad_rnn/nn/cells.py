@@ -6,6 +6,7 @@ A cell has W (I, G*H), U (H, G*H) and b (G*H), its G gates packed side by side i
 from __future__ import annotations
 
 import copy
+from collections import namedtuple
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
@@ -16,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..backend import resolve
 from ..core.modes import place
 from ..core.tensor import Tensor, tensor
-from ..errors import DtypeError, OptionError, ShapeError, mixed
+from ..errors import CellError, DtypeError, OptionError, ShapeError, mixed
 from ..functions.composed import split
 from ..ops.elementwise import relu, tanh
 from . import equations, options
@@ -49,13 +50,15 @@ class Cell(Module):
     Raises: OptionError for a size below 1, an unknown initialiser or an rng that is no generator; DtypeError;
         ShapeError for an initialiser that returns another shape.
 
-    A cell of your own: set gates, candidate, states and `Gates`, and write `equation`.
+    A cell of your own: set gates, candidate and states, and write `equation`. What does not fit together there is a
+    CellError.
     """
 
     gates: ClassVar[tuple[str, ...]]
     candidate: ClassVar[str]
     states: ClassVar[tuple[str, ...]] = ("h",)
     Gates: ClassVar[Any]
+    """What W, U and b come in, one thing for each gate: a named tuple of the letters in `gates`, made from them."""
 
     input_size: int
     hidden_size: int
@@ -65,7 +68,14 @@ class Cell(Module):
     dtype: DTypeLike = np.float32
     rng: np.random.Generator | None = None
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if hasattr(cls, "gates"):
+            _check(cls)
+
     def __post_init__(self) -> None:
+        if not hasattr(self, "gates"):
+            raise CellError(f"{type(self).__name__} has no gates: set gates, candidate and states, and write equation")
         self.input_size = options.count("input_size", self.input_size)
         self.hidden_size = options.count("hidden_size", self.hidden_size)
         maker = Maker(self.init, self.dtype, self.rng, self.hidden_size, "W", "U", "b", "c")
@@ -95,12 +105,36 @@ class Cell(Module):
         raise NotImplementedError(f"{type(self).__name__} is a cell without an equation(self, x, state, weights)")
 
     def advance(self, x: Any, state: State, weights: Weights) -> State:
-        """The states after one step, the hidden state first; every gate is named after its letter on the way."""
-        defined = self.equation(x, state, weights)
+        """The states after one step, the hidden state first; every gate is named after its letter on the way.
+
+        Raises: CellError for an equation that calls NumPy, or that returns no named tuple with the states.
+        """
+        defined = self._defined(x, state, weights)
         for name, value in zip(defined._fields, defined):
             if type(value) is Tensor:
                 value.name = name
         return tuple([getattr(defined, name) for name in self.states])
+
+    def _defined(self, x: Any, state: State, weights: Weights) -> Any:
+        """What the equation returns, on whatever it runs, provided that the states can be found in it."""
+        name = type(self).__name__
+        try:
+            defined = self.equation(x, state, weights)
+        except TypeError as error:
+            if "ufunc" not in str(error):
+                raise
+            raise CellError(
+                f"the equation of {name} uses operators and tg's functions, not NumPy's: {error}{place()}"
+            ) from error
+        fields = getattr(defined, "_fields", ())
+        if not all([state in fields for state in self.states]):
+            returned = "None" if defined is None else f"a {type(defined).__name__}"
+            returned += f" of {', '.join(fields)}" if fields else ""
+            raise CellError(
+                f"the equation of {name} returned {returned}: return a named tuple of all that it defines, "
+                f"the new states ({', '.join(self.states)}) among it{place()}"
+            )
+        return defined
 
     def forward(self, x: Any, h: Any = None) -> Any:
         """x (..., I) and h (..., H), which is 0 if left out -> the next h (..., H).
@@ -229,6 +263,28 @@ class Cell(Module):
             first, second = matrix[:rows], matrix[rows:]
             W[gate], U[gate] = (first, second) if order == "xh" else (second, first)
         return cls.from_gates(W=W, U=U, **rest)
+
+
+def _check(kind: type[Cell]) -> None:
+    """Make `Gates` where a class has gates of its own, and see that gates, candidate and `Gates` fit each other.
+
+    Raises: CellError.
+    """
+    own, name = vars(kind), kind.__name__
+    if "Gates" not in own and ("gates" in own or not hasattr(kind, "Gates")):
+        try:
+            kind.Gates = namedtuple("Gates", kind.gates)  # type: ignore[misc]
+        except (TypeError, ValueError) as error:
+            raise CellError(f"{name} has gates = {kind.gates!r}, which cannot be names: {error}") from None
+    letters, fields = ", ".join(kind.gates), getattr(kind.Gates, "_fields", kind.gates)
+    if tuple(fields) != tuple(kind.gates):
+        raise CellError(
+            f"{name} packs its weights in the order of gates, {letters}, and its Gates has {', '.join(fields)}: "
+            "leave Gates out, or give it the same letters in the same order"
+        )
+    if getattr(kind, "candidate", None) not in kind.gates:
+        said = f"candidate = {kind.candidate!r}" if hasattr(kind, "candidate") else "no candidate"
+        raise CellError(f"{name} has {said}: it is the one of {letters} that is no gate but new content")
 
 
 ACTIVATIONS = {"tanh": tanh, "relu": relu}

@@ -120,7 +120,7 @@ FUSED: dict[Any, tuple[type[Cell], Callable[..., Tensor], Callable[[Any], Gates]
 """The cell, its layer and its gate arithmetic, by the very equation that it has: a cell that changes it has none."""
 
 
-COMPUTES = ("gates", "states", "Gates", "weights", "_apart", "equation", "advance")
+COMPUTES = ("gates", "states", "Gates", "weights", "_apart", "equation", "advance", "_defined")
 """What a cell computes with, beside its weights and its options."""
 
 

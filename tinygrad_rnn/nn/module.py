@@ -8,12 +8,14 @@ names begin with an underscore are private and are neither. Order of definition 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ..backend import as_array, resolve
 from ..core.modes import scope
 from ..core.tensor import Tensor, next_age
 from ..errors import CheckpointError
+
+M = TypeVar("M", bound="Module")
 
 
 class Module:
@@ -172,6 +174,31 @@ class Module:
 
 
 Module._name = "module"
+
+
+def twin_of(module: M, **changes: Any) -> M:
+    """A module with the same attributes but for some; none of its tensors is told a new name."""
+    twin: M = object.__new__(type(module))
+    vars(twin).update({**vars(module), "_settled": True, **changes})
+    return twin
+
+
+def replaced(part: Any, found: dict[int, Any], **changes: Any) -> Any:
+    """A module with other tensors and modules in place of some, by their id; all other modules in it are copied.
+
+    found: what takes their place; the copies are added to it. changes: attributes that every copy gets.
+    """
+    if isinstance(part, (Tensor, Module)) and id(part) in found:
+        return found[id(part)]
+    if isinstance(part, Module):
+        found[id(part)] = twin = twin_of(part, **changes)
+        vars(twin).update({name: replaced(value, found, **changes) for name, value in vars(twin).items()})
+        return twin
+    if isinstance(part, dict):
+        return {key: replaced(value, found, **changes) for key, value in part.items()}
+    if isinstance(part, (list, tuple)):
+        return getattr(type(part), "_make", type(part))([replaced(value, found, **changes) for value in part])
+    return part
 
 
 def _parts_of(value: Any, path: str) -> Iterator[tuple[str, Tensor | Module]]:

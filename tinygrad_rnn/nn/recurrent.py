@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 from ..backend.kernels import sequence
 from ..core.modes import current, place
 from ..core.tensor import Tensor
-from ..errors import OptionError, ShapeError, memory_explained
+from ..errors import CellError, OptionError, ShapeError, memory_explained
 from ..ops.elementwise import where
 from ..ops.shapes import concatenate, reshape, stack, swapaxes, unstack
 from . import folding, fused, options
@@ -48,7 +48,7 @@ class Recurrent(Module):
 
     cells: layer by layer, in each the forward direction, then the reverse one.
 
-    Raises: OptionError, DtypeError, and ShapeError as `Cell`.
+    Raises: OptionError, DtypeError, and ShapeError as `Cell`; CellError without a cell_type.
 
     A layer of your own: set cell_type; fields that it declares, as a dataclass, are options of its cells.
     """
@@ -72,6 +72,9 @@ class Recurrent(Module):
     rng: np.random.Generator | None = None
 
     def __post_init__(self) -> None:
+        kind = getattr(self, "cell_type", None)
+        if not (isinstance(kind, type) and issubclass(kind, Cell)):
+            raise CellError(f"{type(self).__name__} has cell_type = {kind!r}: set it to the class of its cells, a Cell")
         self.input_size = options.count("input_size", self.input_size)
         self.hidden_size = options.count("hidden_size", self.hidden_size)
         self.num_layers = options.count("num_layers", self.num_layers)

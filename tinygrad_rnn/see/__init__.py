@@ -9,6 +9,15 @@ Pages: `player` steps through a computation, `flow` shows what happens through t
 with the scripts and style sheets in `page/`, also of what is a text and a table in a notebook; `curve` is a loss curve.
 """
 
+import importlib as _importlib
+from typing import Any as _Any
+
 from .equations import Equations, cell_equations
 
 __all__ = ["Equations", "cell_equations"]
+
+
+def __getattr__(name: str) -> _Any:
+    if name == "flow":  # it knows language models, and so takes long to load
+        return _importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

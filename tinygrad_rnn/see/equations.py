@@ -54,7 +54,7 @@ def cell_equations(cell: Cell | Recurrent, *, index: str = "t") -> Equations:
     index: what stands for the step.
 
     Raises: OptionError for what is neither a cell nor a layer of cells; NotImplementedError for a cell without
-        `equation`.
+        `equation`; CellError for one that calls NumPy, or does not return its states by name.
     """
     one = cell.cells[0] if isinstance(cell, Recurrent) else cell
     if not isinstance(one, Cell):
@@ -66,7 +66,7 @@ def cell_equations(cell: Cell | Recurrent, *, index: str = "t") -> Equations:
         symbol(subscripted(name, f"{index}-1"), np.full((1, one.hidden_size), SAMPLE)) for name in one.states
     )
     symbols = Weights(*[_symbols(name, part) for name, part in zip(weights._fields, weights)])
-    return Equations(type(one).__name__, equations(_with_symbols(one).equation, x, states, symbols, index=index))
+    return Equations(type(one).__name__, equations(_with_symbols(one)._defined, x, states, symbols, index=index))
 
 
 def _symbols(name: str, part: Any) -> Any:

@@ -24,7 +24,7 @@ from .ledger import Contribution, Ledger, changed_since, ledger
 from .naming import names
 from .notation import accented, latex_name, literal, mathml, plain
 from .publishing import Publication
-from .reasons import broken, changed_note, faint, missing, moves, slopes, zero
+from .reasons import broken, changed_note, fading, faint, missing, moves, slopes, zero
 from .summary import FEW, Summary, host, number, summary
 from .tables import DIGITS, folded, markdown_text
 from .unfolding import unfolded
@@ -443,7 +443,7 @@ class _Builder:
         if not any(t.source for t in book.tensors):
             self.notes.append("lines of code are recorded under tg.debug() only")
         if self.index is None and np.isfinite(total).all():
-            self.notes += faint(self.x, book)
+            self.notes += [*faint(self.x, book), *fading(self.x, book)]
 
 
 def _embedded(use: Contribution, chain: Sequence[Contribution]) -> Any:

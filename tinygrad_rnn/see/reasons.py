@@ -26,8 +26,10 @@ REASONS = 4
 """Up to this many reasons for one zero are told."""
 CUTS = 3
 """Up to this many places at which a tape ends are told."""
-FAINT = 1e-3
-"""A gate whose slope is nowhere as large lets next to nothing through."""
+FAINT = 1e-2
+"""Below this slope, an element of a gate lets next to nothing through."""
+CHAIN, FADED = 5, 1e-2
+"""A gradient that so many operations of one kind in a row have shrunk to so little is worth a note."""
 
 
 # -- none ----------------------------------------------------------------------------------------------------------
@@ -256,15 +258,50 @@ def _small_or_balanced(use: Contribution, called: Mapping[int, str]) -> str:
 
 
 def faint(x: Tensor, book: Ledger) -> list[str]:
-    """The sigmoids and tanhs on the way to x whose slope is nowhere as large as `FAINT`: nearly saturated gates."""
+    """The sigmoids and tanhs on the way to x that are nearly saturated, all of them or at least half."""
     called, found = names(book.tensors), []
     for node in concerned(book.results, [x]).values() if x.requires_grad else ():
         if node.op is not None and node.op.name in ("sigmoid", "tanh") and node.size:
             y = np.abs(host(node._array).astype(np.float64))
-            largest = float((y * (1 - y) if node.op.name == "sigmoid" else 1 - y * y).max())
-            if 0 < largest < FAINT:  # what is saturated exactly is the reason of a zero, and told there
+            slope = y * (1 - y) if node.op.name == "sigmoid" else 1 - y * y
+            count, largest = int((slope < FAINT).sum()), float(slope.max())
+            if not largest:
+                continue  # what is saturated exactly is the reason of a zero, and told there
+            if count == node.size:
                 found.append(f"{_made_by(node, called)} is nearly saturated: its slope is at most {largest:.1g}")
+            elif 2 * count >= node.size:
+                of = f"{count} of the {node.size} elements of {_made_by(node, called)}"
+                found.append(f"{of} are nearly saturated: their slope is below {FAINT}")
     return found[:REASONS] + ([f"{len(found) - REASONS} more are nearly saturated"] if len(found) > REASONS else [])
+
+
+def fading(x: Tensor, book: Ledger) -> list[str]:
+    """Whether the gradient shrinks step by step on its way to x: in a long chain of operations of one kind and name.
+
+    It is looked for on one way, which at each fork is the one by which the largest contribution comes.
+    """
+    chains: dict[tuple[str, str], list[Tensor]] = {}
+    while uses := book.contributions.get(x.age):
+        x = max(uses, key=lambda use: summary(host(use.added)).norm).consumer
+        chains.setdefault((x.op.name if x.op else "", x.name or ""), []).append(x)
+    longest = max(map(len, chains.values()), default=0)
+    chains = {kind: chain for kind, chain in chains.items() if len(chain) >= max(CHAIN, longest / 2)}
+    if not chains:
+        return []
+    (op, name), chain = max(chains.items(), key=lambda each: (_curved(each[1][0]), each[0][1] != ""))
+    early, late = (summary(host(book.gradients[t.age])).norm for t in (chain[0], chain[-1]))
+    if not 0 < early < FADED * late:
+        return []
+    said = f"{len(chain)} {op}" + (f" called {printable(name)}" if name else "")
+    return [
+        f"the gradient shrinks on its way back through {said} in a row, from a norm of {number(late)} to "
+        f"{number(early)}: by about ×{(early / late) ** (1 / (len(chain) - 1)):.2g} at each"
+    ]
+
+
+def _curved(node: Tensor) -> bool:
+    """Whether its slope differs from element to element, as that of a squashing function does."""
+    return node.op is not None and node.op.kind == "elementwise"
 
 
 # -- not finite ----------------------------------------------------------------------------------------------------

@@ -29,9 +29,9 @@ TAKES_NEW = {"new": NEW, "old": OLD}
 
 
 class Reading(NamedTuple):
-    """How to read what a cell defines: a word for each of its letters, and the gate that lets the new in.
+    """How to read what a cell defines: a word for each of its letters, and the gate to rank symbols by.
 
-    opens: 1, if that gate is open at 1; -1, if it is open at 0.
+    gate: the one that lets the new in, as far as that is known. opens: 1, if it is open at 1; -1, if it is open at 0.
     """
 
     words: Mapping[str, str]
@@ -120,7 +120,10 @@ class Gates(Picture):
 
     @property
     def gate(self) -> str:
-        """The gate that lets the new in: z, the LSTM's i, the first gate of a cell of your own; "" if there is none."""
+        """The gate that `by_symbol` takes: the one that lets the new in, z or the LSTM's i; "" if there is none.
+
+        Of a cell of your own it is the first gate, whatever that does: name another one, if you mean it.
+        """
         return reading(self.cell).gate
 
     def by_symbol(self, name: str | None = None) -> dict[str, tuple[float, int]]:

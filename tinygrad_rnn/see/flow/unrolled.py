@@ -6,7 +6,7 @@ layers, sequences of several lengths and cells of your own are all seen in the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
@@ -15,7 +15,7 @@ from ...core.modes import enable_grad, no_grad
 from ...core.tensor import Tensor
 from ...errors import OptionError, ShapeError
 from ...nn.cells import Cell, State
-from ...nn.module import Module
+from ...nn.module import replaced, twin_of
 from ...nn.recurrent import Recurrent
 
 
@@ -78,26 +78,6 @@ def labelled(labels: Sequence[str] | None, T: int) -> tuple[str, ...]:
     return tuple(map(str, range(T))) if labels is None else tuple(labels)
 
 
-def replaced(part: Any, found: Mapping[int, Any]) -> Any:
-    """A module with other tensors and modules in place of some, by their id; what is on the way to them is copied."""
-    if isinstance(part, (Tensor, Module)) and id(part) in found:
-        return found[id(part)]
-    if isinstance(part, Module):
-        return _copy(part, {name: replaced(value, found) for name, value in vars(part).items()})
-    if isinstance(part, dict):
-        return {key: replaced(value, found) for key, value in part.items()}
-    if isinstance(part, (list, tuple)) and not hasattr(part, "_make"):
-        return type(part)([replaced(value, found) for value in part])
-    return part
-
-
-def _copy(module: Any, changes: Mapping[str, Any]) -> Any:
-    """A module with the same attributes but for some; none of its tensors is told a new name."""
-    twin = object.__new__(type(module))
-    vars(twin).update({**vars(module), **changes, "_settled": True, "training": False})
-    return twin
-
-
 def _walks(layer: Recurrent) -> list[Walk]:
     if not isinstance(layer, Recurrent):
         own = "; a cell becomes a layer by class Mine(nn.Recurrent): cell_type = ..." if isinstance(layer, Cell) else ""
@@ -109,9 +89,9 @@ def _walks(layer: Recurrent) -> list[Walk]:
     return [Walk(cell, number, reverse=number % D == 1) for number, cell in enumerate(layer.cells)]
 
 
-def _twin(layer: Recurrent, cells: Mapping[int, Cell]) -> Any:
+def _twin(layer: Recurrent, cells: dict[int, Any]) -> Any:
     """The layer with the recording cells; it goes op by op and drops nothing out."""
-    twin = replaced(layer, cells)
+    twin = replaced(layer, cells, training=False)
     vars(twin)["fused"] = False
     return twin
 
@@ -129,7 +109,7 @@ def _with_record_of_equation(walk: Walk) -> Cell:
         walk.defined.append(walk.cell.equation(x, state, weights))
         return walk.defined[-1]
 
-    twin: Cell = _copy(walk.cell, {"equation": equation})
+    twin: Cell = twin_of(walk.cell, equation=equation, training=False)
     return twin
 
 
@@ -141,10 +121,10 @@ def _with_record_of_steps(walk: Walk, cut: int | None) -> Cell:
         if cut is not None and walk.states and len(walk.states) % cut == 0:
             state = tuple([s.detach() for s in state])
         leaves = {name: Tensor(w._array, requires_grad=True, name=name) for name, w in weights.items()}
-        own = replaced(cell, {id(w): leaves[name] for name, w in weights.items()})
+        own = replaced(cell, {id(w): leaves[name] for name, w in weights.items()}, training=False)
         walk.weights.append(leaves)
         walk.states.append(own.advance(x, state, own.weights()))
         return walk.states[-1]
 
-    twin: Cell = _copy(cell, {"advance": advance})
+    twin: Cell = twin_of(cell, advance=advance, training=False)
     return twin
