@@ -181,9 +181,11 @@ class Drill:
     # -- the checker --------------------------------------------------------------------------------------------
 
     def check(self, answers: Mapping[str, Any] | str | PathLike[str]) -> Verdicts:
-        """A verdict on each variable. answers: by name, as `globals()` has them: arrays, Tensors, lists or numbers.
+        """A verdict on each variable.
 
-        Or the path of a worksheet. Raises: LabError for anything else, or if it cannot be read or is of another drill.
+        answers: by name, as `globals()` has them: arrays, Tensors, lists or numbers; or the path of a worksheet.
+
+        Raises: LabError for other answers, or a worksheet that cannot be read, or is of another function.
         """
         if isinstance(answers, (str, PathLike)):
             _, answers = read(Path(answers), self)
@@ -256,10 +258,12 @@ def drill(f: Callable[..., Any], *xs: Any, expand: bool = False) -> Drill:
 
     A result of many elements stands for their sum.
 
-    xs: numbers, lists, arrays or Tensors. Copies of the floating ones are differentiated for; so are the parameters
-        that f takes from elsewhere. expand: unfold fused layers into their operations.
+    xs: numbers, lists, arrays or Tensors. Copies of the floating ones are differentiated for, in the widest dtype that
+        one of them has (float32 for numbers alone); so are the parameters that f takes from elsewhere.
+    expand: unfold fused layers into their operations.
 
-    Raises: GraphError, if f returns no Tensor, or one that depends on nothing; LabError for too many operations.
+    Raises: GraphError, if f returns no Tensor, or one that depends on nothing; LabError for too many operations, for
+        a hook, and for a function that does not tell its arguments.
     """
     y = traced(f, *xs)
     return Drill(unfolded([y])[0] if expand else y)
