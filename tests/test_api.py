@@ -98,7 +98,7 @@ optim.StepLR(optimizer, step_size, *, gamma)  optim.ExponentialLR(optimizer, gam
 optim.CosineLR(optimizer, steps, *, lr_min)  optim.WarmupLR(optimizer, steps, *, start_factor, then)
 optim.ReduceLROnPlateau(optimizer, mode, *, factor, patience, threshold, threshold_mode, cooldown, lr_min)
 lab.order(y, grad, *, expand, limit)  lab.mutant(function, old, new)  lab.bug(name)  lab.bugs()  lab.symptom(name)
-lab.drill(f, *xs, expand)  lab.drill_of(where, *, expand)
+lab.drill(f, *xs, expand)  lab.drill_of(where, *, beside, expand)
 lab.Drill(y, origin)  lab.Drill.solution()  lab.Drill.check(answers)  lab.Drill.hint(name, level)
 lab.Drill.rule(variable, argument, g)  lab.Drill.save(path)
 lab.Mutant(function, edits, name)  lab.Order(visited, leaves, edges, ran)  lab.Verdict(name, kind, words)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,7 @@ FILES = {
     "one.py": "import tinygrad_rnn as tg\ndef only(x=0.5, w=2.0):\n    return tg.tanh(x * w)\n",
     "no_inputs.py": "def f(x, y=1.0):\n    return x * y\n",
     "constant.py": "import tinygrad_rnn as tg\ndef f(x=1.0):\n    return tg.tensor(2.0)\ndef g(x=1.0):\n    return 3\n",
+    "waiting.py": "async def f(x=1.0):\n    return x\n",
     "huge.py": "def f(x=1.0):\n    for _ in range(600):\n        x = x * 1.01\n    return x\n",
     "freed.py": "def f(x=1.0):\n    y = x * x\n    y.backward(retain_graph=False)\n    return y\n",
     "broken.py": "def f(x):\n    return (x\n",
@@ -102,16 +104,20 @@ def test_arguments_come_from_inputs_and_from_defaults(function: str, given: str,
 
 def test_a_bug_and_its_picture(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status("bugs", "swapped gates", "--out", "bug.svg") == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "BUG ON: swapped gates" in err and "BUG OFF" in err
     assert "notices nothing" in out and "+    z = sigmoid(x @ W.r + h @ U.r + b.r)" in out
     assert (here / "bug.svg").read_text(encoding="utf-8").lstrip().startswith("<svg") and not mutation._on
 
 
 def filled(path: Path) -> str:
     """The right lines in place of the blanks."""
-    namespace: dict[str, object] = {}
-    exec(path.read_text(encoding="utf-8"), namespace)
-    return str(namespace["drill"].solution())  # type: ignore[attr-defined]
+    text = path.read_text(encoding="utf-8")
+    namespace: dict[str, Any] = {"__file__": str(path)}
+    exec(text, namespace)
+    for name, line in namespace["drill"]._solved.items():
+        text = text.replace(f"{name} = ...", f"{name} = {line}")
+    return text
 
 
 @pytest.mark.parametrize("where", ["model.py:step", "model.py:plain", "one.py", None])
@@ -189,6 +195,7 @@ BAD = {
     "order .": "there is no file .",
     "order constant.py:f": "has no graph",
     "order constant.py:g": "g must return a Tensor, not int",
+    "order waiting.py:f": "f must return a Tensor, not coroutine",
     "order freed.py:f": "was freed by backward",
     "order broken.py:f": "broken.py failed: SyntaxError: '(' was never closed (line 2)",
     "order failing.py:f": "failing.py failed: ZeroDivisionError: division by zero (line 3)",
@@ -205,7 +212,8 @@ BAD = {
     "check nowhere.py": "nowhere.py cannot be read: No such file",
     "check sheet.py": "sheet.py is no Python: SyntaxError: '(' was never closed (line 1)",
     "check bytes.py": "is no Python",
-    "check lost.py": "lost.py does not say what it is of",
+    "check lost.py": "lost.py does not say what it is of, by a line `drill = tg.lab.drill_of(...)`; if a drill in a "
+    "Python session wrote it, say there: print(drill.check('lost.py'))",
     "check one.py": "does not say what it is of",
     "hint lost.py d_x": "does not say what it is of",
     "": "required",
@@ -224,6 +232,41 @@ def test_bad_input_gets_one_sentence_and_touches_nothing(
     assert BAD[command] in said.err and not said.out
     assert said.err.startswith("tinygrad-rnn") and said.err.count("\n") == 1 and len(said.err) < 500
     assert sorted(here.rglob("*")) == before
+
+
+def test_a_worksheet_is_checked_from_any_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "sheets").mkdir()
+    (here / "elsewhere").mkdir()
+    for path in (Path("w.py"), Path("sheets") / "w.py"):
+        assert status("drill", "model.py:step", "--out", str(path)) == 0
+        text = path.read_text()
+        assert f"# To check it: tinygrad-rnn lab check {path}" in text
+        path.write_text(filled(path))
+    assert 'drill_of("../model.py:step", beside=__file__)' in text
+    monkeypatch.chdir(here / "elsewhere")
+    for path in (here / "w.py", Path("..", "sheets", "w.py")):
+        assert status("check", str(path)) == 0
+        done = subprocess.run([sys.executable, "-W", "error", str(path)], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+    monkeypatch.chdir(here)
+    assert status("drill", str(here / "model.py:step")) == 0
+    assert 'drill = tg.lab.drill_of("model.py:step")\n' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["x * w * w", "tg.tanh(x * w) * 2.0", "tg.tanh(w * x)", "tg.sin(x * w)"])
+def test_a_worksheet_of_another_version_says_so(text: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status("drill", "one.py", "--out", "w.py")
+    sheet = here / "w.py"
+    sheet.write_text(sheet.read_text().replace("only = tg.tanh(v1)  # ()", "only=tg.tanh( v1 )"))
+    assert status("check", "w.py") == 1
+    one = here / "one.py"
+    one.write_text(one.read_text().replace("tg.tanh(x * w)", text))
+    capsys.readouterr()
+    for words in (["check", "w.py"], ["hint", "w.py", "d_x"]):
+        assert status(*words) == 2
+        assert capsys.readouterr().err.endswith("w.py was written for another version of only: write it anew\n")
 
 
 def test_a_worksheet_of_a_file_that_is_gone_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

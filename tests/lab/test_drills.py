@@ -7,6 +7,7 @@ import keyword
 import re
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ CASES = [pytest.param(n, s, id=f"{n}-{i}-{s}") for n, ss in SAMPLES.items() for 
 DIFFERENTIABLE = [case for case in CASES if PRIMITIVES[str(case.values[0])].differentiable]
 
 
-def executed(text: str, made: Drill) -> dict[str, Any]:
+def executed(text: str, made: Any) -> dict[str, Any]:
     namespace: dict[str, Any] = {"drill": made}
     with np.errstate(all="ignore"):
         exec(text, namespace)
@@ -135,6 +136,11 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any], str, str]] = {
     "a little": ("d_W", lambda d: d * (1 + 3 * np.finfo(d.dtype).eps), "close", "the largest difference is"),
     "a Tensor": ("d_W", lambda d: tg.tensor(d), "exact|close", ""),
     "a list": ("d_W", lambda d: d.tolist(), "exact|close", ""),
+    "finite differences": ("d_W", lambda d: d + 5e-6 * np.abs(d).max(), "close", "the largest difference is"),
+    "rounded": (
+        "d_W", lambda d: d * 1.0003, "wrong",
+        r"the largest difference is \S+, of \S+: rounded to too few digits, or without something small"
+    ),
     "twice": ("d_W", lambda d: 2 * d, "factor", "2 times what it should be"),
     "a half": ("d_b", lambda d: d / 2, "factor", "1/2 times what it should be"),
     "an odd factor": ("d_b", lambda d: d * 0.1234567, "factor", "0.1235 times what it should be"),
@@ -145,6 +151,9 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any], str, str]] = {
         "d_b", lambda d: np.stack([d / 2, d / 2]), "wrong shape",
         r"it has the shape \(2, 3\), and needs \(3,\), that of the variable: sum it over axis 0, along which the "
         "variable was broadcast",
+    ),
+    "not summed, nor right": (
+        "d_b", lambda d: np.stack([d, d]), "wrong shape", r"needs \(3,\), that of the variable$"
     ),
     "summed too far": ("d_W", lambda d: d.sum(), "wrong shape", r"needs \(3, 3\), that of the variable$"),
     "one use": ("d_h", lambda d: d * 0, "wrong", "the largest difference is"),
@@ -208,6 +217,45 @@ def test_of_one_number_only_plain_factors_are_believed() -> None:
     assert verdict(made, "d_x", lambda d: 1.2345 * d)[0] == "wrong"
 
 
+@pytest.mark.parametrize("exponent", range(-16, 0))
+def test_no_factor_is_once_what_it_should_be(exponent: int, made: Drill) -> None:
+    """Off by the same share everywhere, as by the step of a difference or a rounded constant."""
+    alone = lab.drill(lambda x: tg.exp(x) * 2.0, 0.5)
+    for by in (0.5 * 10.0**exponent, -0.5 * 10.0**exponent):
+        for drill, name in ((made, "d_W"), (made, "d_b"), (alone, "d_x")):
+            kind, words = verdict(drill, name, lambda d, by=by: np.float64(d) * (1 + by))
+            assert not words.startswith("1 times") and (kind != "factor" or exponent == -1), (by, kind, words)
+            assert (kind in ("exact", "close")) is (exponent <= -5), (by, kind)
+
+
+def test_answers_by_finite_differences_and_in_float32_are_close() -> None:
+    made = lab.drill(affine, *ARGS)
+    step = 1e-6
+
+    def loss(b: Any) -> Any:
+        h = np.tanh(ARGS[0] @ ARGS[1] + b)
+        return (h * h + np.sin(h)).sum()
+
+    d_b = [(loss(ARGS[2] + step * e) - loss(ARGS[2])) / step for e in np.eye(3)]
+    assert verdict(made, "d_b", lambda _: d_b)[0] == "close"
+    single = {name: np.asarray(value, "float32") for name, value in made.given.items()}
+    short = executed(made.solution(), SimpleNamespace(given=single))
+    assert short["d_W"].dtype == np.float32 and {v.kind for v in made.check(short).values()} <= {"close", "exact"}
+
+
+def test_floating_arguments_share_the_widest_dtype() -> None:
+    def dtypes(*xs: Any) -> set[Any]:
+        made = lab.drill(lambda a, b: (a * b).sum(), *xs)
+        return {value.dtype for value in made.given.values()}
+
+    wide, narrow = np.array([1.0, 2.0]), np.array([1.0, 2.0], "float32")
+    assert (
+        dtypes(wide, 0.1) == dtypes(0.1, wide) == dtypes(narrow, wide) == dtypes([0.1], tg.tensor(wide)) == {wide.dtype}
+    )
+    assert dtypes(narrow, 0.1) == dtypes(1.0, [0.1, 0.2]) == {narrow.dtype}
+    assert lab.drill(lambda a, b: (a * b).sum(), wide, 0.1).given["b"] == 0.1
+
+
 def test_a_gradient_of_zero_has_no_factor_and_tolerates_no_number() -> None:
     made = lab.drill(lambda x: tg.floor(x).sum(), [0.5, 1.5])
     assert verdict(made, "d_x", lambda d: d)[0] == "exact"
@@ -222,6 +270,9 @@ def test_a_gradient_of_zero_has_no_factor_and_tolerates_no_number() -> None:
         (verdicts.judged, "_scaled(found, known) or", "", "sign"),
         (verdicts._scaled, "found.ndim > 1 and", "False and", "transposed"),
         (verdicts._of_shape, "_stretches(shape, found.shape)", "False", "not summed"),
+        (verdicts._of_shape, "if known.same(found.sum(axes).reshape(shape)):", "if True:", "not summed, nor right"),
+        (verdicts._scaled, "abs(factor - 1) <= NO_FACTOR or", "", "rounded"),
+        (verdicts.Known.same, "max(allowed, NEAR)", "allowed", "finite differences"),
         (verdicts._of_shape, "if found.ndim > 1 and", "if False and", "transposed, not square"),
     ],
 )
@@ -317,9 +368,29 @@ def test_arguments_are_copied_and_what_is_no_float_goes_as_it_is() -> None:
 def test_it_shows_itself_in_a_notebook_and_saves_a_file(tmp_path: Any) -> None:
     made = lab.drill(affine, *ARGS)
     assert made._repr_markdown_() == f"```python\n{made.text}```\n" and repr(made).startswith("<Drill of")
-    assert made.save(tmp_path / "w.py").read_text(encoding="utf-8") == str(made)
+    saved, shown = made.save(tmp_path / "w.py").read_text(encoding="utf-8").splitlines(), str(made).splitlines()
+    assert saved[0] == shown[0] and saved[2:] == shown[2:] and "print(drill.check(globals()))" in shown[1]
     with pytest.raises(OptionError, match=r"known suffixes are \.py"):
         made.save(tmp_path / "w.txt")
+
+
+def test_a_worksheet_that_is_saved_in_a_session_is_checked_there(tmp_path: Any) -> None:
+    made = lab.drill(affine, *ARGS)
+    path = made.save(tmp_path / "it's mine.py")
+    first = path.read_text(encoding="utf-8").splitlines()[1]
+    assert first == f"# To check it: print(drill.check({str(path)!r})), in the Python session that made it"
+    assert {each.kind for each in made.check(path).values()} == {"blank"}
+    path.write_text(made.solution().replace("d_W = ", "d_W = 2 * "), encoding="utf-8")
+    found = made.check(str(path))
+    assert (found["d_W"].kind, found["d_b"].right, found["d_x"].right) == ("factor", True, True)
+    other = lab.drill(lambda x, W, b: (tg.sigmoid(x @ W + b)).sum(), *ARGS)
+    with pytest.raises(LabError, match=r"it's mine\.py was written for another version of y: write it anew"):
+        other.check(path)
+    with pytest.raises(LabError, match="cannot be read"):
+        made.check(tmp_path / "nothing.py")
+    for bad in (None, [1.0], 3):
+        with pytest.raises(LabError, match=f"takes names and answers, .* not {type(bad).__name__}"):
+            made.check(bad)  # type: ignore[arg-type]
 
 
 def test_hints_go_from_who_to_how_to_how_much() -> None:
@@ -337,11 +408,37 @@ def test_hints_go_from_who_to_how_to_how_much() -> None:
             made.hint(*bad)
 
 
+def square(x: Any) -> Any:
+    return x * x
+
+
+def test_a_hook_is_told_of_and_a_kept_gradient_is_none() -> None:
+    w = tg.tensor(2.0, requires_grad=True, name="w")
+    v = w * 3.0
+    v.retain_grad()
+    made = lab.drill(lambda x: x * v, 3.0)
+    assert made.check(executed(made.solution(), made)).right
+    off = w.register_hook(lambda d: d * 10)
+    with pytest.raises(LabError, match="w has a hook"):
+        lab.drill(lambda x: x * v, 3.0)
+    off()
+    assert lab.drill(lambda x: x * v, 3.0).names == made.names
+
+
 def test_bad_input_is_refused_with_a_sentence() -> None:
     with pytest.raises(GraphError, match="must return a Tensor, not float"):
         lab.drill(lambda x: 3.0, 1.0)
     with pytest.raises(GraphError, match="has no graph"):
         lab.drill(lambda x: tg.tensor(1.0), 1.0)
+    for whole in (3, [1, 2], np.arange(3), tg.tensor([1, 2])):
+        with pytest.raises(GraphError, match=r"no argument of square is floating.*give 1\.0 for 1"):
+            lab.drill(square, whole)
+    with pytest.raises(LabError, match=r"built-in function max.*give a function of yours"):
+        lab.drill(max, 1.0)
+    with pytest.raises(LabError, match="3 is not a callable object"):
+        lab.drill(3, 1.0)  # type: ignore[arg-type]
+    with pytest.raises(LabError, match=r'name a function as "FILE\.py:function", not as int'):
+        lab.drill_of(3)  # type: ignore[arg-type]
     with pytest.raises(LabError, match="600 operations, and a worksheet up to 500"):
         lab.drill(lambda x: functools.reduce(lambda y, _: y * 1.01, range(600), x), 1.0)
     made = lab.drill(affine, *ARGS)

@@ -12,7 +12,7 @@ from nn.test_golden import held_against_golden
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import lab, nn
-from tinygrad_rnn.errors import LabError, TinygradError
+from tinygrad_rnn.errors import GradcheckError, LabError, TinygradError
 from tinygrad_rnn.lab import mutation
 from tinygrad_rnn.lab.gallery import CHECKS, Bug
 
@@ -57,6 +57,21 @@ def test_it_is_noticed_by_whom_it_says(name: str, check: str) -> None:
     BY[check](bug)
 
 
+@pytest.mark.parametrize("name", NAMES[4:])
+def test_gradcheck_of_a_fused_layer_notices_the_wrong_equations_and_operation_by_operation_not(name: str) -> None:
+    """As the table, the symptom and the page say it."""
+    x = np.random.default_rng(2).uniform(-1, 1, (3, 2, 3))
+    layers = [nn.GRU(3, 4, fused=fused, dtype=np.float64, rng=np.random.default_rng(1)) for fused in (True, False)]
+    fused, plain = [lambda x, layer=layer: layer(x)[0] for layer in layers]
+    with lab.bug(name):
+        tg.gradcheck(plain, x)
+        with pytest.raises(GradcheckError, match="forward mode"):
+            tg.gradcheck(fused, x)
+    tg.gradcheck(fused, x)
+    assert "tg.gradcheck of a fused layer" in lab.bugs().text(500)
+    assert "gradcheck of it notices" in lab.symptom(name).text(500)
+
+
 def test_torchs_gru_notices_swapped_gates_alone_of_the_wrong_equations() -> None:
     """It resets after the product and keeps the old at z = 1, so that it cannot tell of the other two."""
     torch = pytest.importorskip("torch")
@@ -84,6 +99,12 @@ def test_a_symptom_shows_right_and_wrong_the_verdict_and_a_picture(name: str) ->
     assert ("notices nothing" in text) is (name not in DERIVATIVES)
     assert f"With {name}" in found.picture.svg.replace("&#45;", "-")
     assert not mutation._on
+
+
+def test_a_symptom_says_that_the_mistake_is_on(capsys: pytest.CaptureFixture[str]) -> None:
+    lab.symptom("missing factor")
+    out, err = capsys.readouterr()
+    assert not out and err.index("BUG ON: missing factor") < err.index("BUG OFF: missing factor")
 
 
 def test_the_symptoms_are_those_of_the_mistakes() -> None:
@@ -148,7 +169,7 @@ def test_an_overwritten_sum_hurts_no_array_of_the_users() -> None:
 
 def test_mistakes_of_one_function_exclude_each_other_and_others_do_not() -> None:
     with lab.bug("missing factor"), lab.bug("swapped gates"):
-        with pytest.raises(LabError, match="has a mistake already, 'swapped gates'"):
+        with pytest.raises(LabError, match=r"^gru has a mistake already, 'swapped gates'"):
             lab.symptom("sign of the update gate")
         assert lab.symptom("transposed product").gradcheck
     lab.symptom("sign of the update gate")
@@ -160,3 +181,7 @@ def test_the_table_and_unknown_names() -> None:
     assert lab.bugs().markdown.count("\n| ") == 1 + len(NAMES)
     with pytest.raises(LabError, match=r"no bug 'missing'; they are 'missing factor', '= for \+='"):
         lab.bug("missing")
+    with pytest.raises(LabError, match=r"no bug \[\]"):
+        lab.bug([])  # type: ignore[arg-type]
+    with lab.bug("missing factor"), pytest.raises(LabError, match=r"^tanh has a mistake already"):
+        lab.bug("missing factor").__enter__()

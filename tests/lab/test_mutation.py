@@ -170,8 +170,8 @@ def test_different_mistakes_nest_and_may_be_left_in_any_order() -> None:
 def test_one_mistake_at_a_time_in_one_function() -> None:
     planted, later = lab.mutant(tg.tanh, *TANH), lab.mutant(tg.tanh, "g - g", "g + g")
     with planted:
-        for again in (planted.start, later.start, partial(lab.mutant, tg.tanh, "g - g", "g + g")):
-            with pytest.raises(LabError, match="has a mistake already, 'tanh with a mistake'"):
+        for again in (planted.__enter__, later.__enter__, partial(lab.mutant, tg.tanh, "g - g", "g + g")):
+            with pytest.raises(LabError, match=r"^tanh has a mistake already, 'tanh with a mistake'"):
                 again()
         assert slope() == pytest.approx(1 - np.tanh(0.5))
     with later:
@@ -195,16 +195,17 @@ def test_it_is_on_in_every_thread_and_refused_from_another() -> None:
     assert found[0] == pytest.approx(1 - np.tanh(0.5)) and isinstance(found[1], LabError)
 
 
-def test_stopping_what_is_not_on_leaves_others_alone() -> None:
+def test_leaving_what_is_not_on_leaves_others_alone() -> None:
     planted, later = lab.mutant(tg.tanh, *TANH), lab.mutant(tg.tanh, "g - g", "g + g")
     with planted:
-        later.stop()
+        later.__exit__()
         assert slope() == pytest.approx(1 - np.tanh(0.5))
         with pytest.raises(LabError):
-            planted.start()
+            planted.__enter__()
 
 
-def test_many_threads_at_one_function_leave_nothing() -> None:
+def test_many_threads_at_one_function_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab.Mutant, "_say", lambda *_: None)
     planted = [lab.mutant(tg.tanh, *TANH) for _ in range(8)]
     start = threading.Barrier(8)
 
@@ -212,10 +213,10 @@ def test_many_threads_at_one_function_leave_nothing() -> None:
         start.wait()
         for _ in range(50):
             try:
-                own.start()
+                own.__enter__()
             except LabError:
                 continue
-            own.stop()
+            own.__exit__()
 
     threads = [threading.Thread(target=work, args=(own,)) for own in planted]
     for thread in threads:
@@ -250,11 +251,12 @@ def closed() -> io.StringIO:
     return stream
 
 
-@pytest.mark.parametrize("stream", [Broken, closed])
+@pytest.mark.parametrize("stream", [Broken, closed, lambda: None])
 def test_nobody_who_listens_is_no_error(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream())
     with lab.mutant(tg.tanh, *TANH):
         assert slope() == pytest.approx(1 - np.tanh(0.5))
+    assert slope() == pytest.approx(1 - np.tanh(0.5) ** 2)
 
 
 def test_an_interruption_of_the_banner_restores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,10 +318,10 @@ def test_a_file_that_was_edited_since_is_refused(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("function", "old", "new", "check"),
     [
-        ("__exit__", "self.stop()", "exception[0] or self.stop()", test_an_error_inside_restores_and_passes),
-        ("__enter__", "        self.stop()\n", "", test_an_interruption_of_the_banner_restores),
-        ("start", "_refuse_another(function)", "pass", test_one_mistake_at_a_time_in_one_function),
-        ("stop", "function.__code__ = right", "pass", test_a_rule_is_wrong_inside_and_right_outside),
+        ("__exit__", "self._stop()", "exception[0] or self._stop()", test_an_error_inside_restores_and_passes),
+        ("__enter__", "        self._stop()\n", "", test_an_interruption_of_the_banner_restores),
+        ("__enter__", "_refuse_another(function)", "pass", test_one_mistake_at_a_time_in_one_function),
+        ("_stop", "function.__code__ = right", "pass", test_a_rule_is_wrong_inside_and_right_outside),
     ],
 )
 def test_a_mutant_of_the_mutant_is_caught(

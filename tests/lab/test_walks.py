@@ -14,9 +14,10 @@ from samples import SAMPLES, Sample, package_primitives
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import lab, nn
+from tinygrad_rnn.core import autodiff
 from tinygrad_rnn.core.tensor import Tensor
 from tinygrad_rnn.errors import GraphError, ModifiedError
-from tinygrad_rnn.lab import walks
+from tinygrad_rnn.lab import mutation, walks
 from tinygrad_rnn.see.ledger import ledger
 
 P = package_primitives()
@@ -75,6 +76,19 @@ def test_a_step_stops_at_the_inputs_and_touches_no_grad() -> None:
     assert [use.argument for use in walks.step(y, np.float64(1.0))] == ["a", "b"]
     lab.order(y)
     assert x.grad is None and w.grad is None and y._grad is None
+
+
+def test_visits_are_counted_and_an_engine_that_goes_by_age_the_wrong_way_is_seen() -> None:
+    y, *_ = unequal()
+    right = lab.order(y)
+    assert [each.engine for each in right.visited] == [1] * 6
+    assert "visits each tensor once: 6 visits in all" in right.text(200)
+    oldest_first = {"entry = (-at, x)": "entry = (at, x)", "heappush(queue, (-at, x))": "heappush(queue, (at, x))"}
+    with mutation.Mutant(autodiff.pull, oldest_first):
+        wrong = lab.order(y)
+    assert [each.engine for each in wrong.visited] == [1, 1, 1, 3, 3, 3] == [each.paths for each in wrong.visited]
+    assert "should visit each tensor once, and does not: 12 visits in all" in wrong.text(200)
+    assert wrong.markdown.count("| 3 | 3 |") == 3 and "| 1 | 3 |" in right.markdown
 
 
 # -- against oracles -----------------------------------------------------------------------------------------------

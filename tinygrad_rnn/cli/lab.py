@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from shlex import quote
 
-from ..errors import LabError, OptionError
+from ..errors import OptionError
 from ..lab import gallery
-from ..lab.drills import LEVELS, Drill, drill_of
-from ..lab.sources import crossing, result_of, run_worksheet
+from ..lab.drills import LEVELS, drill_of, read
+from ..lab.sources import crossing, result_of
 from ..lab.walks import order
 from .ending import SAVED
 
@@ -89,21 +89,13 @@ def make_drill(chosen: argparse.Namespace) -> int:
 
 
 def check(chosen: argparse.Namespace) -> int:
-    drill, answers = _read(chosen.worksheet)
+    drill, answers = read(chosen.worksheet)
     verdicts = drill.check(answers)
     print(verdicts)
     return SAVED if verdicts.right else NOT_ALL_RIGHT
 
 
 def hint(chosen: argparse.Namespace) -> int:
-    drill, _ = _read(chosen.worksheet)
+    drill, _ = read(chosen.worksheet)
     print(drill.hint(chosen.variable, chosen.level))
     return SAVED
-
-
-def _read(worksheet: Path) -> tuple[Drill, dict[str, object]]:
-    answers = run_worksheet(worksheet)
-    drill = answers.get("drill")
-    if not isinstance(drill, Drill):
-        raise LabError(f"{worksheet} does not say what it is of: its line `drill = tg.lab.drill_of(...)` is missing")
-    return drill, answers

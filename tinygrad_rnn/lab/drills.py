@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import os
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
 
 from ..backend import as_array
-from ..core.tensor import Tensor
+from ..core.tensor import Tensor, keep
 from ..errors import LabError, OptionError
 from ..see.formula import Formulas
 from ..see.ledger import Contribution, ledger, step
@@ -23,7 +26,7 @@ from ..see.summary import host, summary
 from ..see.tables import DIGITS
 from ..see.unfolding import unfolded
 from ..see.words import counted, over_axes
-from .sources import loss, result_of
+from .sources import loss, result_of, run_worksheet
 from .tracing import traced
 from .verdicts import Known, Verdict, Verdicts, judged, numbers
 from .writing import Writer, identifiers
@@ -34,6 +37,7 @@ LEVELS = (1, 2, 3)
 """Of hints: who used a variable, the formulas too, the numbers too."""
 WORKSHEET = """\
 # The gradients of {what}, by hand.
+# To check it: {how}
 import numpy as np
 import tinygrad_rnn as tg
 
@@ -46,8 +50,6 @@ import tinygrad_rnn as tg
 # Backward, youngest first: write NumPy, or tg's functions, in place of each `...`.
 d_{y} = np.ones_like({y})  # given
 {backward}
-
-# Then: print(drill.check(globals()))
 """
 
 
@@ -55,13 +57,13 @@ class Drill:
     """A worksheet. `print` it; `text` is Python that runs, in a file or in the cell of a notebook.
 
     given: by name, what it begins from: the values of leaves as NumPy arrays, and what has no text in Python.
-    names: the variables whose gradients are asked for, `d_` and the variable, youngest first.
+    forward: the lines that compute y. names: the variables whose gradients are asked for, as `d_y`, youngest first.
     """
 
-    def __init__(self, y: Tensor, origin: str = "") -> None:
-        """origin: the Python that makes this drill, for the worksheet.
+    def __init__(self, y: Tensor, origin: Callable[[Path | None], str] | None = None) -> None:
+        """origin: the Python that makes this drill, for a worksheet in a file, or elsewhere.
 
-        Raises: LabError, if there are too many operations; GraphError, if y has no graph.
+        Raises: LabError, if there are too many operations, or a hook; GraphError, if y has no graph.
         """
         self.y, self.origin, self.book = y, origin, ledger([y])
         ordered = self.book.tensors[::-1]
@@ -71,10 +73,12 @@ class Drill:
         words = names(ordered)
         self.called = identifiers({t.age: words[t.age] for t in ordered})
         self._tensors = {self.called[t.age]: t for t in ordered}
+        if hooked := [name for name, t in self._tensors.items() if {*(t.hooks or ())} - {keep}]:
+            raise LabError(f"{hooked[0]} has a hook, which may replace its gradient unseen: take it off first")
         self._asked = {self._d(t): t for t in self.book.tensors if t is not y and not self.book.state(t)}
         self.names = list(self._asked)
         self._writer = Writer(self.called)
-        self._forward = [f"{self.called[t.age]} = {self._writer.forward(t)}  # {t.shape}" for t in operations]
+        self.forward = [f"{self.called[t.age]} = {self._writer.forward(t)}  # {t.shape}" for t in operations]
         self._solved = {name: self._derivative(t) for name, t in self._asked.items()}
         self.given = {self.called[t.age]: host(t._array) for t in ordered if not t.op} | self._writer.given
 
@@ -102,31 +106,36 @@ class Drill:
         return self.text
 
     def __repr__(self) -> str:
-        operations, blanks = counted(len(self._forward), "operation"), counted(len(self.names), "blank")
+        operations, blanks = counted(len(self.forward), "operation"), counted(len(self.names), "blank")
         return f"<Drill of {operations} and {blanks}: print it>"
 
     def _repr_markdown_(self) -> str:
         return f"```python\n{self.text}```\n"
 
-    def _text(self, answers: Mapping[str, str]) -> str:
-        y = self.called[self.y.age]
+    def _text(self, answers: Mapping[str, str], file: Path | None = None) -> str:
+        """file: where it will be."""
+        y, origin, how = self.called[self.y.age], "", "print(drill.check(globals()))"
+        if file is not None:
+            how = f"print(drill.check({str(file)!r})), in the Python session that made it"
+        if self.origin is not None:
+            origin = f"drill = {self.origin(file)}\n"
+            how = how if file is None else f"tinygrad-rnn lab check {quote(str(file))}"
         backward = []
         for name, t in self._asked.items():
             first, *rest = f"{name} = {answers[name]}".split("\n")
             backward += [f"{first}  # {t.shape}", *rest]
         return WORKSHEET.format(
-            y=y, what=y if self.y.size == 1 else f"the sum of {y}",
-            origin=f"drill = {self.origin}\n" if self.origin else "",
+            y=y, what=y if self.y.size == 1 else f"the sum of {y}", how=how, origin=origin,
             given="\n".join(f'{name} = drill.given["{name}"]{_about(value)}' for name, value in self.given.items()),
-            forward="\n".join(self._forward), backward="\n".join(backward),
+            forward="\n".join(self.forward), backward="\n".join(backward),
         )  # fmt: skip
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the worksheet to a .py file, whole or not at all.
+        """Write the worksheet to a .py file, whole or not at all, which says how it is checked.
 
         Raises: OptionError for another suffix; OutputError, if the file cannot be written.
         """
-        return save(path, {".py": lambda: self.text})
+        return save(path, {".py": lambda: self._text(dict.fromkeys(self.names, "..."), Path(path))})
 
     # -- the solution -------------------------------------------------------------------------------------------
 
@@ -171,8 +180,17 @@ class Drill:
 
     # -- the checker --------------------------------------------------------------------------------------------
 
-    def check(self, answers: Mapping[str, Any]) -> Verdicts:
-        """A verdict on each variable. answers: by name, as `globals()` has them: arrays, Tensors, lists or numbers."""
+    def check(self, answers: Mapping[str, Any] | str | PathLike[str]) -> Verdicts:
+        """A verdict on each variable.
+
+        answers: by name, as `globals()` has them: arrays, Tensors, lists or numbers; or the path of a worksheet.
+
+        Raises: LabError for other answers, or a worksheet that cannot be read, or is of another function.
+        """
+        if isinstance(answers, (str, PathLike)):
+            _, answers = read(Path(answers), self)
+        if not isinstance(answers, Mapping):
+            raise LabError(f"check takes names and answers, as in globals(), or a path, not {type(answers).__name__}")
         found: list[Verdict] = []
         for name, t in self._asked.items():
             wrong = {verdict.name for verdict in found if not verdict.right}
@@ -240,26 +258,54 @@ def drill(f: Callable[..., Any], *xs: Any, expand: bool = False) -> Drill:
 
     A result of many elements stands for their sum.
 
-    xs: numbers, lists, arrays or Tensors. Copies of the floating ones are differentiated for; so are the parameters
-        that f takes from elsewhere. expand: unfold fused layers into their operations.
+    xs: numbers, lists, arrays or Tensors. Copies of the floating ones are differentiated for, in the widest dtype that
+        one of them has (float32 for numbers alone); so are the parameters that f takes from elsewhere.
+    expand: unfold fused layers into their operations.
 
-    Raises: GraphError, if f returns no Tensor, or one that depends on nothing; LabError for too many operations.
+    Raises: GraphError, if f returns no Tensor, or one that depends on nothing; LabError for too many operations, for
+        a hook, and for a function that does not tell its arguments.
     """
     y = traced(f, *xs)
     return Drill(unfolded([y])[0] if expand else y)
 
 
-def drill_of(where: str | None = None, *, expand: bool = False) -> Drill:
+def drill_of(where: str | None = None, *, beside: str | PathLike[str] = "", expand: bool = False) -> Drill:
     """The worksheet of a function in a file, which says itself where it comes from: a file that stands alone.
 
     where: "FILE.py:function", whose arguments are what a function `inputs()` in the same file returns, else its
-        defaults; or None for a small example.
+        defaults; or None for a small example. beside: a file, such as `__file__`, whose folder FILE.py is relative to,
+        in place of the current one. expand: unfold fused layers.
 
     Raises: LabError, if there is no such function, or it fails; and as `drill`.
     """
+    if isinstance(where, str):
+        where = str(Path(beside).parent / where)
     y = result_of(where, loss)
-    words = ([] if where is None else [json.dumps(where, ensure_ascii=False)]) + (["expand=True"] if expand else [])
-    return Drill(unfolded([y])[0] if expand else y, f"tg.lab.drill_of({', '.join(words)})")
+
+    def origin(file: Path | None) -> str:
+        folder = os.path.realpath(file.parent if file else ".")
+        words = (
+            [] if where is None else [json.dumps(os.path.relpath(os.path.realpath(where), folder), ensure_ascii=False)]
+        )
+        words += ["beside=__file__"] * (where is not None and file is not None) + ["expand=True"] * expand
+        return f"tg.lab.drill_of({', '.join(words)})"
+
+    return Drill(unfolded([y])[0] if expand else y, origin)
+
+
+def read(path: Path, drill: Drill | None = None) -> tuple[Drill, dict[str, Any]]:
+    """A worksheet that was filled in: the drill that it is of, by itself if none is given, and all its variables.
+
+    Raises: LabError, if it cannot be read, if there is no drill, or if that has other lines forward by now.
+    """
+    answers, lines = run_worksheet(path, drill)
+    drill = drill or answers["drill"]
+    if not isinstance(drill, Drill):
+        there = f"if a drill in a Python session wrote it, say there: print(drill.check({str(path)!r}))"
+        raise LabError(f"{path} does not say what it is of, by a line `drill = tg.lab.drill_of(...)`; {there}")
+    if not {ast.unparse(ast.parse(line)) for line in drill.forward} <= lines:
+        raise LabError(f"{path} was written for another version of {drill.called[drill.y.age]}: write it anew")
+    return drill, answers
 
 
 def _about(value: Any) -> str:

@@ -52,8 +52,10 @@ class Bug:
 
 
 CHECKS = {
-    "gradcheck": "tg.gradcheck holds derivatives against numbers from the very function that runs",
-    "fused layer": "the fused layer, whose arithmetic is written apart, against its reference, values and gradients",
+    "gradcheck": "tg.gradcheck, operation by operation (fused=False), holds derivatives against numbers from the very "
+    "function that runs",
+    "fused layer": "the fused layer, whose arithmetic is written apart, against its reference, values and gradients; "
+    "tg.gradcheck of a fused layer holds these against each other too, and so notices",
     "elsewhere": "values and gradients that another program has computed from the same equations",
 }
 """Who may notice a mistake."""
@@ -183,17 +185,15 @@ def bug(name: str) -> Mutant:
 
 
 def _bug(name: str) -> Bug:
-    if name not in BUGS:
+    if not isinstance(name, str) or name not in BUGS:
         raise LabError(f"there is no bug {name!r}; they are {', '.join(map(repr, BUGS))}")
     return BUGS[name]
 
 
 def bugs() -> Sheet:
     """The table of the classic mistakes: what each is, and who notices it."""
-    rows = [
-        [each.name, each.changed, *["yes" if check in each.noticed else "no" for check in CHECKS]]
-        for each in BUGS.values()
-    ]
+    noticed = {each.name: ["yes" if check in each.noticed else "no" for check in CHECKS] for each in BUGS.values()}
+    rows = [[each.name, each.changed, *noticed[each.name]] for each in BUGS.values()]
     notes = [f"{check}: {meaning}." for check, meaning in CHECKS.items()]
     return Sheet("Classic mistakes, and who notices them", [(["name", "mistake", *CHECKS], rows)], notes)
 
@@ -217,33 +217,25 @@ class Symptom(Sheet):
         for name, found in wrong.items():
             off = float(np.abs(right[name] - found).max())
             rows.append([name, *[summary(each).words(DIGITS) for each in (right[name], found)], number(off, 2)])
-        notes = [bug.look, f"gradcheck: {gradcheck or 'notices nothing'}."]
+        notes = [bug.look, f"gradcheck: {gradcheck or 'notices nothing, operation by operation'}."]
         if "gradcheck" not in bug.noticed:
-            notes.append(f"The fused layer and its reference now differ by up to {fused:.2g}.")
-        super().__init__(
-            f"{bug.name}: {bug.changed}",
-            [(["", "right", "with the mistake", "off by up to"], rows)],
-            notes,
-            code=diff,
-        )
+            notes.append(f"The fused layer and its reference now differ by up to {fused:.2g}: gradcheck of it notices.")
+        table = ["", "right", "with the mistake", "off by up to"], rows
+        super().__init__(f"{bug.name}: {bug.changed}", [table], notes, code=diff)
 
 
 def symptom(name: str) -> Symptom:
     """What one of the classic mistakes does: right and wrong numbers, what gradcheck says, and a picture with it.
 
-    The mistake is on while this computes.
+    The mistake is on while this computes, for the whole process, and says so, as in a `with`.
 
     Raises: LabError for a name that is not in `BUGS`, or if the function has a mistake already.
     """
     bug = _bug(name)
     right, _ = _computed(bug)
-    mistake = bug.mutant()
-    mistake.start()
-    try:
+    with bug.mutant() as mistake:
         wrong, y = _computed(bug)
         return Symptom(bug, mistake.diff, right, wrong, _verdict(bug), _difference(), draw(y, title=f"With {name}"))
-    finally:
-        mistake.stop()
 
 
 def _computed(bug: Bug) -> tuple[dict[str, Any], Tensor]:

@@ -39,7 +39,7 @@ class Mutant:
     def __init__(self, function: Any, edits: Mapping[str, str], name: str = "") -> None:
         """Raises: LabError, as `mutant` says."""
         called = getattr(function, "__name__", repr(function))
-        self.name = name or f"{called} with a mistake"
+        self.name, self.called = name or f"{called} with a mistake", called
         text, self._swaps = _planned(called, functions_of(function), edits)
         both = text.whole.splitlines(), text.edited(edits).splitlines()
         file = "/".join(Path(text.file).parts[-2:])
@@ -49,32 +49,26 @@ class Mutant:
         return f"<Mutant {self.name!r}>"
 
     def __enter__(self) -> Self:
-        self.start()
-        try:
-            on = f"BUG ON: {self.name}. It is on for everything in this process, until the `with` ends.\n{self.diff}"
-            self._say(on, "red")
-        except BaseException:  # interrupted while it said so: nobody else would put it back
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.stop()
-        self._say(f"BUG OFF: {self.name}. Everything is as it was.", "green")
-
-    def start(self) -> None:
-        """Put the mistake in, without a word.
-
-        Raises: LabError, if one of the functions has a mistake already.
-        """
+        """Raises: LabError, if one of the functions has a mistake already."""
         with _lock:
             for function, _, _ in self._swaps:
                 _refuse_another(function)
             for function, _, wrong in self._swaps:
                 _on[function] = self
                 function.__code__ = wrong
+        try:
+            on = f"BUG ON: {self.name}. It is on for everything in this process, until the `with` ends.\n{self.diff}"
+            self._say(on, "red")
+        except BaseException:  # interrupted while it said so: nobody else would put it back
+            self._stop()
+            raise
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, *exception: object) -> None:
+        self._stop()
+        self._say(f"BUG OFF: {self.name}. Everything is as it was.", "green")
+
+    def _stop(self) -> None:
         """Put everything back, if the mistake is on."""
         with _lock:
             for function, right, _ in self._swaps:
@@ -83,7 +77,9 @@ class Mutant:
                     del _on[function]
 
     def _say(self, words: str, colour: str) -> None:
-        """A banner on the standard error; where that is closed, nobody is told."""
+        """A banner on the standard error; where that is closed, or there is none, nobody is told."""
+        if sys.stderr is None:
+            return
         from rich.console import Console
         from rich.panel import Panel
         from rich.text import Text
@@ -113,7 +109,8 @@ def mutant(function: Any, old: str, new: str) -> Mutant:
 
 def _refuse_another(function: FunctionType) -> None:
     if function in _on:
-        raise LabError(f"{function.__name__} has a mistake already, {_on[function].name!r}: leave that `with` first")
+        on = _on[function]
+        raise LabError(f"{on.called} has a mistake already, {on.name!r}: leave that `with` first")
 
 
 # -- the text -----------------------------------------------------------------------------------------------------
@@ -188,10 +185,8 @@ def _planned(called: str, functions: list[FunctionType], edits: Mapping[str, str
         raise LabError(f"{called} does not contain {missing!r}; its text is\n{textwrap.dedent(statement)}")
     pieces = " and ".join(map(repr, edits.values()))
     try:
-        right, wrong = (
-            list(_codes(compile(version, text.file, "exec", dont_inherit=True)))
-            for version in (text.whole, text.edited(edits))
-        )
+        versions = text.whole, text.edited(edits)
+        right, wrong = (list(_codes(compile(each, text.file, "exec", dont_inherit=True))) for each in versions)
     except SyntaxError as error:
         raise LabError(f"{pieces} in {called} is no Python: {error.msg}") from None
     swaps = []

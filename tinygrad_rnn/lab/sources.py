@@ -52,6 +52,8 @@ def result_of(where: str | None, example: Callable[..., Any]) -> Tensor:
     """
     if where is None:
         return traced(example, *example.__defaults__ or ())
+    if not isinstance(where, str):
+        raise LabError(f'name a function as "FILE.py:function", not as {type(where).__name__}')
     file, _, name = where.rpartition(":") if re.search(r":\w+$", where) else (where, "", "")
     path = Path(file)
     namespace = _run(path)
@@ -122,10 +124,11 @@ def explained(error: BaseException, path: Path) -> str:
 # -- worksheets ---------------------------------------------------------------------------------------------------
 
 
-def run_worksheet(path: Path) -> dict[str, Any]:
+def run_worksheet(path: Path, drill: Any = None) -> tuple[dict[str, Any], set[str]]:
     """The variables of a worksheet, line by line, so that a line that fails does not keep the others from being read.
 
-    What a failing line was to give is the error itself.
+    What a failing line was to give is the error itself. drill: what it has by that name, unless it makes one itself.
+    Returns also its lines, as `ast.unparse` writes them.
 
     Raises: LabError, if there is no such file, or if it is no Python.
     """
@@ -135,7 +138,7 @@ def run_worksheet(path: Path) -> dict[str, Any]:
         raise LabError(f"{path} cannot be read: {error.strerror or error}") from error
     except (SyntaxError, ValueError) as error:
         raise LabError(f"{path} is no Python: {explained(error, path)}") from error
-    namespace: dict[str, Any] = {"__name__": "worksheet", "__file__": str(path)}
+    namespace: dict[str, Any] = {"__name__": "worksheet", "__file__": str(path), "drill": drill}
     for line in tree.body:
         try:
             exec(compile(ast.Module([line], []), str(path), "exec"), namespace)
@@ -147,7 +150,7 @@ def run_worksheet(path: Path) -> dict[str, Any]:
             bad = [node.id for node in names if node.id not in made and _is_missing(namespace.get(node.id))]
             said = f"it needs {bad[0]}, which is blank or fails" if bad else explained(error, path)
             namespace |= dict.fromkeys(made, LabError(said))
-    return namespace
+    return namespace, set(map(ast.unparse, tree.body))
 
 
 def _is_missing(value: Any) -> bool:

@@ -20,6 +20,10 @@ from .sheet import Sheet
 
 MANY = 8
 """Of up to so many contributions, every selection of them is tried; of more, one that is missing, or alone."""
+NEAR = 1e-5
+"""Of the largest element of a gradient: as near come finite differences, and float32 where float64 is asked for."""
+NO_FACTOR = 0.02
+"""A factor no further from 1 is none: an answer may be rounded, or lack something small."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,12 @@ class Known:
     broadcast: bool
 
     def same(self, found: NDArray[Any], wanted: NDArray[Any] | None = None) -> bool:
-        """Whether numbers are equal up to rounding of the size of what is summed."""
+        """Whether numbers are equal up to rounding of the size of what is summed, or `NEAR`."""
         wanted = self.right if wanted is None else wanted
         allowed = float(np.finfo(self.right.dtype).eps) ** 0.7
         size = max(summary(each).largest for each in (self.right, *self.parts.values()))
-        return found.shape == wanted.shape and bool(
-            np.allclose(found, wanted, rtol=allowed, atol=allowed * size, equal_nan=True)
-        )
+        off = max(allowed * size, max(allowed, NEAR) * summary(wanted).largest)
+        return found.shape == wanted.shape and bool(np.allclose(found, wanted, rtol=0, atol=off, equal_nan=True))
 
 
 def numbers(answer: Any) -> NDArray[Any] | None:
@@ -101,11 +104,14 @@ def judged(name: str, answer: Any, known: Known, follows: NDArray[Any] | None, t
         return Verdict(name, *_of_shape(found, known))
     if np.array_equal(found, known.right, equal_nan=True):
         return Verdict(name, "exact")
-    far = f"the largest difference is {number(float(np.abs(found - known.right).max()), 2)}"
+    off, size = float(np.abs(found - known.right).max()), summary(known.right).largest
+    far = f"the largest difference is {number(off, 2)}"
     if known.same(found):
         return Verdict(name, "close", far)
     if follows is not None and known.same(found, follows):
         return Verdict(name, "follows", f"right, given your {through}")
+    if off <= NO_FACTOR * size:
+        far += f", of {number(size, 2)}: rounded to too few digits, or without something small"
     return Verdict(name, *(_lacking(found, known) or _scaled(found, known) or ("wrong", far)))
 
 
@@ -116,8 +122,9 @@ def _of_shape(found: NDArray[Any], known: Known) -> tuple[str, str]:
     if found.ndim > 1 and known.same(found.swapaxes(-1, -2)):
         return "transposed", needs
     if _stretches(shape, found.shape):
-        why = ", along which the variable was broadcast" if known.broadcast else ""
-        return "wrong shape", f"{needs}: sum it over {over_axes(stretched(found.shape, shape))}{why}"
+        axes, why = stretched(found.shape, shape), ", along which the variable was broadcast" if known.broadcast else ""
+        if known.same(found.sum(axes).reshape(shape)):
+            return "wrong shape", f"{needs}: sum it over {over_axes(axes)}{why}"
     if _stretches(found.shape, shape) and known.same(np.broadcast_to(found, shape)):
         return "wrong shape", f"{needs}: the numbers are right, and belong to every element"
     return "wrong shape", needs
@@ -145,7 +152,7 @@ def _scaled(found: NDArray[Any], known: Known) -> tuple[str, str] | None:
         return "transposed", "rows and columns have changed places"
     right = known.right.astype(np.float64)
     factor = float((found * right).sum() / (right * right).sum())
-    if not np.isfinite(factor) or not factor or not known.same(found / factor):
+    if not np.isfinite(factor) or not factor or abs(factor - 1) <= NO_FACTOR or not known.same(found / factor):
         return None
     simple = Fraction(factor).limit_denominator(64)
     plain = abs(factor - simple) <= 1e-5 * abs(factor)

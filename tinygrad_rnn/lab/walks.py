@@ -85,11 +85,12 @@ def paths_to(tensors: Sequence[Tensor]) -> dict[int, int]:
 
 @dataclass(frozen=True, eq=False)
 class Visited:
-    """A tensor of the tape. op: "" for a leaf. uses: how often it was used. paths: as often does recursion come by."""
+    """A tensor. op: "" for a leaf. uses: how often it was used. engine, paths: how often that and recursion come by."""
 
     name: str
     op: str
     uses: int
+    engine: int
     paths: int
 
 
@@ -141,15 +142,17 @@ class Order(Sheet):
         super().__init__(", ".join(counted(*each) for each in counts), tables, self._said())
 
     def _visits(self) -> Table:
-        rows = [[each.name, each.op or "leaf", str(each.uses), "1", grouped(each.paths)] for each in self.visited]
+        rows = [[t.name, t.op or "leaf", str(t.uses), str(t.engine), grouped(t.paths)] for t in self.visited]
         if len(rows) > ROWS:
             rows = [*rows[: ROWS // 2], ["⋮"] * 5, *rows[-ROWS // 2 :]]
         return (["tensor", "made by", "uses", "visits by the tape", "visits by recursion"], rows)
 
     def _said(self) -> list[str]:
-        once = f"The tape visits each tensor once, {counted(len(self.visited), 'visit')} in all"
+        visits = [each.engine for each in self.visited]
+        does = "visits each tensor once" if set(visits) == {1} else "should visit each tensor once, and does not"
+        tape = f"The tape {does}: {counted(sum(visits), 'visit')} in all"
         makes = "makes" if self.ran else "would make"
-        said = [f"{once}; recursion along every path {makes} {counted(self.visits, 'visit')}."]
+        said = [f"{tape}; recursion along every path {makes} {counted(self.visits, 'visit')}."]
         if not self.ran:
             said.append("Recursion was counted, not run: so many visits take too long (limit=).")
         kind = [WAYS[way] for way in ("first_come", "passed_again") if all(leaf.right(way) for leaf in self.leaves)]
@@ -193,8 +196,9 @@ def order(y: Tensor, grad: Any = None, *, expand: bool = False, limit: int = LIM
 
     reached = [t for t in book.tensors if t.age in paths]
     times = Counter(x.age for node in reached for _, x in uses(node))
+    often = {t.age: (times[t.age], book.visits[t.age], paths[t.age]) for t in reached}
     return Order(
-        [Visited(called[t.age], t.op.name if t.op else "", times[t.age], paths[t.age]) for t in reached],
+        [Visited(called[t.age], t.op.name if t.op else "", *often[t.age]) for t in reached],
         [LeafGradients(called[t.age], *[gradient(way, t) for way in WAYS]) for t in reached if t.op is None],
         times.total(),
         ran,

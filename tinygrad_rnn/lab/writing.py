@@ -127,11 +127,8 @@ class Writer:
             return _filled(re.sub("inf|nan", r"np.\g<0>", repr(value)))
         if isinstance(value, (np.dtype, type)):
             return ast.Constant(np.dtype(value).name)
-        return (
-            ast.Constant(value)
-            if value is None or value is ... or isinstance(value, str)
-            else self._as_given(value, name)
-        )
+        plain = value is None or value is ... or isinstance(value, str)
+        return ast.Constant(value) if plain else self._as_given(value, name)
 
     def _as_given(self, value: Any, name: str) -> ast.expr:
         if id(value) not in self._known:

@@ -6,6 +6,7 @@ overwritten after the tape read it, what needs the old one is lost; the ledger s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +68,7 @@ class Ledger:
 
     results: what was differentiated; together they are one function, the sum of everything in them.
     tensors: the tape, youngest first. gradients: by age, the whole gradient as a bare array.
+    visits: by age, how often the engine came by, which should be once.
     seeds: by age of a result, the gradient that came in for it from outside.
     contributions: by age of x, in the order in which they were added.
     lost: by age, why a gradient (and all that would have been computed from it) cannot be known any more.
@@ -76,6 +78,7 @@ class Ledger:
         self.results = list(results)
         self.tensors = tape(*results)
         self.gradients: dict[int, Any] = {}
+        self.visits = Counter[int]()
         self.seeds: dict[int, Any] = {}
         self.contributions: dict[int, list[Contribution]] = {}
         self.lost: dict[int, str] = {}
@@ -140,8 +143,14 @@ def ledger(results: Sequence[Tensor], grad: Any = None) -> Ledger:
              for y in results if y.requires_grad or len(results) == 1]  # fmt: skip
     for y, g in seeds:
         book.seeds[y.age] = book.seeds[y.age] + g if y.age in book.seeds else g
+
+    def sink(t: Tensor, g: Any, ours: bool) -> None:
+        book.gradients[t.age] = g
+        book.visits[t.age] += 1
+        latest.pop(t.age, None)
+
     with changed(debug=False, recording=False), np.errstate(all="ignore"):
-        pull(seeds, lambda t, g, ours: book.gradients.update({t.age: g}), targets=useful, watch=watch)
+        pull(seeds, sink, targets=useful, watch=watch)
     for t in book.tensors:  # what is lost stays lost further down, whether or not anything else arrived there
         if t.age in book.lost:
             book.gradients.pop(t.age, None)
