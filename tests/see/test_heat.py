@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import re
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from colours import contrast, luminance
 from mutants import mutated
 from rich.cells import cell_len
 from rich.console import Console
@@ -88,6 +90,16 @@ def test_every_cell_has_its_place() -> None:
     assert {"a (t = 0), unit 0: 0", "b (t = 1), unit 0: 0.5", "c (t = 2), unit 1: 2"} <= tips
 
 
+def test_each_picture_has_a_title_of_its_own_for_who_cannot_see_it(pictures: dict) -> None:
+    for picture in pictures.values():
+        first = root(picture.svg)[0]
+        assert (first.tag, first.text) == (f"{SVG}title", picture.title)
+    titles = [picture.title for picture in pictures.values()]
+    assert len(set(titles)) == len(titles) - 1, "of the same gates over two texts"
+    named = dataclasses.replace(pictures["decay"], name="New layers")
+    assert root(named.svg)[0].text == "New layers: what is left of the gradient, with distance"
+
+
 def test_the_ends_of_the_scale_are_printed() -> None:
     texts = [t.text for t in root(heat.svg("title", [strip([[-1, 0, 0.5]], low=-1, signed=True)])).iter(f"{SVG}text")]
     assert {"-1", "1", "unit 0", "a", "b", "c", "title"} <= set(texts)
@@ -153,17 +165,6 @@ def test_any_symbols_are_shown(symbols: list[str]) -> None:
     assert {element.tag.removeprefix(SVG) for element in root(svg).iter()} <= allowed
     assert all(line.isprintable() for line in plain(one).splitlines())
     assert "<script" not in svg
-
-
-def luminance(tone: str) -> float:
-    parts = [int(tone[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
-
-
-def contrast(one: str, other: str) -> float:
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
 
 
 def test_the_scales_are_read_without_colour_and_words_stand_out() -> None:
