@@ -39,7 +39,9 @@ def run(main: Callable[..., Any], arguments: list[str] | None = None) -> None:
     except TinygradError as error:
         stop(str(error))
     except OSError as error:
-        stop(f"{error.filename or 'the output'} could not be written ({error.strerror}): name another folder with --out")
+        stop(
+            f"{error.filename or 'the output'} could not be written ({error.strerror}): name another folder with --out"
+        )
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         stop(f"this example needs {missing}, which is not installed: pip install {PACKAGES.get(missing, missing)}")

@@ -40,7 +40,9 @@ def test_ticks_of_any_numbers_enclose_them() -> None:
 
 
 def lines(svg: str) -> list[list[tuple[float, float]]]:
-    paths = [p.get("d", "") for p in ElementTree.fromstring(svg).iter(f"{SVG}path") if p.get("class", "").startswith("line")]
+    paths = [
+        p.get("d", "") for p in ElementTree.fromstring(svg).iter(f"{SVG}path") if p.get("class", "").startswith("line")
+    ]
     return [[(float(a), float(b)) for a, b in re.findall(r"([\d.]+) ([\d.]+)", path)] for path in paths]
 
 

@@ -16,9 +16,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from colours import contrast, luminance
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from colours import contrast, luminance
 from mutants import mutated
 from rich.cells import cell_len
 from rich.console import Console
@@ -62,7 +62,7 @@ def measured() -> dict[str, flow.Gates | flow.Decay]:
     x = np.random.default_rng(1).standard_normal((12, 2, 3))
     return {
         "gates": flow.gates(layer, x, labels=[*"The cat sat."])[0],
-        "words": flow.gates(layer, x[:3], labels=["the", "cat", ","])[0],
+        "words": flow.gates(layer, x[:3], labels=["the", "cat", ","])[0].show("z"),
         "matrix": flow.gradient_through_time(layer, x),
         "decay": flow.decay({"GRU": layer, "<b>$x$\\": layer}, x),
         "shares": flow.shares(layer, x),
@@ -95,7 +95,9 @@ def test_each_picture_has_a_title_of_its_own_for_who_cannot_see_it(pictures: dic
         first = root(picture.svg)[0]
         assert (first.tag, first.text) == (f"{SVG}title", picture.title)
     titles = [picture.title for picture in pictures.values()]
-    assert len(set(titles)) == len(titles) - 1, "of the same gates over two texts"
+    assert len(set(titles)) == len(titles)
+    titles = [pictures["gates"].show(*names, units=2).title for names in ("z", "r", "zr")]
+    assert titles[2].endswith("z, r in 2 of 4 units, sequence 0 of 2") and len(set(titles)) == 3
     named = dataclasses.replace(pictures["decay"], name="New layers")
     assert root(named.svg)[0].text == "New layers: what is left of the gradient, with distance"
 
