@@ -97,7 +97,9 @@ def test_each_picture_has_a_title_of_its_own_for_who_cannot_see_it(pictures: dic
     titles = [picture.title for picture in pictures.values()]
     assert len(set(titles)) == len(titles)
     titles = [pictures["gates"].show(*names, units=2).title for names in ("z", "r", "zr")]
-    assert titles[2].endswith("z, r in 2 of 4 units, sequence 0 of 2") and len(set(titles)) == 3
+    assert (
+        titles[2].endswith(": z, r in 2 of 4 units (those that move most), sequence 0 of 2") and len(set(titles)) == 3
+    )
     named = dataclasses.replace(pictures["decay"], name="New layers")
     assert root(named.svg)[0].text == "New layers: what is left of the gradient, with distance"
 
