@@ -14,6 +14,7 @@ import numpy as np
 from commandline import progress, run
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.errors import OptionError
 from tinygrad_rnn.see.curve import curve
 
 CELLS = (tg.nn.RNN, tg.nn.MinimalGRU, tg.nn.GRU, tg.nn.LSTM)
@@ -35,6 +36,8 @@ class Adder(tg.nn.Module):
 
 def problems(T: int, N: int, rng: np.random.Generator) -> tuple[tg.Tensor, tg.Tensor]:
     """Numbers from 0 to 1 with their marks, (T, N, 2), and the sums of the marked ones, (N, 1)."""
+    if T < 2:
+        raise OptionError(f"length is {T}; it must be at least 2, for a number is marked in each of two halves")
     numbers, marks = rng.random((T, N)), np.zeros((T, N))
     for half in (rng.integers(0, T // 2, N), rng.integers(T // 2, T, N)):
         marks[half, np.arange(N)] = 1

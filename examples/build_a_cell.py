@@ -56,7 +56,9 @@ def main(
     print(cell_equations(small))
     tg.gradcheck(small, x, h, order=2)
     print("its gradients agree with differences of its values, to the second order")
-    picture = tg.draw(small(x, h), title="One step of the minimal gated unit").save(out / "mgu_step.svg")
+    picture = tg.draw(small(x, h), title="One step of the minimal gated unit", direction="TB").save(
+        out / "mgu_step.svg"
+    )
 
     layer, head = MGU(2, hidden), tg.nn.Linear(hidden, 1)
     optimizer = tg.optim.Adam([*layer.parameters(), *head.parameters()], lr=lr)

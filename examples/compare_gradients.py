@@ -32,14 +32,14 @@ def main(
     rng = np.random.default_rng(seed)
     layers = {layer.__name__: layer(inputs, hidden, dtype="float64", rng=rng) for layer in (tg.nn.RNN, *KEEPING)}
     x = tg.tensor(rng.standard_normal((steps, 1, inputs)))
-    new = flow.decay(layers, x)
+    new = flow.decay(layers, x, name="Layers as they are made")
     for layer in layers.values():
         if gate := KEEPING.get(type(layer)):
             set_bias(layer.cells[0], *gate)
-    shut = flow.decay(layers, x)
+    shut = flow.decay(layers, x, name="Layers with their gates nearly shut")
 
-    for words, measured, name in (("as they are made", new, "new"), ("with their gates nearly shut", shut, "shut")):
-        print(f"Layers {words}:")
+    for measured, name in ((new, "new"), (shut, "shut")):
+        print(f"{measured.name}:")
         print("\n".join(measured.sentences()))
         print(measured.save(out / f"gradients_{name}.svg"), "has the curves\n")
     return new, shut

@@ -10,6 +10,7 @@ import numpy as np
 from commandline import run
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.see.flow.plots import LINES, Plot
 
 ARMS = 3
 
@@ -23,21 +24,31 @@ def spirals(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarra
     return points.astype(np.float32), arm
 
 
-def picture(model: tg.nn.Module, points: np.ndarray, arm: np.ndarray, path: Path) -> None:
-    """The plane in the colours of the classes that the model gives it, with the points on top."""
-    from matplotlib.figure import Figure
+class Regions(Plot):
+    """The plane in the colours of the classes that the model gives it, with points on top; light or dark, as the page.
 
-    x, y = np.meshgrid(*2 * [np.linspace(-1.2, 1.2, 240, dtype=np.float32)])
-    plane = np.stack([x, y], axis=-1)
-    with tg.no_grad():
-        regions = model(tg.tensor(plane)).argmax(axis=-1).numpy()
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.add_subplot(title="Which arm the network gives a point to", aspect="equal")
-    axes.contourf(x, y, regions, levels=np.arange(ARMS + 1) - 0.5, colors=("#cfe2f1", "#f6dcc3", "#cde9df"))
-    for k, (tone, mark) in enumerate((("#0072b2", "o"), ("#b85c00", "s"), ("#00805f", "^"))):
-        axes.plot(*points[arm == k].T, mark, color=tone, markersize=3, label=f"arm {k}")
-    axes.legend(loc="lower right")
-    figure.savefig(path)
+    points (count, 2); arm (count): on which each lies.
+    """
+
+    title, size = "Which arm the network gives a point to", (5, 5)
+
+    def __init__(self, model: tg.nn.Module, points: np.ndarray, arm: np.ndarray) -> None:
+        self.model, self.points, self.arm = model, points, arm
+
+    def drawn(self) -> "Regions":
+        return self
+
+    def put(self, figure) -> None:
+        """Draw it into a figure of matplotlib."""
+        x, y = np.meshgrid(*2 * [np.linspace(-1.2, 1.2, 240, dtype=np.float32)])
+        with tg.no_grad():
+            given = self.model(tg.tensor(np.stack([x, y], axis=-1))).argmax(axis=-1).numpy()
+        axes = figure.add_subplot(aspect="equal")
+        tones, _, marks = zip(*LINES[:ARMS])
+        axes.contourf(x, y, given, levels=np.arange(ARMS + 1) - 0.5, colors=tones, alpha=0.2)
+        for k, (tone, mark) in enumerate(zip(tones, marks)):
+            axes.plot(*self.points[self.arm == k].T, mark, color=tone, markersize=3, label=f"arm {k}")
+        axes.legend(loc="lower right")
 
 
 def main(*, hidden: int = 64, steps: int = 500, lr: float = 0.02, seed: int = 0, out: Path = Path(".")) -> np.ndarray:
@@ -61,8 +72,8 @@ def main(*, hidden: int = 64, steps: int = 500, lr: float = 0.02, seed: int = 0,
     confusion = np.histogram2d(truth, found, bins=ARMS)[0].astype(int)
     print("\n1,000 new points; a row for each arm, a column for each class that the network gave:")
     print(confusion)
-    picture(model, unseen, truth, out / "spirals.png")
-    print(f"{np.trace(confusion) / 1000:.1%} are right; {out / 'spirals.png'} shows the regions")
+    picture = Regions(model, unseen, truth).save(out / "spirals.svg")
+    print(f"{np.trace(confusion) / 1000:.1%} are right; {picture} shows the regions")
     return confusion
 
 

@@ -157,7 +157,8 @@ def test_gates_says_what_opens_them(
     capsys.readouterr()
     assert status("gates", "--checkpoint", "new", "--prompt", "the cat, a dog", "--units", "3") == 0
     said = capsys.readouterr().out
-    assert f"\n{letter}  {says}" in said and "the␣cat,␣a␣dog" in said and "layer 1: 3 of 5 units" in said
+    assert re.search(rf"layer 1: {letter}\b.* in 3 of 5 units", said)
+    assert f"\n{letter}  {says}" in said and "the␣cat,␣a␣dog" in said
     assert said.count("\nunit ") == 3 and "\x1b" not in said and "scale: " in said
     assert (f"gate {letter} is most open at" in said) == (cell != "rnn")
 

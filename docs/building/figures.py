@@ -1,4 +1,4 @@
-"""What the benchmarks measured, as tables: read from `benchmarks/results`, so that no page has a figure of its own."""
+"""What the benchmarks measured, as tables: read from `benchmarks/results`, as are the ratios that pages assert."""
 
 from __future__ import annotations
 

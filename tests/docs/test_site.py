@@ -75,12 +75,20 @@ def opened(chromium, site):
     assert said == []
 
 
+LETTERS = """Math.min(99, ...[...document.querySelectorAll('article svg[role=img] text')].map(text => {
+    const picture = text.ownerSVGElement
+    const zoom = picture.getBoundingClientRect().width / picture.viewBox.baseVal.width
+    return parseFloat(getComputedStyle(text).fontSize) * zoom
+}))"""
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_fits_a_desk_and_a_phone(name, opened, shots):
     for kind, size in (("desk", DESK), ("phone", PHONE)):
         tab = opened(name, size)
         tab.screenshot(path=shots / f"{name.replace('/', '-').removesuffix('.html')}-{kind}.png")
         assert tab.evaluate("document.documentElement.scrollWidth") <= size["width"], kind
+        assert tab.evaluate(LETTERS) >= 8.5, f"the smallest letter of a picture, in pixels, at a {kind}"
 
 
 def test_light_and_dark(opened, shots):
@@ -108,10 +116,25 @@ def test_the_search_finds_pages_without_a_server(words, page, opened):
 
 def test_the_player_inside_a_page_takes_steps(opened):
     tab = opened("recurrent_cells.html")
-    frame = tab.query_selector("iframe")
-    frame.scroll_into_view_if_needed()
-    inside = frame.content_frame()
-    before = inside.inner_text("body")
-    for _ in range(2):
+    frames = tab.query_selector_all("iframe")
+    assert len(frames) == 5, "each cell has one"
+    for frame in frames:
+        frame.evaluate("frame => { if (frame.closest('details')) frame.closest('details').open = true }")
+        frame.scroll_into_view_if_needed()
+        inside = frame.content_frame()
+        before = inside.inner_text("body")
         inside.click("#next")
-    assert inside.inner_text("body") != before
+        tab.keyboard.press("ArrowRight")
+        after = inside.inner_text("body")
+        assert before != after
+        tab.keyboard.press("ArrowLeft")
+        assert inside.inner_text("body") != after, "who has clicked into it has its keys"
+
+
+def test_curves_and_regions_are_dark_on_a_dark_page(opened, shots):
+    tab = opened("examples.html", color_scheme="dark")
+    tab.screenshot(path=shots / "examples-dark.png", full_page=True)
+    papers = "document.querySelectorAll('.tgr-curve .paper, .tgr-plot #patch_1 path')"
+    found = tab.evaluate(f"[...{papers}].map(paper => getComputedStyle(paper).fill)")
+    assert len(found) == 5 and all(sum(map(int, re.findall(r"\d+", fill))) < 150 for fill in found)
+    assert not tab.query_selector_all("article img")

@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from colours import contrast, luminance
 
-from tinygrad_rnn.see.curve import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, curve, ticks
+from tinygrad_rnn.see.curve import BOTTOM, HEIGHT, LEFT, RIGHT, TONES, TOP, WIDTH, curve, style, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -39,7 +40,9 @@ def test_ticks_of_any_numbers_enclose_them() -> None:
 
 
 def lines(svg: str) -> list[list[tuple[float, float]]]:
-    paths = [p.get("d", "") for p in ElementTree.fromstring(svg).iter(f"{SVG}path") if p.get("fill") == "none"]
+    paths = [
+        p.get("d", "") for p in ElementTree.fromstring(svg).iter(f"{SVG}path") if p.get("class", "").startswith("line")
+    ]
     return [[(float(a), float(b)) for a, b in re.findall(r"([\d.]+) ([\d.]+)", path)] for path in paths]
 
 
@@ -61,6 +64,36 @@ def test_names_are_escaped_and_keep_their_distance() -> None:
     assert {"a<b", "c&d", '"<x>"', "steps", "loss"} <= texts.keys()
     assert abs(texts["a<b"] - texts["c&d"]) >= 14
     ElementTree.fromstring(curve({}))
+
+
+def test_it_has_a_title_for_who_cannot_see_it() -> None:
+    for title, told in (("Learning & forgetting", "Learning & forgetting"), ("", "curve"), ("a\x00", r"a\x00")):
+        first = ElementTree.fromstring(curve({"a": [(0, 1), (1, 2)]}, title=title))[0]
+        assert (first.tag, first.text) == (f"{SVG}title", told)
+
+
+def colours(sheet: str) -> dict[str, str]:
+    """What fills or strokes each class, alone or as a text, a line or a dot."""
+    rules = re.findall(r"([^{}]+)\{(?:fill|stroke):(#[0-9a-f]{6})", sheet)
+    return {name.removeprefix(".tgr-curve "): tone for names, tone in rules for name in names.split(",")}
+
+
+def test_it_is_light_or_dark_as_the_reader_has_it() -> None:
+    """Nothing has a colour but by its class; and on either paper each word and each line stands out."""
+    svg = curve({f"line {n}": [(n, 1), (1, 2 + n)] for n in range(4)} | {"lone": [(2, 3)]}, title="t", x="x", y="y")
+    root = ElementTree.fromstring(svg)
+    assert not [each for each in root.iter() if {"fill", "stroke", "style"} & set(each.keys())]
+    sheet = root.findtext(f"{SVG}style")
+    light, dark = (colours(each) for each in sheet.split("@media(prefers-color-scheme:dark)"))
+    assert light.keys() == dark.keys() and {".paper", "text", ".grid", ".axis"} < light.keys()
+    assert luminance(light[".paper"]) > 0.9 and luminance(dark[".paper"]) < 0.05
+    for found in (light, dark):
+        drawn = [tone for name, tone in found.items() if name == "text" or "tone" in name]
+        assert len(drawn) == 1 + 3 * len(TONES)
+        assert all(contrast(tone, found[".paper"]) > 4.5 for tone in drawn)
+    named = {each.get("class") for each in root.iter() if "tone" in each.get("class", "")}
+    assert {f"line tone{n}" for n in range(4)} | {f"tone{n}" for n in range(5)} | {"dot tone4"} == named
+    assert sheet == style(), "a page with many has the same rules in each"
 
 
 def test_what_xml_cannot_hold_is_shown_as_an_escape() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import re
@@ -15,6 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from colours import contrast, luminance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutants import mutated
@@ -60,7 +62,7 @@ def measured() -> dict[str, flow.Gates | flow.Decay]:
     x = np.random.default_rng(1).standard_normal((12, 2, 3))
     return {
         "gates": flow.gates(layer, x, labels=[*"The cat sat."])[0],
-        "words": flow.gates(layer, x[:3], labels=["the", "cat", ","])[0],
+        "words": flow.gates(layer, x[:3], labels=["the", "cat", ","])[0].show("z"),
         "matrix": flow.gradient_through_time(layer, x),
         "decay": flow.decay({"GRU": layer, "<b>$x$\\": layer}, x),
         "shares": flow.shares(layer, x),
@@ -86,6 +88,20 @@ def test_every_cell_has_its_place() -> None:
     assert kinds == ["s0", f"s{(LEVELS - 1) // 2}", f"s{LEVELS - 1}", f"s{(LEVELS - 1) // 4}", f"s{LEVELS - 1}"]
     tips = {tip for _, tip in found.values()}
     assert {"a (t = 0), unit 0: 0", "b (t = 1), unit 0: 0.5", "c (t = 2), unit 1: 2"} <= tips
+
+
+def test_each_picture_has_a_title_of_its_own_for_who_cannot_see_it(pictures: dict) -> None:
+    for picture in pictures.values():
+        first = root(picture.svg)[0]
+        assert (first.tag, first.text) == (f"{SVG}title", picture.title)
+    titles = [picture.title for picture in pictures.values()]
+    assert len(set(titles)) == len(titles)
+    titles = [pictures["gates"].show(*names, units=2).title for names in ("z", "r", "zr")]
+    assert (
+        titles[2].endswith(": z, r in 2 of 4 units (those that move most), sequence 0 of 2") and len(set(titles)) == 3
+    )
+    named = dataclasses.replace(pictures["decay"], name="New layers")
+    assert root(named.svg)[0].text == "New layers: what is left of the gradient, with distance"
 
 
 def test_the_ends_of_the_scale_are_printed() -> None:
@@ -153,17 +169,6 @@ def test_any_symbols_are_shown(symbols: list[str]) -> None:
     assert {element.tag.removeprefix(SVG) for element in root(svg).iter()} <= allowed
     assert all(line.isprintable() for line in plain(one).splitlines())
     assert "<script" not in svg
-
-
-def luminance(tone: str) -> float:
-    parts = [int(tone[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
-
-
-def contrast(one: str, other: str) -> float:
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
 
 
 def test_the_scales_are_read_without_colour_and_words_stand_out() -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from functools import cache
 
-from .words import printable, safe
+from .flow.heat import DARK_INKS, INKS
+from .flow.plots import DARK, LINES
+from .words import safe
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 720, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 120, 44, 52
-COLOURS = ("#3b6ea5", "#c4562c", "#4a8a4f", "#7a5aa0")
+TONES = tuple(tone for tone, _, _ in LINES)
 
 
 def curve(series: Mapping[str, Sequence[Point]], *, title: str = "", x: str = "", y: str = "") -> str:
-    """An SVG with one line per series.
+    """An SVG with one line per series, light or dark as the reader has it.
 
     series: points (x, y) by name; those that are not finite break the line. A lone point is drawn as a dot.
     title, x, y: what stands above and at the axes.
@@ -30,35 +32,53 @@ def curve(series: Mapping[str, Sequence[Point]], *, title: str = "", x: str = ""
         )
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{WIDTH}" height="{HEIGHT}" '
-        f'viewBox="0 0 {WIDTH} {HEIGHT}" style="max-width:100%;height:auto" font-family="Helvetica,Arial,sans-serif" '
-        f'font-size="12" fill="#333">',
-        f"<title>{escape(printable(title) or 'curve')}</title>",
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="tgr-curve" role="img" width="{WIDTH}" height="{HEIGHT}" '
+        f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="Helvetica,Arial,sans-serif" font-size="12">',
+        f"<title>{safe(title) or 'curve'}</title>",
+        f"<style>{style()}</style>",
+        '<rect class="paper" width="100%" height="100%"/>',
         _text(LEFT, 24, title, 'font-size="15" font-weight="bold"'),
     ]
     for value in up:
         _, at = place((across[0], value))
-        parts.append(f'<path d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}" stroke="#e3e3e3"/>')
+        parts.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(_text(LEFT - 8, at + 4, f"{value:g}", 'text-anchor="end"'))
     for value in across:
         at, _ = place((value, up[0]))
-        parts.append(f'<path d="M{at:.1f} {HEIGHT - BOTTOM}v5" stroke="#888"/>')
+        parts.append(f'<path class="axis" d="M{at:.1f} {HEIGHT - BOTTOM}v5"/>')
         parts.append(_text(at, HEIGHT - BOTTOM + 19, f"{value:g}", 'text-anchor="middle"'))
-    parts.append(f'<path d="M{LEFT} {HEIGHT - BOTTOM}H{WIDTH - RIGHT}" stroke="#888"/>')
+    parts.append(f'<path class="axis" d="M{LEFT} {HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, x, 'text-anchor="middle"'))
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(_text(16, middle, y, f'text-anchor="middle" transform="rotate(-90 16 {middle:g})"'))
     ends = []
-    for (name, line), colour in zip(series.items(), COLOURS * len(series), strict=False):
-        parts += _drawn([place(p) if _finite(p) else None for p in line], colour)
+    for n, (name, line) in enumerate(series.items()):
+        tone = f"tone{n % len(TONES)}"
+        parts += _drawn([place(p) if _finite(p) else None for p in line], tone)
         if last := [place(p) for p in line if _finite(p)]:
-            ends.append((last[-1], name, colour))
+            ends.append((last[-1], name, tone))
     highest = math.inf
-    for (at, height), name, colour in sorted(ends, key=lambda end: -end[0][1]):
+    for (at, height), name, tone in sorted(ends, key=lambda end: -end[0][1]):
         highest = min(height + 4, highest - 15)  # names keep a line's distance, away from the axis
-        parts.append(_text(at + 8, highest, name, f'fill="{colour}"'))
+        parts.append(_text(at + 8, highest, name, f'class="{tone}"'))
     return "\n".join([*parts, "</svg>", ""])
+
+
+@cache
+def style() -> str:
+    """The colours, by class; a reader who has set his machine to dark gets the dark ones."""
+
+    def rules(inks: Mapping[str, str], tones: Sequence[str]) -> str:
+        found = f".tgr-curve .paper{{fill:{inks['paper']}}}.tgr-curve text{{fill:{inks['ink']}}}"
+        found += f".tgr-curve .grid{{stroke:{inks['grid']}}}.tgr-curve .axis{{stroke:{inks['faint']}}}"
+        for n, tone in enumerate(tones):
+            found += f".tgr-curve text.tone{n},.tgr-curve .dot.tone{n}{{fill:{tone}}}"
+            found += f".tgr-curve .line.tone{n}{{stroke:{tone}}}"
+        return found
+
+    fixed = ".tgr-curve{max-width:100%;height:auto}.tgr-curve .line{fill:none;stroke-width:1.8}"
+    dark = rules(DARK_INKS, [DARK[tone] for tone in TONES])
+    return f"{fixed}{rules(INKS, TONES)}@media(prefers-color-scheme:dark){{{dark}}}"
 
 
 def ticks(values: Sequence[float], count: int = 6) -> list[float]:
@@ -75,11 +95,11 @@ def _finite(p: Point) -> bool:
     return math.isfinite(p[0]) and math.isfinite(p[1])
 
 
-def _text(x: float, y: float, words: str, style: str) -> str:
-    return f'<text x="{x:g}" y="{y:.1f}" {style}>{safe(words)}</text>'
+def _text(x: float, y: float, words: str, form: str) -> str:
+    return f'<text x="{x:g}" y="{y:.1f}" {form}>{safe(words)}</text>'
 
 
-def _drawn(places: Sequence[Point | None], colour: str) -> list[str]:
+def _drawn(places: Sequence[Point | None], tone: str) -> list[str]:
     """Each unbroken stretch as a path, or as a dot if it is a single point."""
     stretches: list[list[Point]] = [[]]
     for at in places:
@@ -87,11 +107,10 @@ def _drawn(places: Sequence[Point | None], colour: str) -> list[str]:
             stretches.append([])
         else:
             stretches[-1].append(at)
-    line = f'fill="none" stroke="{colour}" stroke-width="1.8"'
     return [
-        f'<circle cx="{s[0][0]:.1f}" cy="{s[0][1]:.1f}" r="3" fill="{colour}"/>'
+        f'<circle class="dot {tone}" cx="{s[0][0]:.1f}" cy="{s[0][1]:.1f}" r="3"/>'
         if len(s) == 1
-        else f'<path d="M{" ".join(f"{x:.1f} {y:.1f}" for x, y in s)}" {line}/>'
+        else f'<path class="line {tone}" d="M{" ".join(f"{x:.1f} {y:.1f}" for x, y in s)}"/>'
         for s in stretches
         if s
     ]

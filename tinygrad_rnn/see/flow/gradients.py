@@ -149,13 +149,18 @@ def gradient_through_time(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Decay(Plot):
-    """What is left of a gradient with distance, of several layers in one plot: `curves[name]` is its decay (T)."""
+    """What is left of a gradient with distance, of several layers in one plot: `curves[name]` is its decay (T).
+
+    name: what they have in common, such as "New layers"; "", if there is nothing to say.
+    """
 
     curves: Arrays
+    name: str = ""
 
     @property
     def title(self) -> str:
-        return "What is left of the gradient, with distance"
+        left = "hat is left of the gradient, with distance"
+        return f"{self.name}: w{left}" if self.name else f"W{left}"
 
     @property
     def forgotten(self) -> dict[str, NDArray[Any]]:
@@ -186,10 +191,10 @@ class Decay(Plot):
                      y="$\\|\\partial L_t / \\partial h_{t-d}\\|$, relative to $d = 0$")  # fmt: skip
 
 
-def decay(layers: Mapping[str, Recurrent], x: Any, *, loss: Loss = total) -> Decay:
+def decay(layers: Mapping[str, Recurrent], x: Any, *, loss: Loss = total, name: str = "") -> Decay:
     """How the gradient of several layers decays with distance on the same input; of an LSTM, for h and for c.
 
-    layers: by the name that the plot gives them.
+    layers: by the name that the plot gives them. name: what they have in common, for the title of the picture.
 
     Raises: as `gradient_through_time`; OptionError, if there is no layer, or what is given is no dict of them by name.
     """
@@ -198,17 +203,17 @@ def decay(layers: Mapping[str, Recurrent], x: Any, *, loss: Loss = total) -> Dec
     if not layers:
         raise OptionError("there is no layer to compare: give at least one, as in {'GRU': layer}")
     curves: dict[str, NDArray[Any]] = {}
-    for name, layer in layers.items():
+    for each, layer in layers.items():
         states = layer.cell_type.states if isinstance(layer, Recurrent) else ("h",)
         for state in states:
             found = gradient_through_time(layer, x, loss=loss, state=state)
-            curves[name if len(states) == 1 else f"{name}, {state}"] = found.decay
-    return Decay(curves)
+            curves[each if len(states) == 1 else f"{each}, {state}"] = found.decay
+    return Decay(curves, name)
 
 
 def _left(name: str, curve: NDArray[Any]) -> str:
     last = len(curve) - 1
-    places = [d for d in (1, 10, last) if d <= last]
+    places = [d for d in (1, 10, last) if 0 < d <= last]
     said = [f"{curve[d]:.2g} after {d} step{'s' * (d > 1)}" for d in dict.fromkeys(places)]
     return f"{name}: what is left of 1 is {', '.join(said)}." if said else f"{name}: one step, so nothing decays."
 

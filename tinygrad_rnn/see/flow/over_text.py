@@ -155,7 +155,7 @@ class Gates(Picture):
         N, H = next(iter(self.values.values())).shape[1:]
         of = f", sequence {self.sequence} of {N}" if N > 1 else ""
         which = " (those that move most)" if isinstance(self.units, int) and self.units < H else ""
-        return f"{self.name}: {len(self._units())} of {H} units{which}{of}"
+        return f"{self.name}: {', '.join(self.shown)} in {len(self._units())} of {H} units{which}{of}"
 
     def strips(self) -> list[Strip]:
         """One grid for each value shown: the mean as a line, and the units that were chosen."""
