@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import namedtuple
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -481,3 +482,9 @@ def test_an_engine_that_is_wrong_is_found_end_to_end(
 
 def test_options_of_an_own_primitive_are_given_by_partial() -> None:
     tg.gradcheck(partial(tg.leaky_relu, slope=0.3), X, order=2)
+
+
+def test_a_named_tuple_stays_one():
+    Pair = namedtuple("Pair", "h c")
+    h, c = np.array([0.5, -1.0]), np.array([2.0, 0.25])
+    tg.gradcheck(lambda x, s: x * s.h * s.c, [1.0, 3.0], Pair(h, c), order=2)

@@ -7,7 +7,7 @@ SIAM Review 40, 110-112), where every primitive on the way is analytic; else fro
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -114,7 +114,7 @@ def _apart(f: Function, xs: Sequence[Any]) -> tuple[Function, dict[str, Any]]:
 
     def apart(*args: Any) -> Any:
         rest = iter(args)
-        joined = [tuple(islice(rest, len(x))) if many else next(rest) for x, many in zip(xs, several)]
+        joined = [_rebuilt(x, islice(rest, len(x))) if many else next(rest) for x, many in zip(xs, several)]
         leaves = dict(zip(learned, rest))
         for name, leaf in leaves.items():
             leaf.name = name
@@ -122,6 +122,11 @@ def _apart(f: Function, xs: Sequence[Any]) -> tuple[Function, dict[str, Any]]:
         return (replaced(f, {**fixed, **own}) if f is module else f)(*joined)
 
     return apart, given | learned
+
+
+def _rebuilt(like: tuple[Any, ...], parts: Iterable[Any]) -> tuple[Any, ...]:
+    """A tuple of other parts, named if the first one was."""
+    return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)
 
 
 def packed(y: Any) -> Tensor:

@@ -414,6 +414,37 @@ def test_an_equation_that_does_not_return_a_step_is_told_so(returned, says, x):
             tg.see.cell_equations(layer)
 
 
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (
+            lambda h: h.sum(axis=0),
+            rf"made of the state h, of shape \({N}, {H}\), h \({H},\) float64: a state is a Tensor",
+        ),
+        (lambda h: h[:, :1], rf"h \({N}, 1\) float64: a state is a Tensor that keeps its shape"),
+        (lambda h: h.to("numpy").numpy(), "a ndarray: a state is a Tensor"),
+        (lambda h: 3.0, "a float: a state is a Tensor"),
+    ],
+)
+def test_a_state_that_changes_its_form_is_refused(made, says, x):
+    def equation(self, x, state, weights):
+        step = unit(x, *state, *weights)
+        return step._replace(h=made(step.h))
+
+    with pytest.raises(CellError, match=says):
+        own(equation=equation)(I, H, dtype=np.float64)(x)
+
+
+def test_a_state_that_is_handed_on_keeps_its_name(x):
+    cell = own(equation=lambda self, x, state, weights: unit(x, *state, *weights)._replace(h=state[0]))
+    start = tg.tensor(filled("h", N, H), name="start")
+    assert cell(I, H, dtype=np.float64)(x, start) is start and start.name == "start"
+
+
+def test_gates_of_one_letter_each_may_be_a_word():
+    assert own(gates="nf").Gates._fields == ("n", "f")
+
+
 def test_another_mistake_in_an_equation_is_what_it_is(x):
     cell = own(equation=lambda self, x, state, weights: len(1))(I, H, dtype=np.float64)
     with pytest.raises(TypeError, match="has no len"):

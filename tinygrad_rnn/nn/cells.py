@@ -107,13 +107,22 @@ class Cell(Module):
     def advance(self, x: Any, state: State, weights: Weights) -> State:
         """The states after one step, the hidden state first; every gate is named after its letter on the way.
 
-        Raises: CellError for an equation that calls NumPy, or that returns no named tuple with the states.
+        Raises: CellError for an equation that calls NumPy, or that returns no named tuple with the states in it, each a
+            Tensor of the shape that it had.
         """
         defined = self._defined(x, state, weights)
         for name, value in zip(defined._fields, defined):
-            if type(value) is Tensor:
+            if type(value) is Tensor and not any([value is old for old in state]):
                 value.name = name
-        return tuple([getattr(defined, name) for name in self.states])
+        new = tuple([getattr(defined, name) for name in self.states])
+        for name, value, old in zip(self.states, new, state):
+            if type(value) is not Tensor or value.shape != old.shape:
+                made = value.label if type(value) is Tensor else f"a {type(value).__name__}"
+                raise CellError(
+                    f"the equation of {type(self).__name__} made of the state {name}, of shape {old.shape}, {made}: "
+                    f"a state is a Tensor that keeps its shape, (N, H), from step to step{place()}"
+                )
+        return new
 
     def _defined(self, x: Any, state: State, weights: Weights) -> Any:
         """What the equation returns, on whatever it runs, provided that the states can be found in it."""
@@ -273,7 +282,7 @@ def _check(kind: type[Cell]) -> None:
     own, name = vars(kind), kind.__name__
     if "Gates" not in own and ("gates" in own or not hasattr(kind, "Gates")):
         try:
-            kind.Gates = namedtuple("Gates", kind.gates)  # type: ignore[misc]
+            kind.Gates = namedtuple("Gates", tuple(kind.gates))  # type: ignore[misc]
         except (TypeError, ValueError) as error:
             raise CellError(f"{name} has gates = {kind.gates!r}, which cannot be names: {error}") from None
     letters, fields = ", ".join(kind.gates), getattr(kind.Gates, "_fields", kind.gates)
