@@ -3,6 +3,7 @@
 `sphinx-build -W docs build/site` makes it. Warnings, dead links and pictures without words are errors.
 """
 
+import atexit
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 PROFILE = Path(tempfile.mkdtemp(prefix="kernels-")) / "profile_default"  # not what the builder has at home
 PROFILE.mkdir()
+atexit.register(shutil.rmtree, PROFILE.parent, ignore_errors=True)
 (PROFILE / "ipython_kernel_config.py").write_text("""
 c.IPKernelApp.log_level = 40  # that it talks within this machine needs no warning
 c.HistoryManager.enabled = False
